@@ -1,0 +1,7 @@
+"""The DAG that runs one NNI experiment per trigger."""
+
+from __future__ import annotations
+
+from trialflow_airflow.dag_factory import make_experiment_dag
+
+dag = make_experiment_dag("nni_experiment")

@@ -1,0 +1,81 @@
+"""The error tree; every message states the rule, the value and what to do.
+
+    TrialflowError
+     ├─ ConfigError           the experiment file, its search space or its code cannot be used as they are
+     ├─ StagingError          the code could not be brought to the storage
+     ├─ StoreError            the store answers, but not with what was expected
+     │   └─ NotFoundError     no such experiment or trial
+     ├─ TunerError            the algorithm cannot suggest
+     └─ TrainingError         a job could not be started or asked about
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class TrialflowError(Exception):
+    """Anything that Trialflow refuses or fails to do, with a message for people."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with an experiment's input.
+
+    Attributes:
+        field: Path of the field, ``trial.command``; empty when the whole file is meant.
+        rule: What has to hold.
+        value: What was found, as it should be shown; ``None`` when nothing was there.
+        remedy: What to do about it.
+        file: The file in which the field stands; empty for an inline experiment.
+        line: Line of the field in that file, counted from 1.
+    """
+
+    field: str
+    rule: str
+    value: str | None = None
+    remedy: str = ""
+    file: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        parts = [part for part in (place, self.field) if part]
+        text = f"{': '.join([*parts, self.rule])}"
+        if self.value is not None:
+            text += f"; got {self.value}"
+        return f"{text}. {self.remedy}" if self.remedy else f"{text}."
+
+
+class ConfigError(TrialflowError):
+    """The experiment's input is wrong; carries every problem found, not just the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        noun = "problem" if len(self.problems) == 1 else "problems"
+        super().__init__(f"{len(self.problems)} {noun} in the experiment:\n{lines}")
+
+
+class StagingError(TrialflowError):
+    """The code could not be copied to the storage; nothing half-written is used."""
+
+
+class StoreError(TrialflowError):
+    """The store is not in the state that an operation needs."""
+
+
+class NotFoundError(StoreError):
+    """The store has no such experiment or trial."""
+
+
+class TunerError(TrialflowError):
+    """The tuner or assessor cannot work with this experiment."""
+
+
+class TrainingError(TrialflowError):
+    """The training service could not start a job or say what became of it."""

@@ -1,0 +1,82 @@
+"""Loading an experiment: everything that can be wrong with it is found here, before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trialflow.assessors import check_assessor
+from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
+from trialflow.config.source import parse_text
+from trialflow.errors import ConfigError, Problem
+from trialflow.search_space import show
+from trialflow.staging.scan import list_code
+from trialflow.training.base import REGISTRY as TRAINING_SERVICES
+from trialflow.tuners import check_tuner
+
+if TYPE_CHECKING:
+    from trialflow.config import ParsedExperiment
+    from trialflow.records import ExperimentSpec
+    from trialflow.settings import Settings
+
+
+def load_experiment(config: Any, settings: Settings, folder: str = "") -> ExperimentSpec:
+    """Read and check an experiment without running anything.
+
+    Args:
+        config: A file's path, the experiment as an object, or its YAML as a text of several lines.
+        settings: Of this installation.
+        folder: Where relative paths start in an experiment that is not a file.
+
+    Raises:
+        ConfigError: With everything that is wrong.
+    """
+    source = _read(config, settings, folder)
+    roots = AllowedRoots.of(settings.allowed_roots, source.folder)
+    parsed = parse_experiment(source, roots)
+    problems = [*parsed.problems, *_check_parts(parsed, settings)]
+    if problems or parsed.spec is None:
+        raise ConfigError(problems)
+    return parsed.spec
+
+
+def _read(config: Any, settings: Settings, folder: str) -> Source:
+    base = Path(folder).expanduser() if folder else None
+    if base is not None and not base.is_absolute():
+        raise ConfigError([Problem("folder", "must be an absolute path", folder, "Write the whole path")])
+    if isinstance(config, dict):
+        return Source(config, folder=base)
+    if not isinstance(config, str) or not config.strip():
+        rule = "must be the path of an experiment file, its text, or an object"
+        raise ConfigError([Problem("config", rule, show(config), 'Write {"config": "/path/to/config.yml"}')])
+    if "\n" in config.strip():
+        return parse_text(config, folder=base)
+    return _read_file(config.strip(), settings)
+
+
+def _read_file(name: str, settings: Settings) -> Source:
+    path = Path(name).expanduser()
+    if "\0" in name or not path.is_absolute():
+        rule = "must be the absolute path of an experiment file"
+        raise ConfigError([Problem("config", rule, show(name), "Write the whole path, as the worker sees it")])
+    roots = AllowedRoots.of(settings.allowed_roots, path.parent)
+    if roots.root_of(path) is None:
+        raise ConfigError([Problem("config", roots.describe(), name, roots.remedy)])
+    return read_source(path, "config")
+
+
+def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
+    """What the parts that will carry the experiment out have to say about it."""
+    problems: list[Problem] = []
+    if parsed.tuner is not None:
+        problems += check_tuner(parsed.tuner, parsed.place)
+    if parsed.assessor is not None:
+        problems += check_assessor(parsed.assessor, parsed.place)
+    if parsed.platform and parsed.platform not in TRAINING_SERVICES:
+        rule = "is understood, but trials cannot run there yet"
+        remedy = f"Use one of: {', '.join(TRAINING_SERVICES)}"
+        problems.append(parsed.place(("trainingServicePlatform",), rule, parsed.platform, remedy))
+    if parsed.code is not None:
+        folder, root = parsed.code
+        problems += list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]
+    return problems

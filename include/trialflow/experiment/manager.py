@@ -1,0 +1,253 @@
+"""The life of an experiment and of each of its trials, one idempotent verb per step.
+
+A trial's steps: `suggest` (claim a place, ask the tuner) → `submit` (start the job) → `TrialWatch.poll` (until it
+has ended) → `report` (clear the job away, tell the tuner, free the place). Each may be killed anywhere and run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trialflow.errors import ConfigError, StagingError
+from trialflow.experiment.results import Result, write_results
+from trialflow.experiment.study import ExperimentStudy, intermediate_values
+from trialflow.records import (
+    Experiment,
+    ExperimentSpec,
+    ExperimentStatus,
+    Outcome,
+    Slot,
+    Trial,
+    TrialStatus,
+)
+from trialflow.settings import Settings, get_settings
+from trialflow.staging import FolderStorage, scan_code
+from trialflow.store import ClaimRefusal, Store
+from trialflow.training import JobRequest, TrainingService, get_training_service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
+
+_ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING)
+
+
+class ExperimentManager:
+    """Acts on one experiment.
+
+    Order of calls: `create` once, then any number of managers in any number of processes. For the first batch:
+    `stage_code` → `start` → `plan_batch`; for every slot the four steps of a trial; when the last slot of a batch was
+    claimed, `plan_next_batch`; when the last batch is through, `conclude`; at the end of every run, `close_run`.
+    """
+
+    def __init__(self, experiment_id: str, settings: Settings | None = None) -> None:
+        self.id = experiment_id
+        self.settings = settings or get_settings()
+        self.store = Store(self.settings.store_url)
+
+    @classmethod
+    def create(cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None) -> ExperimentManager:
+        """Create the experiment in the store, unless it is there."""
+        manager = cls(experiment_id, settings)
+        folder = manager.settings.home / "experiments" / experiment_id
+        folder.mkdir(parents=True, exist_ok=True)
+        manager.store.create_experiment(experiment_id, spec, str(folder))
+        manager._study.create()
+        return manager
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment as it was when this manager first looked; `refresh` looks again."""
+        return self.store.get_experiment(self.id)
+
+    def refresh(self) -> Experiment:
+        """Read the experiment anew."""
+        self.__dict__.pop("experiment", None)
+        return self.experiment
+
+    @cached_property
+    def training(self) -> TrainingService:
+        """Where the experiment's jobs run."""
+        return get_training_service(self.experiment.spec.platform)
+
+    @cached_property
+    def _study(self) -> ExperimentStudy:
+        return ExperimentStudy(self.experiment, self.store.url)
+
+    # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
+
+    def stage_code(self) -> str:
+        """Copy the code to the experiment's folder; tells where it lies. Done once, however often it is called.
+
+        Raises:
+            ConfigError: The code folder is not as it should be.
+            StagingError: The copy could not be completed.
+        """
+        if self.experiment.code_folder is not None:
+            return self.experiment.code_folder
+        spec = self.experiment.spec
+        files, problems = scan_code(
+            Path(spec.code_directory), Path(spec.code_root), self.settings.max_code_bytes, self.settings.max_code_files
+        )
+        if problems:
+            raise ConfigError(problems)
+        place = FolderStorage(Path(self.experiment.folder)).stage(files)
+        self.store.set_code_folder(self.id, place)
+        self.refresh()
+        return place
+
+    def start(self) -> None:
+        """Let trials be claimed; an experiment that has ended stays as it is."""
+        self.store.change_status(self.id, ExperimentStatus.RUNNING, from_=[ExperimentStatus.INITIALIZED])
+
+    def plan_batch(self, batch: int, run_id: str) -> list[Slot]:
+        """The slots of a batch; the same again for the same run."""
+        size = self.store.plan_batch(self.id, batch, run_id, self.settings.batch_size)
+        return [Slot(batch, index) for index in range(size)]
+
+    def plan_next_batch(self, batch: int, next_run_id: str) -> int | None:
+        """Hand over to the next batch when there are trials left to create; ``None`` when this is the last.
+
+        An experiment whose batch could not claim a single trial although it was free to ends with an error: the next
+        batch would do no better.
+        """
+        experiment = self.refresh()
+        trials = self.store.list_trials(self.id)
+        if experiment.status is not ExperimentStatus.RUNNING:
+            return None
+        if self.store.newest_batch(self.id) > batch:
+            return batch + 1
+        if len(trials) >= experiment.max_trial_number or self.is_overdue():
+            return None
+        if not any(trial.slot.batch == batch for trial in trials):
+            reason = f"no trial of batch {batch} could be claimed; see the log of its suggest tasks"
+            self.store.change_status(self.id, ExperimentStatus.ERROR, from_=_ACTIVE, reason=reason)
+            return None
+        self.store.plan_batch(self.id, batch + 1, next_run_id, self.settings.batch_size)
+        return batch + 1
+
+    def is_overdue(self) -> bool:
+        """Whether maxExecDuration is over."""
+        experiment = self.experiment
+        return experiment.started_at is not None and (
+            time.time() - experiment.started_at >= experiment.max_duration_seconds
+        )
+
+    def is_idle(self) -> bool:
+        """Whether no trial holds a place any more; reports what has ended on the way."""
+        self.settle()
+        return self.store.count_live(self.id) == 0
+
+    def has_news(self) -> bool:
+        """Whether a claim that found no room may be answered otherwise now."""
+        experiment = self.refresh()
+        if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue():
+            return True
+        return self.store.count_live(self.id) < experiment.trial_concurrency
+
+    def conclude(self) -> Result:
+        """End an experiment that has no live trial left, and write its results; may be repeated."""
+        reason = "it never came to its first trial; see the logs of load_experiment and stage_code"
+        self.store.change_status(
+            self.id, ExperimentStatus.ERROR, from_=[ExperimentStatus.INITIALIZED], reason=reason
+        )
+        self.store.change_status(self.id, ExperimentStatus.DONE, from_=[ExperimentStatus.RUNNING])
+        return write_results(self.refresh(), self.store.list_trials(self.id), self._study.importances())
+
+    def close_run(self, batch: int, run_id: str) -> bool:
+        """Clear up behind a run: whatever it claimed and did not bring to its end is cancelled.
+
+        A run that ends although it carries the newest batch and the experiment goes on was stopped by somebody: then
+        the experiment is stopped, with the trials of all its runs.
+
+        Returns:
+            Whether this was the last open run of an experiment that has ended.
+        """
+        reason = f"the run {run_id} was stopped"
+        if self.store.newest_batch(self.id) <= batch:
+            self.store.change_status(self.id, ExperimentStatus.STOPPED, from_=_ACTIVE, reason=reason)
+        ended = self.refresh().status.is_final
+        for trial in self.store.list_unreported(self.id, None if ended else run_id):
+            self.cancel(trial, TrialStatus.USER_CANCELED, reason)
+        return self.store.close_batch(self.id, batch) == 0 and ended
+
+    # ── the steps of a trial ─────────────────────────────────────────────────────────────────────────────────
+
+    def suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
+        """Claim a trial and ask the tuner for its parameters; the same trial again for the same slot.
+
+        What has ended by now is reported first, so that the suggestion knows every result there is.
+        """
+        self.settle()
+        with self.store.study_lock(self.id):
+            trial = self.store.claim(self.id, slot, run_id)
+            if isinstance(trial, ClaimRefusal) or trial.parameters is not None or trial.ended_at is not None:
+                return trial
+            parameters, sampler_number = self._study.ask(trial)
+            self.store.set_parameters(trial, parameters, sampler_number)
+        return self.store.get_trial(self.id, trial.id)
+
+    def submit(self, trial: Trial) -> Trial:
+        """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
+        if trial.ended_at is not None:
+            return trial
+        request = self.job_request(trial)
+        self.training.submit(request)
+        if trial.job is not None:
+            return trial
+        self.store.set_job(trial, self.training.handle(request))
+        return self.store.get_trial(self.id, trial.id)
+
+    def report(self, trial: Trial) -> Trial:
+        """Clear the ended trial's job away, tell the tuner and free the place, once.
+
+        A trial that has not ended, because whoever followed it was stopped, is cancelled.
+        """
+        if trial.reported_at is not None:
+            return trial
+        if trial.ended_at is None:
+            outcome = Outcome(TrialStatus.USER_CANCELED, reason=trial.reason or "the task that followed it was stopped")
+            self.store.set_ended(trial, outcome, None)
+            trial = self.store.get_trial(self.id, trial.id)
+        self.training.cancel(self.training.handle(self.job_request(trial)))
+        with self.store.study_lock(self.id):
+            self._study.tell(trial, self.store.list_metrics(trial))
+            self.store.set_reported(trial)
+        return self.store.get_trial(self.id, trial.id)
+
+    def cancel(self, trial: Trial, status: TrialStatus, reason: str) -> Trial:
+        """End a trial from outside; one that has ended by itself keeps its result."""
+        self.store.set_ended(trial, Outcome(status, reason=reason), None)
+        return self.report(self.store.get_trial(self.id, trial.id))
+
+    def settle(self) -> None:
+        """Report every trial that has ended and whose own task has not come to it yet."""
+        for trial in self.store.list_unreported(self.id):
+            if trial.ended_at is not None:
+                self.report(trial)
+
+    def job_request(self, trial: Trial) -> JobRequest:
+        """What the training service needs for the trial's present attempt."""
+        experiment = self.experiment
+        if experiment.code_folder is None:
+            raise StagingError(f"the code of experiment {self.id} was not staged; run stage_code first")
+        folder = Path(experiment.folder) / "trials" / trial.id / str(trial.attempt)
+        return JobRequest(
+            experiment_id=self.id,
+            trial_id=trial.id,
+            number=trial.number,
+            attempt=trial.attempt,
+            parameters=trial.parameters or {},
+            training=experiment.spec.training,
+            code_folder=experiment.code_folder,
+            folder=str(folder),
+        )
+
+    def completed_histories(self) -> Sequence[Sequence[float]]:
+        """The intermediate metrics of every trial that ended successfully, for an assessor."""
+        return [intermediate_values(metrics) for metrics in self.store.list_succeeded_metrics(self.id)]

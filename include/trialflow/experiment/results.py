@@ -1,0 +1,181 @@
+"""What an experiment leaves for people and programs: a table, a summary, and two pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trialflow.records import Experiment, JsonObject, OptimizeMode, Trial, TrialStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+RESULT_FILE = "result.json"
+TRIALS_FILE = "trials.csv"
+HISTORY_PICTURE = "history.png"
+IMPORTANCE_PICTURE = "importance.png"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of an experiment.
+
+    Attributes:
+        best: The trial with the best value; ``None`` when no trial has one.
+        counts: How many trials ended in each status.
+    """
+
+    experiment: Experiment
+    best: Trial | None
+    counts: dict[str, int]
+
+    def to_json(self) -> JsonObject:
+        """As it stands in `RESULT_FILE`, in the XCom of the last task and in the asset's event."""
+        spec = self.experiment.spec
+        best = None
+        if self.best is not None:
+            best = {
+                "id": self.best.id,
+                "number": self.best.number,
+                "value": self.best.value,
+                "parameters": self.best.parameters,
+            }
+        return {
+            "experiment_id": self.experiment.id,
+            "experiment_name": spec.name,
+            "status": self.experiment.status.value,
+            "optimize_mode": spec.optimize_mode.value,
+            "best": best,
+            "trials": self.counts,
+            "folder": self.experiment.folder,
+            "started_at": self.experiment.started_at,
+            "ended_at": self.experiment.ended_at,
+        }
+
+
+def find_best(trials: Sequence[Trial], mode: OptimizeMode) -> Trial | None:
+    """The trial with the best value; of equal ones the earlier."""
+    best: Trial | None = None
+    for trial in trials:
+        if trial.value is not None and mode.is_better(trial.value, best.value if best else None):
+            best = trial
+    return best
+
+
+def summarize(experiment: Experiment, trials: Sequence[Trial]) -> Result:
+    """Sum an experiment up as it stands now."""
+    counts = {status.value: 0 for status in TrialStatus}
+    for trial in trials:
+        counts[trial.status.value] += 1
+    best = find_best(trials, experiment.spec.optimize_mode)
+    return Result(experiment, best, {status: count for status, count in counts.items() if count})
+
+
+def write_results(experiment: Experiment, trials: Sequence[Trial], importances: dict[str, float]) -> Result:
+    """Write the result files into the experiment's folder, each whole or not at all.
+
+    Args:
+        experiment: The experiment, ended or not.
+        trials: All of its trials, in order.
+        importances: Parameter → share; the picture of them is left out when there are fewer than two.
+    """
+    result = summarize(experiment, trials)
+    folder = Path(experiment.folder)
+    _write(folder / TRIALS_FILE, lambda path: _write_table(path, trials))
+    _write(folder / RESULT_FILE, lambda path: _write_json(path, result))
+    if result.best is not None:
+        _write(folder / HISTORY_PICTURE, lambda path: _draw_history(path, experiment, trials))
+    if len(importances) > 1:
+        _write(folder / IMPORTANCE_PICTURE, lambda path: _draw_importances(path, experiment, importances))
+    return result
+
+
+def _write(path: Path, fill: Callable[[Path], None]) -> None:
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        fill(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, result: Result) -> None:
+    path.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def _write_table(path: Path, trials: Sequence[Trial]) -> None:
+    """One row per trial, one column per parameter; a nested choice is written as JSON."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.parameters or {}))
+    head = ["number", "id", "status", "value", "attempt", "started_at", "ended_at", "exit_code", "reason"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow([*head, *(f"parameter.{name}" for name in names)])
+        for trial in trials:
+            row = [_cell(getattr(trial, name)) for name in head]
+            table.writerow([*row, *(_cell((trial.parameters or {}).get(name)) for name in names)])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    # A text that begins like a formula would be executed by a spreadsheet.
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+        return f"'{value}"
+    return value.value if isinstance(value, TrialStatus) else value
+
+
+def _draw_history(path: Path, experiment: Experiment, trials: Sequence[Trial]) -> None:
+    """Every value by trial number, and the best so far as a line."""
+    mode = experiment.spec.optimize_mode
+    figure, axes = _new_figure()
+    done = [trial for trial in trials if trial.value is not None]
+    steps: list[tuple[int, float]] = []
+    for trial in done:
+        assert trial.value is not None
+        improved = mode.is_better(trial.value, steps[-1][1] if steps else None)
+        steps.append((trial.number, trial.value if improved else steps[-1][1]))
+    axes.plot([trial.number for trial in done], [trial.value for trial in done], "o", color="#4878a8", label="trial")
+    axes.step(*zip(*steps, strict=True), where="post", color="#c44e52", label="best so far")
+    failed = [trial.number for trial in trials if trial.value is None]
+    for number in failed:
+        axes.axvline(number, color="#bbbbbb", linewidth=1, zorder=0)
+    if failed:
+        axes.plot([], [], color="#bbbbbb", label="without a value")
+    axes.set_xlabel("trial")
+    axes.set_ylabel(f"final metric ({mode.value})")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    _save(figure, path, f"{experiment.spec.name} ({experiment.id}): optimisation history")
+
+
+def _draw_importances(path: Path, experiment: Experiment, importances: dict[str, float]) -> None:
+    """A bar per parameter, the most important on top."""
+    figure, axes = _new_figure()
+    names = list(importances)[::-1]
+    bars = axes.barh([_plain_text(name) for name in names], [importances[name] for name in names], color="#4878a8")
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.margins(x=0.1)
+    axes.set_xlabel("share of the variance of the final metric")
+    _save(figure, path, f"{experiment.spec.name} ({experiment.id}): parameter importance")
+
+
+def _new_figure() -> tuple[Any, Any]:
+    """A figure without pyplot, whose global state and window system a worker has no use for."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Any, path: Path, title: str) -> None:
+    figure.suptitle(_plain_text(title), fontsize=11)
+    figure.savefig(path, format="png")
+
+
+def _plain_text(text: str) -> str:
+    """Keep matplotlib from reading a name as mathematics."""
+    return text.replace("$", r"\$")

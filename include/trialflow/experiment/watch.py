@@ -1,0 +1,104 @@
+"""Following one trial's job to its end: the loop body that worker and triggerer share."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trialflow.assessors import Assessor, get_assessor
+from trialflow.experiment.study import intermediate_values
+from trialflow.metrics import MetricsTail, judge_final
+from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
+from trialflow.training import TrainingService
+
+if TYPE_CHECKING:
+    from trialflow.experiment.manager import ExperimentManager
+
+logger = logging.getLogger(__name__)
+
+
+class TrialWatch:
+    """Follows a submitted trial.
+
+    Order of calls: `poll` again and again until it gives the ended trial. Another process may follow the same trial,
+    or go on where this one died.
+
+    Args:
+        manager: Of the trial's experiment.
+        trial: The trial; it is submitted if that has not happened yet.
+    """
+
+    def __init__(self, manager: ExperimentManager, trial: Trial) -> None:
+        self._manager = manager
+        self._store = manager.store
+        self._service: TrainingService = manager.training
+        spec = manager.experiment.spec
+        self._assessor: Assessor | None = get_assessor(spec.assessor) if spec.assessor else None
+        self._follow(trial)
+
+    def _follow(self, trial: Trial) -> None:
+        self.trial = self._manager.submit(trial)
+        self._handle = self._service.handle(self._manager.job_request(self.trial))
+        self._tail = MetricsTail(self._service.metrics_file(self._handle))
+        self._metrics: list[Metric] = []
+
+    def poll(self) -> Trial | None:
+        """Look once: note what is new in the ledger, and give the trial if it has ended.
+
+        A job that the infrastructure lost is submitted anew with the same parameters, as often as the settings allow.
+        """
+        if self.trial.ended_at is not None:
+            return self.trial
+        state = self._service.poll(self._handle)
+        if state.started_at is not None and self.trial.status is TrialStatus.WAITING:
+            self._store.set_running(self.trial, state.started_at)
+            self.trial = replace(self.trial, status=TrialStatus.RUNNING, started_at=state.started_at)
+        stop = self._read_metrics()
+        outcome = state.outcome or stop
+        if outcome is None:
+            return None
+        if outcome.lost and self.trial.attempt < self._manager.settings.trial_attempts:
+            logger.warning("%s: attempt %d lost: %s", self.trial.label, self.trial.attempt, outcome.reason)
+            self._store.start_next_attempt(self.trial, outcome.reason)
+            self._follow(self._store.get_trial(self.trial.experiment_id, self.trial.id))
+            return None
+        self._end(outcome)
+        return self.trial
+
+    def _read_metrics(self) -> Outcome | None:
+        """Take in what the trial has reported; an outcome means that the assessor wants it stopped."""
+        new = self._tail.read()
+        if not new:
+            return None
+        self._store.add_metrics(self.trial, new)
+        self._metrics += new
+        if self._assessor is None or all(metric.type is not MetricType.PERIODICAL for metric in new):
+            return None
+        history = intermediate_values(self._metrics)
+        if not history or self._assessor.is_good(history, self._manager.completed_histories()):
+            return None
+        return Outcome(TrialStatus.EARLY_STOPPED, reason=f"{self._assessor.spec.name} stopped it at step {len(history)}")
+
+    def _end(self, outcome: Outcome) -> None:
+        """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""
+        value = None
+        if outcome.status is TrialStatus.SUCCEEDED:
+            value, remark = judge_final(self._metrics)
+            outcome = replace(outcome, reason=self._remarks(remark))
+        elif outcome.status is TrialStatus.FAILED:
+            output = self._service.last_output(self._handle)
+            outcome = replace(outcome, reason="\n".join(filter(None, [outcome.reason, output])))
+        self._store.set_ended(self.trial, outcome, value)
+        self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
+
+    def _remarks(self, remark: str) -> str:
+        damage = [
+            f"{count} bytes of the metrics file are {what}"
+            for count, what in (
+                (self._tail.skipped_bytes, "no records"),
+                (self._tail.unfinished_bytes, "a record that was cut off"),
+            )
+            if count
+        ]
+        return "; ".join(filter(None, [remark, *damage]))

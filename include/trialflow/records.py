@@ -1,0 +1,236 @@
+"""What passes between the layers: plain frozen data, no behaviour that touches a file or a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+JsonObject = dict[str, Any]
+
+
+class StrEnum(str, Enum):
+    """An enum whose members print as their value (``enum.StrEnum`` needs Python 3.11)."""
+
+    __str__ = str.__str__
+
+
+class ExperimentStatus(StrEnum):
+    """NNI's names for the state of an experiment."""
+
+    INITIALIZED = "INITIALIZED"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    DONE = "DONE"
+    ERROR = "ERROR"
+    NO_MORE_TRIAL = "NO_MORE_TRIAL"
+    TUNER_NO_MORE_TRIAL = "TUNER_NO_MORE_TRIAL"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens to the experiment by itself."""
+        return self in (ExperimentStatus.STOPPED, ExperimentStatus.DONE, ExperimentStatus.ERROR)
+
+
+class TrialStatus(StrEnum):
+    """NNI's names for the state of a trial."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    USER_CANCELED = "USER_CANCELED"
+    SYS_CANCELED = "SYS_CANCELED"
+    EARLY_STOPPED = "EARLY_STOPPED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the trial's job has ended."""
+        return self not in (TrialStatus.WAITING, TrialStatus.RUNNING, TrialStatus.UNKNOWN)
+
+
+class MetricType(StrEnum):
+    """The kinds of record that a trial writes."""
+
+    PERIODICAL = "PERIODICAL"
+    FINAL = "FINAL"
+    REQUEST_PARAMETER = "REQUEST_PARAMETER"
+
+
+class OptimizeMode(StrEnum):
+    """Whether a larger or a smaller metric is better."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Whether ``value`` improves on ``than`` (anything improves on ``None``)."""
+        if than is None:
+            return True
+        return value > than if self is OptimizeMode.MAXIMIZE else value < than
+
+
+@dataclass(frozen=True)
+class AlgorithmSpec:
+    """A tuner or assessor as the experiment names it."""
+
+    name: str
+    class_args: JsonObject = field(default_factory=dict)
+    include_intermediate_results: bool = False
+
+
+@dataclass(frozen=True)
+class ExperimentSpec:
+    """One experiment after its file was read and checked; every path is absolute.
+
+    Attributes:
+        max_duration_seconds: No new trial starts after this much time since the start.
+        max_trial_number: Trials created in all, failed ones included.
+        code_directory: The user's code, as it lies where the file was read.
+        code_root: The allowed root in which ``code_directory`` was found to lie.
+        training: What the training service needs, in its own terms (``command`` for ``local``).
+        warnings: Keys that were accepted and have no effect, one sentence each.
+    """
+
+    name: str
+    author: str
+    trial_concurrency: int
+    max_trial_number: int
+    max_duration_seconds: float
+    platform: str
+    search_space: JsonObject
+    tuner: AlgorithmSpec
+    code_directory: str
+    code_root: str
+    training: JsonObject
+    assessor: AlgorithmSpec | None = None
+    description: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def optimize_mode(self) -> OptimizeMode:
+        """The direction of the search; NNI's default is to maximise."""
+        return OptimizeMode(self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment's control row: its specification and the limits in force now.
+
+    Attributes:
+        folder: Where its code, trials and results lie on the shared storage.
+        code_folder: The staged copy of the code; ``None`` until it is complete.
+        created_at: Seconds since the epoch, as all times here.
+        started_at: When its first trial was claimed; the duration counts from here.
+    """
+
+    id: str
+    spec: ExperimentSpec
+    status: ExperimentStatus
+    status_reason: str
+    folder: str
+    code_folder: str | None
+    trial_concurrency: int
+    max_trial_number: int
+    max_duration_seconds: float
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a trial batch, planned before any trial exists; the key under which a trial is claimed."""
+
+    batch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of the ledger.
+
+    Attributes:
+        number: 0-based and without gaps: NNI's sequence id.
+        attempt: Counts the jobs made for these parameters, from 1.
+        run_id: The DAG run that claimed the trial.
+        parameters: ``None`` while the tuner is still being asked.
+        sampler_number: The number of this trial in the Optuna study.
+        job: The training service's handle of the attempt's job; ``None`` before it was submitted.
+        value: The final metric as the tuner sees it; ``None`` when there is none that counts.
+        reason: Why the status is what it is, for people; empty when nothing is unusual.
+        reported_at: When the tuner was told; a trial without it still holds its place under the cap.
+    """
+
+    experiment_id: str
+    id: str
+    number: int
+    slot: Slot
+    run_id: str
+    status: TrialStatus
+    attempt: int
+    claimed_at: float
+    parameters: JsonObject | None = None
+    sampler_number: int | None = None
+    job: JsonObject | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    reported_at: float | None = None
+    exit_code: int | None = None
+    value: float | None = None
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        """The trial for a list: number, id, parameters."""
+        parameters = "" if self.parameters is None else f" {describe_parameters(self.parameters)}"
+        return f"#{self.number} {self.id}{parameters}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One record that a trial wrote.
+
+    Attributes:
+        sequence: Counts the records of one type from 0.
+        value: As reported: a number, or an object with the key ``default``; anything JSON when invalid.
+        at: When it was read, in seconds since the epoch.
+    """
+
+    type: MetricType
+    sequence: int
+    value: Any
+    at: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended, as the training service saw it.
+
+    Attributes:
+        lost: The job vanished without an exit code: the infrastructure failed, not the trial.
+    """
+
+    status: TrialStatus
+    exit_code: int | None = None
+    reason: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    lost: bool = False
+
+
+def describe_parameters(parameters: JsonObject, max_length: int = 160) -> str:
+    """Print parameters on one short line: ``lr=0.0123 layer=Conv(k=3)``."""
+    text = " ".join(f"{name}={_describe_value(value)}" for name, value in parameters.items())
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
+
+
+def _describe_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict) and "_name" in value:
+        inner = {key: item for key, item in value.items() if key != "_name"}
+        return f"{value['_name']}({describe_parameters(inner)})" if inner else str(value["_name"])
+    return str(value)

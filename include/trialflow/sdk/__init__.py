@@ -1,0 +1,1 @@
+"""What is put on a trial's PYTHONPATH: the `nni` that trial code imports. Standard library only, Python 3.6 and up."""

@@ -1,0 +1,325 @@
+"""NNI's search space: what each type draws, and how a value travels through an Optuna distribution.
+
+Every parameter has a *label*, the path by which Optuna knows it (``layer/Conv/k`` for the parameter ``k`` of the
+option ``Conv`` of the choice ``layer``), and a *latent*: the number or category that Optuna samples.
+``encode`` and ``decode`` go from the value that a trial sees to the latent and back, exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trialflow.errors import Problem
+from trialflow.records import JsonObject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from optuna.distributions import BaseDistribution
+
+# Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
+Z_BOUND = 5.0
+_CHOICE = "choice"
+_TYPES_WITH_ARITY = {
+    "randint": 2,
+    "uniform": 2,
+    "quniform": 3,
+    "loguniform": 2,
+    "qloguniform": 3,
+    "normal": 2,
+    "qnormal": 3,
+    "lognormal": 2,
+    "qlognormal": 3,
+}
+TYPES = (_CHOICE, *_TYPES_WITH_ARITY)
+_ARGUMENT_NAMES = {
+    "randint": ("lower", "upper"),
+    "uniform": ("low", "high"),
+    "quniform": ("low", "high", "q"),
+    "loguniform": ("low", "high"),
+    "qloguniform": ("low", "high", "q"),
+    "normal": ("mu", "sigma"),
+    "qnormal": ("mu", "sigma", "q"),
+    "lognormal": ("mu", "sigma"),
+    "qlognormal": ("mu", "sigma", "q"),
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a choice.
+
+    Attributes:
+        value: What the trial gets; for a nested option only its ``_name``.
+        nested: The parameters that become active with this option, or ``None`` for a plain value.
+    """
+
+    value: Any
+    nested: tuple[Parameter, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of the search space.
+
+    Attributes:
+        name: The key that the trial sees.
+        label: Its path from the root of the space.
+        type: One of `TYPES`.
+        arguments: The numbers of ``_value``; empty for a choice.
+        options: The options of a choice.
+    """
+
+    name: str
+    label: str
+    type: str
+    arguments: tuple[float, ...] = ()
+    options: tuple[Option, ...] = ()
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether the latent is a z-score, whose prior is N(0, 1)."""
+        return "normal" in self.type
+
+    def distribution(self) -> BaseDistribution:
+        """The Optuna distribution of the latent."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.type == _CHOICE:
+            return CategoricalDistribution(self._categories())
+        if self.is_normal:
+            return FloatDistribution(-Z_BOUND, Z_BOUND)
+        low, high = self.arguments[:2]
+        if self.type == "randint":
+            return IntDistribution(int(low), int(high) - 1)
+        if self.type == "quniform":
+            q = self.arguments[2]
+            return IntDistribution(round(low / q), round(high / q))
+        return FloatDistribution(low, high, log=self.type != "uniform")
+
+    def decode(self, latent: Any) -> Any:
+        """The value that the trial gets for a latent; for a nested choice the `Option`."""
+        if self.type == _CHOICE:
+            return self.options[self._categories().index(latent)]
+        if self.type == "randint":
+            return int(latent)
+        if self.type in ("uniform", "loguniform"):
+            return float(latent)
+        first, second = self.arguments[:2]
+        if self.type == "quniform":
+            return float(min(max(latent * self.arguments[2], first), second))
+        if self.type == "qloguniform":
+            return self._snap(latent)
+        value = first + second * latent
+        if "log" in self.type:
+            value = _exp(value)
+        return self._snap(value) if self.type.startswith("q") else value
+
+    def draw_latent(self, rng: np.random.Generator) -> Any:
+        """Draw from NNI's prior, as a latent.
+
+        quniform rounds a uniform draw, so that its two ends are drawn less often than the points between.
+        """
+        if self.type == _CHOICE:
+            return self._categories()[int(rng.integers(len(self.options)))]
+        if self.is_normal:
+            return float(min(max(rng.standard_normal(), -Z_BOUND), Z_BOUND))
+        low, high = self.arguments[:2]
+        if self.type == "randint":
+            return int(rng.integers(int(low), int(high)))
+        if self.type == "quniform":
+            return round(float(rng.uniform(low, high)) / self.arguments[2])
+        if self.type == "uniform":
+            return float(rng.uniform(low, high))
+        return float(min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high))
+
+    def _snap(self, value: float) -> float:
+        q = self.arguments[2]
+        snapped = round(value / q) * q
+        if self.is_normal:
+            return float(snapped)
+        return float(min(max(snapped, self.arguments[0]), self.arguments[1]))
+
+    def _categories(self) -> list[Any]:
+        """What Optuna sees of the options.
+
+        Optuna compares categories by ``==``, under which 1, 1.0 and True are one, and stores only scalars; where that
+        would mix options up, their JSON text stands for them.
+        """
+        values = [option.value for option in self.options]
+        scalars = all(value is None or isinstance(value, (bool, int, float, str)) for value in values)
+        if scalars and None not in values and len(set(values)) == len(values):
+            return values
+        return [f"{index}: {json.dumps(value)}" for index, value in enumerate(values)]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A checked search space: its parameters in the order of the file."""
+
+    parameters: tuple[Parameter, ...]
+
+    def walk(self) -> Iterator[Parameter]:
+        """Every parameter, nested ones after the choice that activates them."""
+        yield from _walk(self.parameters)
+
+    @property
+    def by_label(self) -> dict[str, Parameter]:
+        """Every parameter by its label."""
+        return {parameter.label: parameter for parameter in self.walk()}
+
+    def build(self, latent_of: Callable[[Parameter], Any]) -> JsonObject:
+        """Make a trial's parameters, asking for the latent of each active parameter and of no other."""
+        return _build(self.parameters, latent_of)
+
+
+def parse_search_space(raw: Any, file: str = "") -> tuple[SearchSpace, list[Problem]]:
+    """Read a search space; with problems, the space holds the parameters that are right.
+
+    Args:
+        raw: The object as it was read from JSON or YAML.
+        file: Named in the problems.
+    """
+    problems: list[Problem] = []
+    if not isinstance(raw, dict) or not raw:
+        rule = 'must be an object of parameters, {"name": {"_type": …, "_value": …}}'
+        return SearchSpace(()), [
+            Problem("searchSpace", rule, show(raw), "Give at least one parameter", file=file)
+        ]
+    report = _Reporter(file, problems)
+    space = SearchSpace(_parse_parameters(raw, "", report))
+    for label, times in Counter(parameter.label for parameter in space.walk()).items():
+        if times > 1:
+            report(label, "two parameters have this path", label, "Rename one of them")
+    return space, problems
+
+
+def show(value: Any, max_length: int = 60) -> str:
+    """A value as it is quoted in a message: JSON, shortened."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
+
+
+@dataclass(frozen=True)
+class _Reporter:
+    file: str
+    problems: list[Problem]
+
+    def __call__(self, field: str, rule: str, value: Any, remedy: str) -> None:
+        self.problems.append(Problem(field, rule, show(value), remedy, file=self.file))
+
+
+def _parse_parameters(raw: dict[str, Any], prefix: str, report: _Reporter) -> tuple[Parameter, ...]:
+    parsed = (_parse_parameter(str(name), prefix + str(name), body, report) for name, body in raw.items())
+    return tuple(parameter for parameter in parsed if parameter is not None)
+
+
+def _parse_parameter(name: str, label: str, body: Any, report: _Reporter) -> Parameter | None:
+    if not isinstance(body, dict) or "_type" not in body or "_value" not in body:
+        report(label, "must be an object with _type and _value", body, 'Write {"_type": "uniform", "_value": [0, 1]}')
+        return None
+    kind = body["_type"]
+    if kind == _CHOICE:
+        return _parse_choice(name, label, body["_value"], report)
+    if kind not in _TYPES_WITH_ARITY:
+        report(f"{label}._type", f"must be one of {', '.join(TYPES)}", kind, "Use one of these types")
+        return None
+    return _parse_numeric(name, label, kind, body["_value"], report)
+
+
+def _parse_choice(name: str, label: str, raw: Any, report: _Reporter) -> Parameter | None:
+    if not isinstance(raw, list) or not raw:
+        report(f"{label}._value", "a choice needs a list of at least one option", raw, "List the options")
+        return None
+    options = tuple(_parse_option(f"{label}/", value, report) for value in raw)
+    names = [option.value for option in options if option.nested is not None]
+    if len(set(names)) != len(names):
+        report(f"{label}._value", "nested options need different values of _name", names, "Rename one of them")
+        return None
+    return Parameter(name, label, _CHOICE, options=options)
+
+
+def _parse_option(prefix: str, value: Any, report: _Reporter) -> Option:
+    if not isinstance(value, dict) or "_name" not in value:
+        if not _is_finite_json(value):
+            report(prefix + "_value", "options must be finite JSON values", value, "Remove NaN and infinity")
+        return Option(value)
+    nested = {key: body for key, body in value.items() if key != "_name"}
+    option_name = str(value["_name"])
+    return Option(option_name, _parse_parameters(nested, f"{prefix}{option_name}/", report))
+
+
+def _parse_numeric(name: str, label: str, kind: str, raw: Any, report: _Reporter) -> Parameter | None:
+    arity = _TYPES_WITH_ARITY[kind]
+    field = f"{label}._value"
+    form = f"[{', '.join(_ARGUMENT_NAMES[kind])}]"
+    if not isinstance(raw, list) or len(raw) != arity or not all(_is_number(item) for item in raw):
+        report(field, f"{kind} needs {arity} finite numbers, {form}", raw, "Write them as a list")
+        return None
+    rule = _numeric_rule_broken(kind, raw)
+    if rule:
+        report(field, f"{kind} {form}: {rule[0]}", raw, rule[1])
+        return None
+    return Parameter(name, label, kind, arguments=tuple(raw))
+
+
+def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
+    """The rule that the numbers of a parameter break, and the remedy."""
+    first, second = raw[:2]
+    checks = [
+        (kind.startswith("q") and raw[2] <= 0, "q must be greater than 0", "Give the step between two values"),
+        ("normal" in kind and second <= 0, "sigma must be greater than 0", "Give the standard deviation"),
+    ]
+    if "normal" not in kind:
+        checks += [
+            (kind == "randint" and not all(float(item).is_integer() for item in raw),
+             "both bounds must be integers", "Use quniform for steps that are not 1"),
+            (kind == "randint" and first >= second,
+             "lower must be less than upper, which is not drawn", "Raise the upper bound"),
+            (first > second, "low must not be greater than high", "Swap the two"),
+            ("log" in kind and first <= 0, "low must be greater than 0", "A logarithm needs a positive bound"),
+        ]  # fmt: skip
+    return next(((rule, remedy) for broken, rule, remedy in checks if broken), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_finite_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _exp(value: float) -> float:
+    """``exp`` that ends at the largest float instead of raising."""
+    return math.exp(min(value, 709.0))
+
+
+def _walk(parameters: tuple[Parameter, ...]) -> Iterator[Parameter]:
+    for parameter in parameters:
+        yield parameter
+        for option in parameter.options:
+            yield from _walk(option.nested or ())
+
+
+def _build(parameters: tuple[Parameter, ...], latent_of: Callable[[Parameter], Any]) -> JsonObject:
+    built: JsonObject = {}
+    for parameter in parameters:
+        value = parameter.decode(latent_of(parameter))
+        if isinstance(value, Option):
+            nested = value.nested
+            value = value.value if nested is None else {"_name": value.value, **_build(nested, latent_of)}
+        built[parameter.name] = value
+    return built

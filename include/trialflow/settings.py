@@ -1,0 +1,67 @@
+"""Settings of an installation, from environment variables ``TRIALFLOW_*``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator may set; the environment variable is the name in upper case after ``TRIALFLOW_``."""
+
+    model_config = SettingsConfigDict(env_prefix="TRIALFLOW_", frozen=True)
+
+    home: Path = Field(
+        default=Path("~/trialflow"), description="Folder of everything that Trialflow writes: one per experiment."
+    )
+    store: str = Field(
+        default="", description="Database URL of the store; empty: an SQLite file in the home folder."
+    )
+    allowed_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders, separated by ':', in which experiment files, search spaces and code may lie; "
+        "empty: the folder of the experiment file itself.",
+    )
+    max_code_bytes: int = Field(default=1 << 30, gt=0, description="Largest code folder that is staged.")
+    max_code_files: int = Field(default=20_000, gt=0, description="Most files that a code folder may hold.")
+    batch_size: int = Field(default=20, ge=1, le=200, description="Trials carried by one DAG run.")
+    wait_in_worker_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="How long a task waits in the worker before it defers to the triggerer; 0: defers at once.",
+    )
+    trial_attempts: int = Field(
+        default=3, ge=1, description="Jobs made for one trial when the infrastructure loses them."
+    )
+    trial_sdk: Literal["auto", "own"] = Field(
+        default="auto",
+        description="Which `nni` a trial imports: 'auto' prefers an installed one, 'own' forces Trialflow's.",
+    )
+    api_connection: str = Field(
+        default="trialflow_api", description="Airflow connection with the API's address and login."
+    )
+
+    @field_validator("allowed_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("home")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def store_url(self) -> str:
+        """The store's database URL, with the embedded default filled in."""
+        return self.store or f"sqlite:///{self.home / 'trialflow.db'}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process; read once."""
+    return Settings()

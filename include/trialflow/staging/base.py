@@ -1,0 +1,73 @@
+"""The seam to the storage of code."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """One file of the user's code.
+
+    Attributes:
+        name: Path below the code folder, with forward slashes.
+        path: Where to read it, links resolved.
+        size: In bytes.
+        digest: SHA-256 of its content, in hex.
+        executable: Whether its owner may execute it.
+    """
+
+    name: str
+    path: Path
+    size: int
+    digest: str
+    executable: bool
+
+
+class CodeStorage(ABC):
+    """Where staged code lies.
+
+    Order of calls: `stage` with the whole list of files, as often as it takes until it returns; then `is_staged`
+    with its answer is true for ever.
+    """
+
+    @abstractmethod
+    def stage(self, files: Sequence[CodeFile]) -> str:
+        """Copy the files; a copy that is complete is not made again.
+
+        Returns:
+            The place of the copy, which appears there complete or not at all.
+
+        Raises:
+            StagingError: The copy could not be completed; what was written is taken up by the next call.
+        """
+
+    @abstractmethod
+    def is_staged(self, place: str) -> bool:
+        """Whether a complete copy lies at ``place``."""
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_of(files: Sequence[CodeFile]) -> str:
+    """One digest for a list of files, the same for the same names, contents and execute bits."""
+    total = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.name):
+        total.update(f"{file.name}\0{file.digest}\0{file.executable}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,67 @@
+"""Code staged into a folder of a mounted file system: a local disk, or a share that is mounted here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trialflow.errors import StagingError
+from trialflow.staging.base import CodeFile, CodeStorage, digest_file, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class FolderStorage(CodeStorage):
+    """Stages into ``<folder>/code-<digest>``.
+
+    The copy grows in a folder beside it, file by file, each written under another name and renamed; the whole is
+    renamed when it is complete. A call that died leaves that folder behind, and the next one goes on in it.
+
+    Args:
+        folder: The experiment's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def stage(self, files: Sequence[CodeFile]) -> str:
+        target = self._folder / f"code-{digest_of(files)[:16]}"
+        if self.is_staged(str(target)):
+            return str(target)
+        growing = target.with_name(f"{target.name}.partial")
+        try:
+            for stale in set(self._folder.glob("code-*.partial")) - {growing}:
+                shutil.rmtree(stale)  # The code changed after that attempt died.
+            growing.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                _copy(file, growing / file.name)
+            growing.rename(target)
+        except OSError as error:
+            if self.is_staged(str(target)):
+                return str(target)  # Another copy of this call was faster with the rename.
+            raise StagingError(
+                f"the code could not be staged to {growing}: {error.strerror} (errno {error.errno}); "
+                "make room or correct the rights, then run the task again: it goes on where this one stopped"
+            ) from error
+        return str(target)
+
+    def is_staged(self, place: str) -> bool:
+        return Path(place).is_dir()
+
+
+def _copy(file: CodeFile, target: Path) -> None:
+    """Copy one file under another name and rename it; a finished copy is left alone."""
+    if target.is_file() and target.stat().st_size == file.size and digest_file(target) == file.digest:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.copyfile(file.path, partial)
+        partial.chmod(0o755 if file.executable else 0o644)
+        if digest_file(partial) != file.digest:
+            raise StagingError(f"{file.name} changed while it was staged; run the task again when it is at rest")
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""Listing a user's code folder: what belongs to it, and what must not be followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trialflow.errors import Problem
+from trialflow.staging.base import CodeFile, digest_file
+
+if TYPE_CHECKING:
+    import pathspec
+
+IGNORE_FILE = ".nniignore"
+# Never part of what a trial runs.
+_ALWAYS_IGNORED = [".git/", "__pycache__/", ".nniignore"]
+
+
+@dataclass
+class _Scan:
+    root: Path
+    ignored: pathspec.PathSpec
+    max_bytes: int
+    max_files: int
+    paths: list[tuple[str, Path, os.stat_result]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    total_bytes: int = 0
+
+    @property
+    def too_large(self) -> bool:
+        return self.total_bytes > self.max_bytes or len(self.paths) > self.max_files
+
+
+def scan_code(folder: Path, root: Path, max_bytes: int, max_files: int) -> tuple[list[CodeFile], list[Problem]]:
+    """List the files of a code folder, without those that its ``.nniignore`` names.
+
+    A link is followed when it leads to a place inside ``root`` (its content is staged); one that leads out of it,
+    nowhere, or round in a circle is a problem, as are sockets, devices and files that cannot be read.
+
+    Args:
+        folder: The code folder.
+        root: The allowed root in which everything must lie, links resolved.
+        max_bytes: Largest sum of the sizes.
+        max_files: Most files.
+    """
+    paths, problems = list_code(folder, root, max_bytes, max_files)
+    return ([] if problems else [_hash(name, path, info) for name, path, info in paths]), problems
+
+
+def list_code(
+    folder: Path, root: Path, max_bytes: int, max_files: int
+) -> tuple[list[tuple[str, Path, os.stat_result]], list[Problem]]:
+    """The walk of `scan_code` without reading any file's content: enough to check a folder."""
+    ignored, problems = _read_ignore_file(folder)
+    scan = _Scan(root, ignored, max_bytes, max_files, problems=problems)
+    _walk(scan, folder, "", (os.path.realpath(folder),))
+    if scan.too_large:
+        remedy = f"Name data and results in {IGNORE_FILE}, or raise TRIALFLOW_MAX_CODE_BYTES or TRIALFLOW_MAX_CODE_FILES"
+        rule = f"must not hold more than {max_files} files or {max_bytes} bytes"
+        scan.problems.append(Problem("trial.codeDir", rule, str(folder), remedy))
+    return scan.paths, scan.problems
+
+
+def _read_ignore_file(folder: Path) -> tuple[pathspec.PathSpec, list[Problem]]:
+    import pathspec
+
+    lines: list[str] = []
+    problems = []
+    try:
+        lines = (folder / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(IGNORE_FILE, f"cannot be read: {error}", None, "Correct or remove it", str(folder)))
+    try:
+        return pathspec.PathSpec.from_lines("gitignore", _ALWAYS_IGNORED + lines), problems
+    except ValueError as error:
+        problems.append(Problem(IGNORE_FILE, f"has a malformed pattern: {error}", None, "Correct it", str(folder)))
+        return pathspec.PathSpec.from_lines("gitignore", _ALWAYS_IGNORED), problems
+
+
+def _walk(scan: _Scan, folder: Path, prefix: str, parents: tuple[str, ...]) -> None:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        scan.problems.append(_problem(prefix or ".", f"cannot be read: {error.strerror}", "Check its rights"))
+        return
+    for entry in entries:
+        if scan.too_large:
+            return
+        _visit(scan, Path(entry.path), prefix + entry.name, parents)
+
+
+def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None:
+    is_folder = path.is_dir()
+    if scan.ignored.match_file(f"{name}/" if is_folder else name):
+        return
+    real = os.path.realpath(path)
+    try:
+        info = path.stat()
+    except OSError as error:
+        rule = "is a link that leads nowhere or round in a circle" if path.is_symlink() else f"{error.strerror}"
+        scan.problems.append(_problem(name, rule, f"Remove it, or name it in {IGNORE_FILE}"))
+        return
+    if not Path(real).is_relative_to(scan.root):
+        rule = f"is a link that leads out of the allowed folder {scan.root}"
+        scan.problems.append(_problem(name, rule, "Copy what it leads to, or add that folder to TRIALFLOW_ALLOWED_ROOTS"))
+    elif is_folder and real in parents:
+        scan.problems.append(_problem(name, "is a link loop: it leads to a folder that contains it", "Remove it"))
+    elif is_folder:
+        _walk(scan, path, f"{name}/", (*parents, real))
+    elif not stat.S_ISREG(info.st_mode):
+        scan.problems.append(_problem(name, "is neither a file nor a folder", f"Name it in {IGNORE_FILE}"))
+    elif not os.access(path, os.R_OK):
+        scan.problems.append(_problem(name, "cannot be read", "Check its rights"))
+    else:
+        scan.total_bytes += info.st_size
+        scan.paths.append((name, Path(real), info))
+
+
+def _problem(name: str, rule: str, remedy: str) -> Problem:
+    return Problem("trial.codeDir", rule, name, remedy)
+
+
+def _hash(name: str, path: Path, info: os.stat_result) -> CodeFile:
+    return CodeFile(name, path, info.st_size, digest_file(path), bool(info.st_mode & stat.S_IXUSR))

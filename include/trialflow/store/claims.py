@@ -1,0 +1,148 @@
+"""The claim: the one transaction that decides whether another trial may live.
+
+Nothing else in Trialflow decides how many trials are alive. The transaction holds the experiment's row (PostgreSQL)
+or the database (SQLite, BEGIN IMMEDIATE) from its first read to its commit, so that what it has read stays true.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+import time
+from enum import auto
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from trialflow.errors import NotFoundError
+from trialflow.records import ExperimentStatus, Slot, StrEnum, TrialStatus
+from trialflow.store.tables import experiments, trials
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_ID_ALPHABET = string.ascii_letters + string.digits
+
+
+class ClaimRefusal(StrEnum):
+    """Why there is no trial to be had."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    NO_ROOM = auto()
+    NO_TRIALS_LEFT = auto()
+    DURATION_OVER = auto()
+    NOT_RUNNING = auto()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether waiting cannot help."""
+        return self is not ClaimRefusal.NO_ROOM
+
+
+class Refused(Exception):  # noqa: N818  # an answer, not an error; never leaves this package
+    """Rolls a claim's transaction back."""
+
+    def __init__(self, refusal: ClaimRefusal) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
+def claim_trial(connection: sa.Connection, experiment_id: str, slot: Slot, run_id: str) -> str:
+    """Claim a trial for a slot, or find the one that was claimed for it.
+
+    Args:
+        connection: Inside a transaction of its own; commits when this returns, rolls back when it raises.
+        experiment_id: The experiment.
+        slot: The planned place; a slot that was claimed before gives the same trial again, whatever the limits say.
+        run_id: The DAG run that does the claiming.
+
+    Returns:
+        The id of the trial.
+
+    Raises:
+        Refused: There is no room now, or there will be none.
+        NotFoundError: There is no such experiment.
+    """
+    row = connection.execute(
+        sa.select(experiments).where(experiments.c.id == experiment_id).with_for_update()
+    ).mappings().one_or_none()  # fmt: skip
+    if row is None:
+        raise NotFoundError(f"no experiment {experiment_id!r} in the store; was it deleted?")
+    earlier = connection.execute(
+        sa.select(trials.c.id).where(
+            trials.c.experiment_id == experiment_id, trials.c.batch == slot.batch, trials.c.slot == slot.index
+        )
+    ).scalar()
+    if earlier is not None:
+        return str(earlier)
+    created, live = _count(connection, experiment_id)
+    refusal = _refusal(row, created, live, time.time())
+    if refusal is not None:
+        raise Refused(refusal)
+    return _insert(connection, experiment_id, slot, run_id, number=created)
+
+
+def count_live(connection: sa.Connection, experiment_id: str) -> int:
+    """Trials that hold a place under the cap: claimed, and not yet told to the tuner."""
+    return _count(connection, experiment_id)[1]
+
+
+def _count(connection: sa.Connection, experiment_id: str) -> tuple[int, int]:
+    live = sa.func.count().filter(trials.c.reported_at.is_(None))
+    row = connection.execute(
+        sa.select(sa.func.count(), live).where(trials.c.experiment_id == experiment_id)
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def _refusal(row: Mapping[str, Any], created: int, live: int, now: float) -> ClaimRefusal | None:
+    """The first rule that forbids another trial; the order decides which reason people read."""
+    if row["status"] != ExperimentStatus.RUNNING:
+        return ClaimRefusal.NOT_RUNNING
+    if created >= row["max_trial_number"]:
+        return ClaimRefusal.NO_TRIALS_LEFT
+    if row["started_at"] is not None and now - row["started_at"] >= row["max_duration_seconds"]:
+        return ClaimRefusal.DURATION_OVER
+    if live >= row["trial_concurrency"]:
+        return ClaimRefusal.NO_ROOM
+    return None
+
+
+def _insert(connection: sa.Connection, experiment_id: str, slot: Slot, run_id: str, number: int) -> str:
+    trial_id = _new_trial_id(connection, experiment_id)
+    now = time.time()
+    connection.execute(
+        trials.insert().values(
+            experiment_id=experiment_id,
+            id=trial_id,
+            number=number,
+            batch=slot.batch,
+            slot=slot.index,
+            run_id=run_id,
+            status=TrialStatus.WAITING,
+            attempt=1,
+            claimed_at=now,
+            reason="",
+        )
+    )
+    connection.execute(
+        experiments.update()
+        .where(experiments.c.id == experiment_id, experiments.c.started_at.is_(None))
+        .values(started_at=now)
+    )
+    return trial_id
+
+
+def _new_trial_id(connection: sa.Connection, experiment_id: str) -> str:
+    """Five letters and digits, as NNI's are, and none twice in an experiment."""
+    while True:
+        candidate = "".join(secrets.choice(_ID_ALPHABET) for _ in range(5))
+        taken = sa.select(trials.c.id).where(
+            trials.c.experiment_id == experiment_id, sa.func.lower(trials.c.id) == candidate.lower()
+        )
+        if connection.execute(taken).first() is None:
+            return candidate

@@ -1,0 +1,58 @@
+"""Database engines whose transactions are safe against other processes on SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+# Longer than any other process is expected to hold the database; what waits longer fails and is retried by Airflow.
+BUSY_TIMEOUT_SECONDS = 60
+
+
+@lru_cache(maxsize=8)
+def get_engine(url: str) -> sa.Engine:
+    """The engine for a database URL.
+
+    On SQLite every transaction begins IMMEDIATE, so that a read inside it cannot be outdated by the write that
+    follows, and readers never block (WAL). Connections are not pooled: Airflow forks, and a connection must not
+    be shared across a fork.
+    """
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, poolclass=NullPool)
+    database = sa.engine.make_url(url).database
+    if database:
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def optuna_engine_arguments(url: str) -> dict[str, Any]:
+    """Engine arguments with which Optuna's storage shares the database peacefully."""
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}}
+    return {"poolclass": NullPool}
+
+
+def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]  # transactions are begun below, not by the driver
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # A commit survives the death of any process; only a power cut may lose the last ones, never corrupt them.
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,373 @@
+"""The ledger: every experiment, trial and metric, in rows that survive kill -9 of any process at any point.
+
+Order of calls for a trial: `claim` → `set_parameters` → `set_job` → (`add_metrics`, `set_running`)* → `set_ended` →
+`set_reported`. Each may be repeated: a repetition finds what the first call wrote and changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.exc import IntegrityError
+
+from trialflow.errors import NotFoundError, StoreError
+from trialflow.records import (
+    Experiment,
+    ExperimentSpec,
+    ExperimentStatus,
+    JsonObject,
+    Metric,
+    MetricType,
+    Outcome,
+    Slot,
+    Trial,
+    TrialStatus,
+)
+from trialflow.store.claims import ClaimRefusal, Refused, claim_trial, count_live
+from trialflow.store.engine import get_engine
+from trialflow.store.locks import study_lock
+from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, metrics, schema_version, trials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+_SPEC: TypeAdapter[ExperimentSpec] = TypeAdapter(ExperimentSpec)
+_TRIAL_FIELDS = [column.name for column in trials.columns if column.name not in ("batch", "slot", "status")]
+
+
+class Store:
+    """One database with the ledger in it.
+
+    Args:
+        url: SQLAlchemy URL, ``sqlite:////…`` or ``postgresql+psycopg://…``. The tables are made when they are
+            missing.
+
+    Raises:
+        StoreError: The database holds tables of another version of Trialflow.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine = get_engine(url)
+        if not sa.inspect(self._engine).has_table(schema_version.name):
+            self._create_tables()
+        with self._reading() as connection:
+            version = connection.execute(sa.select(schema_version.c.version)).scalar()
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the store's tables have version {version}, this Trialflow needs {SCHEMA_VERSION}; "
+                "point TRIALFLOW_STORE at a new database, or run the version that made this one"
+            )
+
+    def _create_tables(self) -> None:
+        """Create the tables, in one transaction that a second creator waits for."""
+        with self._engine.begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7421)"))
+            metadata.create_all(connection)
+            if connection.execute(sa.select(schema_version)).first() is None:
+                connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))
+
+    def _reading(self) -> sa.Connection:
+        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def study_lock(self, experiment_id: str) -> AbstractContextManager[None]:
+        """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""
+        return study_lock(self._engine, experiment_id)
+
+    # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_experiment(self, experiment_id: str, spec: ExperimentSpec, folder: str) -> Experiment:
+        """Create an experiment; one that exists under this id is returned as it is."""
+        row = {
+            "id": experiment_id,
+            "spec": _SPEC.dump_python(spec, mode="json"),
+            "status": ExperimentStatus.INITIALIZED,
+            "status_reason": "",
+            "folder": folder,
+            "trial_concurrency": spec.trial_concurrency,
+            "max_trial_number": spec.max_trial_number,
+            "max_duration_seconds": spec.max_duration_seconds,
+            "created_at": time.time(),
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(experiments.insert().values(row))
+        except IntegrityError:
+            pass  # A retry, or a second creator: theirs stands.
+        return self.get_experiment(experiment_id)
+
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        """Read an experiment.
+
+        Raises:
+            NotFoundError: There is none with this id.
+        """
+        with self._reading() as connection:
+            row = connection.execute(
+                sa.select(experiments).where(experiments.c.id == experiment_id)
+            ).mappings().one_or_none()  # fmt: skip
+        if row is None:
+            raise NotFoundError(f"no experiment {experiment_id!r} in the store {self._safe_url()}")
+        return _experiment(row)
+
+    def list_experiments(self) -> list[Experiment]:
+        """Every experiment, the newest first."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(experiments).order_by(experiments.c.created_at.desc())).mappings()
+            return [_experiment(row) for row in rows]
+
+    def set_code_folder(self, experiment_id: str, code_folder: str) -> None:
+        """Note where the complete copy of the code lies."""
+        self._update_experiment(experiment_id, code_folder=code_folder)
+
+    def change_status(
+        self, experiment_id: str, status: ExperimentStatus, *, from_: Sequence[ExperimentStatus], reason: str = ""
+    ) -> bool:
+        """Move the experiment on, unless its status is none of ``from_``; tells whether it moved."""
+        ended = {"ended_at": time.time()} if status.is_final else {}
+        condition = sa.and_(experiments.c.id == experiment_id, experiments.c.status.in_(from_))
+        with self._engine.begin() as connection:
+            result = connection.execute(
+                experiments.update().where(condition).values(status=status, status_reason=reason, **ended)
+            )
+        return bool(result.rowcount)
+
+    def _update_experiment(self, experiment_id: str, **values: Any) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(experiments.update().where(experiments.c.id == experiment_id).values(values))
+
+    # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def plan_batch(self, experiment_id: str, batch: int, run_id: str, max_size: int) -> int:
+        """Fix the size of a batch; a batch that was planned before keeps its size.
+
+        Returns:
+            How many trials are left to create, at most ``max_size``.
+
+        Raises:
+            StoreError: The batch belongs to another run.
+        """
+        with self._engine.begin() as connection:
+            limit = connection.execute(
+                sa.select(experiments.c.max_trial_number).where(experiments.c.id == experiment_id).with_for_update()
+            ).scalar_one()
+            planned = connection.execute(
+                sa.select(batches.c.size, batches.c.run_id).where(
+                    batches.c.experiment_id == experiment_id, batches.c.batch == batch
+                )
+            ).one_or_none()
+            if planned is not None:
+                if planned.run_id != run_id:
+                    raise StoreError(
+                        f"batch {batch} of experiment {experiment_id} belongs to run {planned.run_id!r}, not to "
+                        f"{run_id!r}; trigger an experiment without experiment_id and batch to start a new one"
+                    )
+                return int(planned.size)
+            created = connection.execute(
+                sa.select(sa.func.count()).where(trials.c.experiment_id == experiment_id)
+            ).scalar_one()
+            size = max(0, min(max_size, limit - created))
+            connection.execute(
+                batches.insert().values(experiment_id=experiment_id, batch=batch, size=size, run_id=run_id)
+            )
+            return size
+
+    def newest_batch(self, experiment_id: str) -> int:
+        """The number of the newest batch that was planned; 0 when there is none."""
+        with self._reading() as connection:
+            query = sa.select(sa.func.max(batches.c.batch)).where(batches.c.experiment_id == experiment_id)
+            return int(connection.execute(query).scalar() or 0)
+
+    def close_batch(self, experiment_id: str, batch: int) -> int:
+        """Note that the batch's run has come to its end; tells how many batches are still open."""
+        of_experiment = batches.c.experiment_id == experiment_id
+        still_open = sa.and_(of_experiment, batches.c.closed_at.is_(None))
+        with self._engine.begin() as connection:
+            connection.execute(
+                batches.update().where(still_open, batches.c.batch == batch).values(closed_at=time.time())
+            )
+            return int(connection.execute(sa.select(sa.func.count()).where(still_open)).scalar_one())
+
+    # ── trials ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, experiment_id: str, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
+        """Claim the trial of a slot; see `trialflow.store.claims`."""
+        try:
+            with self._engine.begin() as connection:
+                trial_id = claim_trial(connection, experiment_id, slot, run_id)
+        except Refused as answer:
+            return answer.refusal
+        return self.get_trial(experiment_id, trial_id)
+
+    def count_live(self, experiment_id: str) -> int:
+        """Trials that hold a place under the cap."""
+        with self._reading() as connection:
+            return count_live(connection, experiment_id)
+
+    def get_trial(self, experiment_id: str, trial_id: str) -> Trial:
+        """Read a trial.
+
+        Raises:
+            NotFoundError: There is none with this id.
+        """
+        found = self._select_trials(experiment_id, trials.c.id == trial_id)
+        if not found:
+            raise NotFoundError(f"no trial {trial_id!r} in experiment {experiment_id!r}")
+        return found[0]
+
+    def find_trial(self, experiment_id: str, slot: Slot) -> Trial | None:
+        """The trial that was claimed for a slot, or ``None``."""
+        found = self._select_trials(experiment_id, trials.c.batch == slot.batch, trials.c.slot == slot.index)
+        return found[0] if found else None
+
+    def list_trials(self, experiment_id: str) -> list[Trial]:
+        """Every trial, in the order in which they were claimed."""
+        return self._select_trials(experiment_id)
+
+    def list_unreported(self, experiment_id: str, run_id: str | None = None) -> list[Trial]:
+        """Trials that hold a place under the cap; with ``run_id`` only those that this run claimed."""
+        conditions = [trials.c.reported_at.is_(None)]
+        if run_id is not None:
+            conditions.append(trials.c.run_id == run_id)
+        return self._select_trials(experiment_id, *conditions)
+
+    def set_parameters(self, trial: Trial, parameters: JsonObject, sampler_number: int) -> None:
+        """Note what the tuner suggested; the first note stands."""
+        values = {"parameters": parameters, "sampler_number": sampler_number}
+        self._update_trial(trial, trials.c.parameters.is_(None), **values)
+
+    def set_job(self, trial: Trial, job: JsonObject) -> None:
+        """Note the handle of the attempt's job; the first note of an attempt stands."""
+        self._update_trial(trial, trials.c.job.is_(None), job=job)
+
+    def set_running(self, trial: Trial, started_at: float) -> None:
+        """Note that the job runs."""
+        values = {"status": TrialStatus.RUNNING, "started_at": started_at}
+        self._update_trial(trial, trials.c.status == TrialStatus.WAITING, **values)
+
+    def set_ended(self, trial: Trial, outcome: Outcome, value: float | None) -> None:
+        """Note how the attempt's job ended; the first note stands."""
+        values = {
+            "status": outcome.status,
+            "exit_code": outcome.exit_code,
+            "reason": outcome.reason,
+            "started_at": outcome.started_at or trial.started_at,
+            "ended_at": outcome.ended_at or time.time(),
+            "value": value,
+        }
+        self._update_trial(trial, trials.c.ended_at.is_(None), **values)
+
+    def start_next_attempt(self, trial: Trial, reason: str) -> None:
+        """Go back to before the submission, with the same parameters, because the job was lost."""
+        values = {
+            "attempt": trial.attempt + 1,
+            "job": None,
+            "status": TrialStatus.WAITING,
+            "started_at": None,
+            "reason": reason,
+        }
+        self._update_trial(trial, trials.c.ended_at.is_(None), **values)
+
+    def set_reported(self, trial: Trial) -> bool:
+        """Note that the tuner knows the result, which frees the trial's place; tells whether this was the first note."""
+        return self._update_trial(trial, trials.c.reported_at.is_(None), reported_at=time.time())
+
+    def _update_trial(self, trial: Trial, condition: sa.ColumnElement[bool], **values: Any) -> bool:
+        """Change the row if it still is at the same attempt and the condition holds."""
+        same = (
+            trials.c.experiment_id == trial.experiment_id,
+            trials.c.id == trial.id,
+            trials.c.attempt == trial.attempt,
+        )
+        with self._engine.begin() as connection:
+            result = connection.execute(trials.update().where(*same, condition).values(values))
+        return bool(result.rowcount)
+
+    def _select_trials(self, experiment_id: str, *conditions: sa.ColumnElement[bool]) -> list[Trial]:
+        query = (
+            sa.select(trials)
+            .where(trials.c.experiment_id == experiment_id, *conditions)
+            .order_by(trials.c.number)
+        )
+        with self._reading() as connection:
+            return [_trial(row) for row in connection.execute(query).mappings()]
+
+    # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def add_metrics(self, trial: Trial, new: Sequence[Metric]) -> None:
+        """Append what a trial reported; records that are there already are left alone."""
+        if not new:
+            return
+        with self._engine.begin() as connection:
+            known = {
+                (row.type, row.sequence)
+                for row in connection.execute(
+                    sa.select(metrics.c.type, metrics.c.sequence).where(*_metrics_of(trial))
+                )
+            }
+            rows = [
+                {"experiment_id": trial.experiment_id, "trial_id": trial.id, "attempt": trial.attempt, **asdict(metric)}
+                for metric in new
+                if (metric.type, metric.sequence) not in known
+            ]
+            if rows:
+                connection.execute(metrics.insert(), rows)
+
+    def list_metrics(self, trial: Trial) -> list[Metric]:
+        """What the trial's present attempt reported, in order."""
+        query = sa.select(metrics).where(*_metrics_of(trial)).order_by(metrics.c.type, metrics.c.sequence)
+        with self._reading() as connection:
+            return [_metric(row) for row in connection.execute(query)]
+
+    def list_succeeded_metrics(self, experiment_id: str) -> list[list[Metric]]:
+        """What each successful trial reported, one list per trial."""
+        joined = metrics.join(
+            trials,
+            sa.and_(
+                metrics.c.experiment_id == trials.c.experiment_id,
+                metrics.c.trial_id == trials.c.id,
+                metrics.c.attempt == trials.c.attempt,
+            ),
+        )
+        query = (
+            sa.select(metrics)
+            .select_from(joined)
+            .where(trials.c.experiment_id == experiment_id, trials.c.status == TrialStatus.SUCCEEDED)
+            .order_by(metrics.c.trial_id, metrics.c.type, metrics.c.sequence)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [[_metric(row) for row in group] for _, group in groupby(rows, key=lambda row: row.trial_id)]
+
+    def _safe_url(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
+
+
+def _metrics_of(trial: Trial) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        metrics.c.experiment_id == trial.experiment_id,
+        metrics.c.trial_id == trial.id,
+        metrics.c.attempt == trial.attempt,
+    )
+
+
+def _experiment(row: sa.RowMapping) -> Experiment:
+    values = dict(row)
+    spec, status = _SPEC.validate_python(values.pop("spec")), ExperimentStatus(values.pop("status"))
+    return Experiment(spec=spec, status=status, **values)
+
+
+def _metric(row: sa.Row[Any]) -> Metric:
+    return Metric(MetricType(row.type), row.sequence, row.value, row.at)
+
+
+def _trial(row: sa.RowMapping) -> Trial:
+    values = {name: row[name] for name in _TRIAL_FIELDS}
+    return Trial(slot=Slot(row["batch"], row["slot"]), status=TrialStatus(row["status"]), **values)

@@ -1,0 +1,85 @@
+"""The tables of the ledger; all times are seconds since the epoch."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+# Raised when a table changes; a store of another version is refused rather than misread.
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+schema_version = sa.Table(
+    "trialflow_schema",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+)
+
+experiments = sa.Table(
+    "trialflow_experiments",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("status_reason", sa.Text, nullable=False, default=""),
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("code_folder", sa.Text),
+    sa.Column("trial_concurrency", sa.Integer, nullable=False),
+    sa.Column("max_trial_number", sa.Integer, nullable=False),
+    sa.Column("max_duration_seconds", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+)
+
+batches = sa.Table(
+    "trialflow_batches",
+    metadata,
+    sa.Column("experiment_id", sa.ForeignKey("trialflow_experiments.id"), primary_key=True),
+    sa.Column("batch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.String(250), nullable=False),
+    sa.Column("closed_at", sa.Float),
+)
+
+trials = sa.Table(
+    "trialflow_trials",
+    metadata,
+    sa.Column("experiment_id", sa.ForeignKey("trialflow_experiments.id"), primary_key=True),
+    sa.Column("id", sa.String(8), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("batch", sa.Integer, nullable=False),
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.String(250), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("claimed_at", sa.Float, nullable=False),
+    sa.Column("parameters", sa.JSON(none_as_null=True)),
+    sa.Column("sampler_number", sa.Integer),
+    sa.Column("job", sa.JSON(none_as_null=True)),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("reported_at", sa.Float),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("value", sa.Float),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    # What makes a claim happen once, whoever tries: one trial per planned slot, one per number.
+    sa.UniqueConstraint("experiment_id", "batch", "slot"),
+    sa.UniqueConstraint("experiment_id", "number"),
+)
+
+metrics = sa.Table(
+    "trialflow_metrics",
+    metadata,
+    sa.Column("experiment_id", sa.String(16), primary_key=True),
+    sa.Column("trial_id", sa.String(8), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("type", sa.String(20), primary_key=True),
+    # Position among the records of this type in the trial's file, not the trial's own claim.
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["experiment_id", "trial_id"], ["trialflow_trials.experiment_id", "trialflow_trials.id"]
+    ),
+)

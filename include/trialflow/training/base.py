@@ -1,0 +1,122 @@
+"""The seam to whatever runs the jobs of trials."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from trialflow.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trialflow.records import JsonObject, Outcome
+
+# platform → the class that serves it
+REGISTRY = {
+    "local": "trialflow.training.local:LocalTrainingService",
+}
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """Everything that a training service needs to make one job.
+
+    Attributes:
+        attempt: Counts the jobs of this trial from 1; one job exists per attempt, however often it is submitted.
+        parameters: What the trial gets.
+        training: The experiment's ``training`` section in the service's own terms.
+        code_folder: The staged code.
+        folder: This attempt's own folder, writable for the trial.
+    """
+
+    experiment_id: str
+    trial_id: str
+    number: int
+    attempt: int
+    parameters: JsonObject
+    training: JsonObject
+    code_folder: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What a job is doing.
+
+    Attributes:
+        outcome: How it ended; ``None`` while it waits or runs.
+        started_at: When it began to run, in seconds since the epoch; ``None`` while it waits.
+        reason: Why it waits, for people.
+    """
+
+    outcome: Outcome | None = None
+    started_at: float | None = None
+    reason: str = ""
+
+
+class TrainingService(ABC):
+    """Runs jobs.
+
+    Order of calls for one attempt: `plan` and `handle` (any time, no effect) → `submit` → `poll` until there is an
+    outcome → `cancel`, which also lets go of a job that has ended by itself. Handles are JSON, so that another process
+    can go on with them.
+    """
+
+    @abstractmethod
+    def handle(self, request: JobRequest) -> JsonObject:
+        """What the other calls know the attempt's job by, whether it was submitted or not."""
+
+    @abstractmethod
+    def plan(self, request: JobRequest) -> JsonObject:
+        """What `submit` would do, printable, without doing it."""
+
+    @abstractmethod
+    def submit(self, request: JobRequest) -> None:
+        """Start the attempt's job, unless an earlier call did, or it was cancelled before it began.
+
+        Raises:
+            TrainingError: The job could not be started.
+        """
+
+    @abstractmethod
+    def poll(self, handle: JsonObject) -> JobState:
+        """Ask once, without waiting.
+
+        Raises:
+            TrainingError: Nobody here can tell.
+        """
+
+    @abstractmethod
+    def cancel(self, handle: JsonObject) -> None:
+        """End the job and everything that it started, now or later; files stay. May be repeated.
+
+        Raises:
+            TrainingError: Something of it is still running.
+        """
+
+    @abstractmethod
+    def metrics_file(self, handle: JsonObject) -> Path:
+        """The file to which the trial appends its metrics."""
+
+    @abstractmethod
+    def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
+        """The end of the job's error output, or of its output when there is none; for people."""
+
+
+def get_training_service(platform: str) -> TrainingService:
+    """The service for a platform.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    if platform not in REGISTRY:
+        raise TrainingError(
+            f"trainingServicePlatform {platform!r} is not built yet; this version runs: {', '.join(REGISTRY)}"
+        )
+    module, name = REGISTRY[platform].split(":")
+    service: Any = getattr(import_module(module), name)()
+    assert isinstance(service, TrainingService)
+    return service

@@ -1,0 +1,115 @@
+"""Makes the DAG of an experiment; the files in dags/ call it.
+
+    load_experiment → stage_code → plan_batch → trial[ suggest → submit → await → report ] → finish    cleanup
+                                                         └→ next_batch ─────────────────────↗
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Param, TriggerRule, task_group
+
+from trialflow_airflow.operators import (
+    CleanupOperator,
+    FinishOperator,
+    LoadExperimentOperator,
+    NextBatchOperator,
+    PlanBatchOperator,
+    StageCodeOperator,
+    TrialAwaitOperator,
+    TrialReportOperator,
+    TrialSubmitOperator,
+    TrialSuggestOperator,
+    trial_label,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_DEFAULT_ARGUMENTS = {
+    "owner": "trialflow",
+    # A step that was killed is run again at once; what is wrong for good fails without a retry.
+    "retries": 3,
+    "retry_delay": timedelta(seconds=2),
+}
+_CONFIG_DESCRIPTION = """The experiment: the **path of an NNI YAML file** as the worker sees it, or the file's whole
+**text**, pasted. Over the API also an object. A text needs absolute paths, or the folder below."""
+_FOLDER_DESCRIPTION = "Only for a pasted experiment: the folder where its relative paths (codeDir, searchSpacePath) start."
+
+
+def make_experiment_dag(
+    dag_id: str,
+    *,
+    config: str | None = None,
+    schedule: str | None = None,
+    start_date: datetime | None = None,
+    description: str = "Runs an NNI experiment: one mapped chain of tasks per trial.",
+    tags: tuple[str, ...] = (),
+) -> DAG:
+    """Make a DAG that runs experiments.
+
+    Args:
+        dag_id: The DAG's id.
+        config: Path of the experiment that is run when the trigger names none.
+        schedule: A cron expression, for a sweep that repeats.
+        start_date: Of the schedule.
+        description: Shown in Airflow's UI.
+        tags: Besides ``trialflow``.
+    """
+    with DAG(
+        dag_id,
+        description=description,
+        doc_md=__doc__,
+        schedule=schedule,
+        start_date=start_date,
+        catchup=False,
+        # Every run of an experiment stays open while a trial of its batch lives.
+        max_active_runs=256,
+        max_active_tasks=4096,
+        default_args=_DEFAULT_ARGUMENTS,
+        params=_params(config),
+        render_template_as_native_obj=False,
+        user_defined_macros={"trial_label": trial_label},
+        tags=["trialflow", *tags],
+    ) as dag:
+        _add_tasks()
+    return dag
+
+
+def _params(config: str | None) -> dict[str, Param]:
+    arguments: dict[str, Any] = {} if config is None else {"default": config}
+    return {
+        "config": Param(
+            **arguments,
+            type=["string", "object"],
+            format="multiline",
+            title="Experiment",
+            description_md=_CONFIG_DESCRIPTION,
+        ),
+        "folder": Param(None, type=["null", "string"], title="Folder", description_md=_FOLDER_DESCRIPTION),
+    }
+
+
+def _add_tasks() -> None:
+    plan = PlanBatchOperator(task_id="plan_batch")
+    LoadExperimentOperator(task_id="load_experiment") >> StageCodeOperator(task_id="stage_code") >> plan
+    label = {"map_index_template": "{{ trial_label(ti) }}"}
+
+    @task_group(group_id="trial")
+    def trial(slot: int) -> None:
+        # One asker at a time: the suggestions of a run are made in order.
+        suggest = TrialSuggestOperator(task_id="suggest", slot=slot, max_active_tis_per_dagrun=1, **label)
+        submit = TrialSubmitOperator(task_id="submit", do_xcom_push=False, **label)
+        wait = TrialAwaitOperator(task_id="await", do_xcom_push=False, **label)
+        # Runs also when the task before it failed or was stopped: then it clears the trial away.
+        report = TrialReportOperator(task_id="report", trigger_rule=TriggerRule.NONE_SKIPPED, **label)
+        suggest >> submit >> wait >> report
+
+    trials = trial.expand(slot=plan.output)
+    next_batch = NextBatchOperator(task_id="next_batch", trigger_rule=TriggerRule.ALL_DONE)
+    finish = FinishOperator(task_id="finish", trigger_rule=TriggerRule.ALL_DONE)
+    cleanup = CleanupOperator(task_id="cleanup").as_teardown()
+    trials.dag.get_task("trial.suggest") >> next_batch
+    [trials, next_batch] >> finish >> cleanup

@@ -1,0 +1,342 @@
+"""A private Airflow for one person on one machine: SQLite, LocalExecutor, 127.0.0.1 only.
+
+    python -m trialflow_airflow.embedded up | down | demo | trigger | env
+
+Everything it writes lies in one folder (TRIALFLOW_EMBEDDED_HOME, by default ``.trialflow`` in the checkout). Its
+components run in one process group, which is ended as a whole: Airflow's own ``standalone`` leaves some behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from base64 import urlsafe_b64encode
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+USER = "admin"
+_COMPONENTS: dict[str, list[str]] = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+_START_TIMEOUT_SECONDS = 180.0
+_STOP_TIMEOUT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One private Airflow; it may or may not be running.
+
+    Args:
+        home: Its folder.
+        port: Where its API server listens on 127.0.0.1.
+        secrets: Password and keys, made once per folder.
+    """
+
+    home: Path
+    port: int
+    secrets: Mapping[str, str]
+
+    @classmethod
+    def open(cls, home: Path | None = None) -> Embedded:
+        """The Airflow of a folder; the first call makes its keys and chooses a free port."""
+        home = home or Path(os.environ.get("TRIALFLOW_EMBEDDED_HOME", CHECKOUT / ".trialflow")).absolute()
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+        file = home / "embedded.json"
+        if not file.exists():
+            state = {
+                "port": _free_port(),
+                "secrets": {
+                    "password": secrets.token_urlsafe(12),
+                    "fernet_key": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+                    "jwt_secret": secrets.token_urlsafe(48),
+                    "api_secret": secrets.token_urlsafe(32),
+                },
+            }
+            partial = file.with_suffix(".new")
+            partial.write_text(json.dumps(state), encoding="utf-8")
+            partial.chmod(0o600)
+            partial.replace(file)
+        state = json.loads(file.read_text(encoding="utf-8"))
+        return cls(home, state["port"], state["secrets"])
+
+    @property
+    def url(self) -> str:
+        """Address of the UI and the API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def password(self) -> str:
+        """Of the user ``admin``."""
+        return self.secrets["password"]
+
+    def settings(self) -> dict[str, str]:
+        """The environment variables that make an ``airflow`` command belong to this Airflow."""
+        home = self.home / "airflow"
+        connection = {
+            "conn_type": "http",
+            "host": "127.0.0.1",
+            "port": self.port,
+            "login": USER,
+            "password": self.password,
+        }
+        return {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "24",
+            "AIRFLOW__CORE__FERNET_KEY": self.secrets["fernet_key"],
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__SECRET_KEY": self.secrets["api_secret"],
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": self.secrets["jwt_secret"],
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW_CONN_TRIALFLOW_API": json.dumps(connection),
+            "TRIALFLOW_HOME": str(self.home),
+        }
+
+    def environment(self) -> dict[str, str]:
+        """The whole environment for its processes: what is set outside for Trialflow wins."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        overrides = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
+        return {**self.settings(), **inherited, **overrides, "PATH": path, "TRIALFLOW_HOME": str(self.home)}
+
+    # ── starting and ending ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def group(self) -> int | None:
+        """The process group of the running components; ``None`` when none runs."""
+        try:
+            group = int((self.home / "group").read_text())
+            mark = f"AIRFLOW_HOME={self.home / 'airflow'}".encode()
+            return group if mark in Path(f"/proc/{group}/environ").read_bytes().split(b"\0") else None
+        except (OSError, ValueError):
+            return None
+
+    def start(self) -> None:
+        """Make the database, start the components, and wait until they are healthy; no effect while they run."""
+        if self.group is None:
+            self._prepare()
+            keeper = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "trialflow_airflow.embedded", "keep"],
+                env=self.environment(),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=(self.home / "keeper.log").open("wb"),
+                start_new_session=True,
+            )
+            (self.home / "group").write_text(str(keeper.pid))
+            keeper.returncode = 0  # It lives on without us; nobody here waits for it.
+        self._wait_until_healthy()
+
+    def _prepare(self) -> None:
+        home = self.home / "airflow"
+        home.mkdir(exist_ok=True)
+        passwords = home / "passwords.json"
+        passwords.touch(mode=0o600)
+        passwords.write_text(json.dumps({USER: self.password}), encoding="utf-8")
+        if not _port_is_free(self.port):
+            raise SystemExit(f"port {self.port} is taken by another program; remove {self.home} to choose another")
+        with (self.home / "migrate.log").open("wb") as log:
+            done = subprocess.run(  # noqa: S603
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise SystemExit(f"Airflow's database could not be made; see {self.home / 'migrate.log'}")
+
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            if self.group is None:
+                raise SystemExit(f"Airflow ended while it started; see the logs in {self.home}")
+            if self._is_healthy():
+                return
+            time.sleep(0.3)
+        raise SystemExit(f"Airflow was not healthy after {_START_TIMEOUT_SECONDS:.0f} s; see the logs in {self.home}")
+
+    def _is_healthy(self) -> bool:
+        try:
+            health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        parts = ("scheduler", "dag_processor", "triggerer")
+        return all(health.get(part, {}).get("status") == "healthy" for part in parts)
+
+    def stop(self) -> None:
+        """End the components, every task of theirs, and every local trial; no effect while none runs."""
+        group = self.group
+        if group is not None:
+            _signal_group(group, signal.SIGTERM)
+            deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
+            while _group_lives(group) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            _signal_group(group, signal.SIGKILL)
+        self._end_strays()
+        (self.home / "group").unlink(missing_ok=True)
+
+    def _end_strays(self) -> None:
+        """Kill what has left the process group: tasks and trials know this Airflow by their environment."""
+        marks = {f"AIRFLOW_HOME={self.home / 'airflow'}".encode()}
+        trials = f"NNI_SYS_DIR={self.home / 'experiments'}/".encode()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with suppress(OSError):
+                    environment = (entry / "environ").read_bytes().split(b"\0")
+                    if marks & set(environment) or any(item.startswith(trials) for item in environment):
+                        os.kill(int(entry.name), signal.SIGKILL)
+
+
+def keep() -> None:
+    """Run the components until one of them ends or this process is told to end; then end them all."""
+    home = Path(os.environ["TRIALFLOW_HOME"])
+    processes = []
+    for name, command in _COMPONENTS.items():
+        with (home / f"{name}.log").open("ab") as log:
+            processes.append(
+                subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-m", "airflow", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.5)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS / 2
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        _signal_group(os.getpgrp(), signal.SIGKILL)
+
+
+def _signal_group(group: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class Client:
+    """The embedded Airflow's REST API, logged in."""
+
+    def __init__(self, embedded: Embedded) -> None:
+        self._http = httpx.Client(base_url=embedded.url, timeout=60)
+        login = self._http.post("/auth/token", json={"username": USER, "password": embedded.password})
+        login.raise_for_status()
+        self._http.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Call the API below ``/api/v2``; gives the decoded answer."""
+        response = self._http.request(method, f"/api/v2/{path}", **arguments)
+        response.raise_for_status()
+        return response.json() if response.content else None
+
+    def wait_for_dag(self, dag_id: str, timeout_seconds: float = 90.0) -> None:
+        """Wait until the DAG was parsed, and unpause it."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                self.call("PATCH", f"dags/{dag_id}", params={"update_mask": "is_paused"}, json={"is_paused": False})
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.NOT_FOUND or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                return
+
+    def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
+        """Trigger a run; gives its id."""
+        body = {"conf": conf, "logical_date": None, **({"dag_run_id": run_id} if run_id else {})}
+        return str(self.call("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+
+def main() -> None:
+    """The command line of this module."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command == "keep":
+        keep()
+        return
+    embedded = Embedded.open()
+    if command == "up":
+        embedded.start()
+        _print_access(embedded)
+    elif command == "down":
+        embedded.stop()
+    elif command == "env":
+        for name, value in embedded.settings().items():
+            print(f"export {name}={shlex.quote(value)}")  # noqa: T201
+    elif command == "demo":
+        from trialflow_airflow.demo import run_demo
+
+        raise SystemExit(run_demo(embedded, CHECKOUT / "examples" / "01-digits" / "config.yml"))
+    else:
+        raise SystemExit(__doc__)
+
+
+def _print_access(embedded: Embedded) -> None:
+    print(f"Airflow runs at {embedded.url}; log in as {USER} with the password {embedded.password}")  # noqa: T201
+    print('For the airflow command: eval "$(make env)"; to end it: make down')  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""The tasks of the experiment's DAG, one operator each; what they do is in `trialflow.experiment`.
+
+No task hands anything to another one: each finds its experiment by the run's id and its trial by its map index, in
+the store. So each can be killed, retried or cleared by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import Asset, AssetAlias, BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from trialflow.errors import ConfigError, NotFoundError
+from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.settings import Settings, get_settings
+from trialflow.store import ClaimRefusal
+from trialflow_airflow.airflow_api import connect
+from trialflow_airflow.identity import RunIdentity, following_run_id, identify, pool_name
+from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# How often a task in the worker looks at files and the store.
+_POLL_SECONDS = 0.05
+RESULT_ALIAS = AssetAlias("trialflow-results", group="trialflow")
+
+
+class _ExperimentOperator(BaseOperator):
+    """A task of an experiment's run."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        return get_settings()
+
+    def identity(self, context: Context) -> RunIdentity:
+        """The run's experiment and batch."""
+        return identify(context["ti"].dag_id, context["ti"].run_id)
+
+    def manager(self, context: Context) -> ExperimentManager:
+        """The manager of the run's experiment."""
+        return ExperimentManager(self.identity(context).experiment_id, self.settings)
+
+    def worker_deadline(self) -> float:
+        """Until when this task may wait in the worker, on the monotonic clock."""
+        return time.monotonic() + self.settings.wait_in_worker_seconds
+
+
+class LoadExperimentOperator(_ExperimentOperator):
+    """Read and check the experiment, make it in the store, and make its pool."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        identity = self.identity(context)
+        manager = self._create(context, identity) if identity.batch == 1 else self.manager(context)
+        experiment = manager.experiment
+        for warning in experiment.spec.warnings:
+            self.log.warning("%s: %s", experiment.id, warning)
+        connect(self.settings.api_connection).ensure_pool(
+            pool_name(experiment.id), experiment.trial_concurrency, f"Trialflow experiment {experiment.spec.name}"
+        )
+        self.log.info("Experiment %s (%s) lies in %s", experiment.id, experiment.spec.name, experiment.folder)
+        return {"experiment_id": experiment.id, "name": experiment.spec.name, "folder": experiment.folder}
+
+    def _create(self, context: Context, identity: RunIdentity) -> ExperimentManager:
+        params = context["params"]
+        try:
+            spec = load_experiment(params["config"], self.settings, params.get("folder") or "")
+        except ConfigError as error:
+            raise AirflowFailException(str(error)) from error
+        return ExperimentManager.create(identity.experiment_id, spec, self.settings)
+
+
+class StageCodeOperator(_ExperimentOperator):
+    """Copy the code to the experiment's folder, and let trials be claimed."""
+
+    def execute(self, context: Context) -> None:
+        manager = self.manager(context)
+        try:
+            place = manager.stage_code()
+        except ConfigError as error:
+            raise AirflowFailException(str(error)) from error
+        manager.start()
+        self.log.info("The code lies in %s", place)
+
+
+class PlanBatchOperator(_ExperimentOperator):
+    """Give the slots of this run's trial batch, over which the trials are mapped."""
+
+    def execute(self, context: Context) -> list[int]:
+        slots = self.manager(context).plan_batch(self.identity(context).batch, context["ti"].run_id)
+        return [slot.index for slot in slots]
+
+
+class _TrialOperator(_ExperimentOperator):
+    """A task of one trial, found by the run's batch and the task's map index.
+
+    Args:
+        slot: An element of the plan; it ties the task to its mapping, the map index says the same.
+    """
+
+    def __init__(self, *, slot: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.slot = slot
+
+    def find_trial(self, context: Context, manager: ExperimentManager) -> Trial:
+        """The trial of this task's slot.
+
+        Raises:
+            AirflowSkipException: None was claimed for it.
+        """
+        trial = manager.store.find_trial(manager.id, _slot(context["ti"]))
+        if trial is None:
+            raise AirflowSkipException("no trial was claimed for this slot")
+        return trial
+
+
+class TrialSuggestOperator(_TrialOperator):
+    """Claim a trial as soon as the cap allows one, and ask the tuner for its parameters."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        manager, slot = self.manager(context), _slot(context["ti"])
+        deadline = self.worker_deadline()
+        while (answer := manager.suggest(slot, context["ti"].run_id)) is ClaimRefusal.NO_ROOM:
+            if time.monotonic() >= deadline:
+                self.defer(trigger=ExperimentTrigger(manager.id, waits_for="room"), method_name="resume")
+            time.sleep(_POLL_SECONDS)
+        if isinstance(answer, ClaimRefusal):
+            raise AirflowSkipException(f"no more trials for experiment {manager.id}: {answer}")
+        self.log.info("Trial %s", answer.label)
+        return answer.parameters or {}
+
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """Try again after the triggerer saw room."""
+        return self.execute(context)
+
+
+class TrialSubmitOperator(_TrialOperator):
+    """Start the trial's job."""
+
+    def execute(self, context: Context) -> None:
+        manager = self.manager(context)
+        trial = manager.submit(self.find_trial(context, manager))
+        self.log.info("Trial %s: job %s", trial.label, trial.job)
+
+
+class TrialAwaitOperator(_TrialOperator):
+    """Wait until the trial's job has ended, in the worker for a while, then in the triggerer."""
+
+    def execute(self, context: Context) -> None:
+        manager = self.manager(context)
+        watch = TrialWatch(manager, self.find_trial(context, manager))
+        deadline = self.worker_deadline()
+        while (trial := watch.poll()) is None:
+            if time.monotonic() >= deadline:
+                trigger = TrialTrigger(manager.id, watch.trial.id)
+                self.defer(trigger=trigger, method_name="resume")
+            time.sleep(_POLL_SECONDS)
+        self.log.info("Trial %s: %s %s", trial.label, trial.status, trial.reason)
+
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Look again after the triggerer let go of the trial without ending this task."""
+        self.execute(context)
+
+
+class TrialReportOperator(_TrialOperator):
+    """Tell the tuner; the task of a trial that failed fails as well, so that it is seen."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        manager = self.manager(context)
+        trial = manager.report(self.find_trial(context, manager))
+        if trial.status is TrialStatus.FAILED:
+            raise AirflowFailException(f"trial {trial.label} failed: {trial.reason}")
+        self.log.info("Trial %s: %s, value %s %s", trial.label, trial.status, trial.value, trial.reason)
+        return {"trial_id": trial.id, "status": trial.status.value, "value": trial.value}
+
+
+class NextBatchOperator(TriggerDagRunOperator):
+    """Trigger the run of the next batch, when there are trials left to create."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trigger_dag_id="{{ dag.dag_id }}", skip_when_already_exists=True, **kwargs)
+
+    def execute(self, context: Context) -> None:
+        experiment_id, batch = identify(context["ti"].dag_id, context["ti"].run_id)
+        run_id = following_run_id(experiment_id, batch + 1)
+        following = ExperimentManager(experiment_id).plan_next_batch(batch, run_id)
+        if following is None:
+            raise AirflowSkipException(f"batch {batch} is the last of experiment {experiment_id}")
+        self.trigger_run_id = run_id
+        self.conf = {**(context["dag_run"].conf or {}), "experiment_id": experiment_id, "batch": following}
+        super().execute(context)
+
+
+class FinishOperator(_ExperimentOperator):
+    """In the experiment's last run: wait until no trial is live, write the results, update the asset."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(outlets=[RESULT_ALIAS], **kwargs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        manager = self.manager(context)
+        batch = self.identity(context).batch
+        if manager.store.newest_batch(manager.id) > batch:
+            raise AirflowSkipException(f"experiment {manager.id} goes on in batch {batch + 1}")
+        deadline = self.worker_deadline()
+        while not manager.is_idle():
+            if time.monotonic() >= deadline:
+                self.defer(trigger=ExperimentTrigger(manager.id, waits_for="idle"), method_name="resume")
+            time.sleep(_POLL_SECONDS)
+        result = manager.conclude().to_json()
+        if result["status"] == ExperimentStatus.ERROR:
+            raise AirflowFailException(f"experiment {manager.id}: {manager.experiment.status_reason}")
+        asset = Asset(name=f"trialflow-{result['experiment_name']}", uri=result_asset_uri(result["experiment_name"]))
+        context["outlet_events"][RESULT_ALIAS].add(asset, extra=result)
+        self.log.info("Best of experiment %s: %s", manager.id, result["best"])
+        return result
+
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """Look again after the triggerer saw the last trial end."""
+        return self.execute(context)
+
+
+class CleanupOperator(_ExperimentOperator):
+    """Whatever became of the run: leave no job of it running, and no pool of an experiment that has ended."""
+
+    def execute(self, context: Context) -> None:
+        try:
+            manager = self.manager(context)
+            experiment = manager.experiment
+        except NotFoundError:
+            raise AirflowSkipException("the experiment was never made") from None
+        if manager.close_run(self.identity(context).batch, context["ti"].run_id):
+            connect(self.settings.api_connection).delete_pool(pool_name(manager.id))
+
+
+def result_asset_uri(experiment_name: str) -> str:
+    """The asset that is updated with the best trial when an experiment of this name has ended."""
+    from urllib.parse import quote
+
+    return f"trialflow://experiment/{quote(experiment_name)}"
+
+
+def trial_label(ti: Any) -> str:
+    """How a mapped task instance is called in Airflow's UI: trial, parameters and, where it is known, the result."""
+    manager = ExperimentManager(identify(ti.dag_id, ti.run_id).experiment_id)
+    trial = manager.store.find_trial(manager.id, _slot(ti))
+    if trial is None:
+        return ""
+    if trial.ended_at is None:
+        return trial.label
+    return f"{trial.label} → {trial.status if trial.value is None else format(trial.value, '.6g')}"
+
+
+def _slot(ti: Any) -> Slot:
+    return Slot(identify(ti.dag_id, ti.run_id).batch, ti.map_index)

@@ -1,0 +1,102 @@
+"""What waits in the triggerer: all of it in one process and one loop, with one poller for all trials."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+
+from trialflow.experiment import ExperimentManager, TrialWatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trialflow.records import Trial
+
+_POLL_SECONDS = 0.5
+
+
+class TrialTrigger(BaseTrigger):
+    """Follows a trial to its end, and ends the task from here: no worker is needed for that."""
+
+    def __init__(self, experiment_id: str, trial_id: str) -> None:
+        super().__init__()
+        self.experiment_id = experiment_id
+        self.trial_id = trial_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "trialflow_airflow.triggers.TrialTrigger",
+            {"experiment_id": self.experiment_id, "trial_id": self.trial_id},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        trial = await _poller.wait_for(self.experiment_id, self.trial_id)
+        self.log.info("Trial %s: %s %s", trial.label, trial.status, trial.reason)
+        yield TaskSuccessEvent()
+
+
+class ExperimentTrigger(BaseTrigger):
+    """Waits until an experiment may have room for another trial, or has no live trial left."""
+
+    def __init__(self, experiment_id: str, waits_for: Literal["room", "idle"]) -> None:
+        super().__init__()
+        self.experiment_id = experiment_id
+        self.waits_for = waits_for
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "trialflow_airflow.triggers.ExperimentTrigger",
+            {"experiment_id": self.experiment_id, "waits_for": self.waits_for},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        manager = await asyncio.to_thread(ExperimentManager, self.experiment_id)
+        check = manager.has_news if self.waits_for == "room" else manager.is_idle
+        while not await asyncio.to_thread(check):
+            await asyncio.sleep(_POLL_SECONDS)
+        yield TriggerEvent({"waited_for": self.waits_for})
+
+
+@dataclass
+class _Poller:
+    """Polls every trial that is waited for, one after the other in one thread; runs while there is one."""
+
+    _waiting: dict[asyncio.Future[Trial], TrialWatch] = field(default_factory=dict)
+    _managers: dict[str, ExperimentManager] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
+
+    async def wait_for(self, experiment_id: str, trial_id: str) -> Trial:
+        """The trial, once it has ended."""
+        watch = await asyncio.to_thread(self._open, experiment_id, trial_id)
+        future: asyncio.Future[Trial] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = watch
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        try:
+            return await future
+        finally:
+            self._waiting.pop(future, None)
+
+    def _open(self, experiment_id: str, trial_id: str) -> TrialWatch:
+        manager = self._managers.setdefault(experiment_id, ExperimentManager(experiment_id))
+        return TrialWatch(manager, manager.store.get_trial(experiment_id, trial_id))
+
+    async def _run(self) -> None:
+        while self._waiting:
+            for future, watch in list(self._waiting.items()):
+                try:
+                    trial = await asyncio.to_thread(watch.poll)
+                except Exception as error:  # noqa: BLE001  # handed to the one trigger that it concerns
+                    if not future.done():
+                        future.set_exception(error)
+                    continue
+                if trial is not None and not future.done():
+                    future.set_result(trial)
+            await asyncio.sleep(_POLL_SECONDS)
+        self._managers.clear()
+
+
+_poller = _Poller()

@@ -96,13 +96,14 @@ def _add_tasks() -> None:
     plan = PlanBatchOperator(task_id="plan_batch")
     LoadExperimentOperator(task_id="load_experiment") >> StageCodeOperator(task_id="stage_code") >> plan
     label = {"map_index_template": "{{ trial_label(ti) }}"}
+    quiet = {**label, "do_xcom_push": False}
 
     @task_group(group_id="trial")
-    def trial(slot: int) -> None:
+    def trial(slot: int) -> None:  # noqa: ARG001  # a task knows its slot by its map index, without an XCom
         # One asker at a time: the suggestions of a run are made in order.
-        suggest = TrialSuggestOperator(task_id="suggest", slot=slot, max_active_tis_per_dagrun=1, **label)
-        submit = TrialSubmitOperator(task_id="submit", do_xcom_push=False, **label)
-        wait = TrialAwaitOperator(task_id="await", do_xcom_push=False, **label)
+        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=1, **quiet)
+        submit = TrialSubmitOperator(task_id="submit", **quiet)
+        wait = TrialAwaitOperator(task_id="await", **quiet)
         # Runs also when the task before it failed or was stopped: then it clears the trial away.
         report = TrialReportOperator(task_id="report", trigger_rule=TriggerRule.NONE_SKIPPED, **label)
         suggest >> submit >> wait >> report

@@ -97,15 +97,7 @@ class PlanBatchOperator(_ExperimentOperator):
 
 
 class _TrialOperator(_ExperimentOperator):
-    """A task of one trial, found by the run's batch and the task's map index.
-
-    Args:
-        slot: An element of the plan; it ties the task to its mapping, the map index says the same.
-    """
-
-    def __init__(self, *, slot: Any = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.slot = slot
+    """A task of one trial, found by the run's batch and the task's map index."""
 
     def find_trial(self, context: Context, manager: ExperimentManager) -> Trial:
         """The trial of this task's slot.
@@ -122,7 +114,7 @@ class _TrialOperator(_ExperimentOperator):
 class TrialSuggestOperator(_TrialOperator):
     """Claim a trial as soon as the cap allows one, and ask the tuner for its parameters."""
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> None:
         manager, slot = self.manager(context), _slot(context["ti"])
         deadline = self.worker_deadline()
         while (answer := manager.suggest(slot, context["ti"].run_id)) is ClaimRefusal.NO_ROOM:
@@ -132,11 +124,10 @@ class TrialSuggestOperator(_TrialOperator):
         if isinstance(answer, ClaimRefusal):
             raise AirflowSkipException(f"no more trials for experiment {manager.id}: {answer}")
         self.log.info("Trial %s", answer.label)
-        return answer.parameters or {}
 
-    def resume(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Try again after the triggerer saw room."""
-        return self.execute(context)
+        self.execute(context)
 
 
 class TrialSubmitOperator(_TrialOperator):
@@ -249,8 +240,10 @@ def trial_label(ti: Any) -> str:
     """How a mapped task instance is called in Airflow's UI: trial, parameters and, where it is known, the result."""
     manager = ExperimentManager(identify(ti.dag_id, ti.run_id).experiment_id)
     trial = manager.store.find_trial(manager.id, _slot(ti))
-    if trial is None:
+    if trial is None or trial.parameters is None:
         return ""
+    if trial.job is None and ti.task_id.endswith("submit"):
+        return ""  # Asked for before the task has run: the label can wait, the trial should not.
     if trial.ended_at is None:
         return trial.label
     return f"{trial.label} → {trial.status if trial.value is None else format(trial.value, '.6g')}"

@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
 
 _POOLED_OPERATORS = ("TrialSubmitOperator", "TrialAwaitOperator")
-# What a task needs and takes long to import.
-_PRELOADED = (
-    "optuna.storages._rdb.alembic",
-    "sqlalchemy.dialects.sqlite",
-    "trialflow.tuners.samplers",
-    "trialflow.training.local",
-    "trialflow_airflow.dag_factory",
-)
 
 
 @hookimpl
@@ -40,11 +32,7 @@ def _was_cleared(dag_run: DagRun | None) -> bool:
     return dag_run is not None and (bool(dag_run.clear_number) or dag_run.state in ("success", "failed"))
 
 
-def _preload() -> None:
-    """Import in the process that forks the tasks what each of them would import anew."""
-    for name in _PRELOADED:
-        import_module(name)
-
-
 if sys.argv[1:2] in (["scheduler"], ["celery"]):
-    _preload()
+    # This process forks the tasks: what it has loaded, none of them loads again.
+    import_module("trialflow_airflow.dag_factory")
+    import_module("trialflow.experiment.preload").preload()

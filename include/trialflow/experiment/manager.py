@@ -26,11 +26,13 @@ from trialflow.records import (
 )
 from trialflow.settings import Settings, get_settings
 from trialflow.staging import FolderStorage, scan_code
-from trialflow.store import ClaimRefusal, Store
+from trialflow.store import ClaimRefusal, open_store
 from trialflow.training import JobRequest, TrainingService, get_training_service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from trialflow.experiment.watch import TrialWatch
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ class ExperimentManager:
     def __init__(self, experiment_id: str, settings: Settings | None = None) -> None:
         self.id = experiment_id
         self.settings = settings or get_settings()
-        self.store = Store(self.settings.store_url)
+        self.store = open_store(self.settings.store_url)
+        self._watches: dict[str, TrialWatch] = {}
 
     @classmethod
     def create(cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None) -> ExperimentManager:
@@ -226,10 +229,22 @@ class ExperimentManager:
         return self.report(self.store.get_trial(self.id, trial.id))
 
     def settle(self) -> None:
-        """Report every trial that has ended and whose own task has not come to it yet."""
+        """Report every trial that has ended and whose own tasks have not come to it yet."""
         for trial in self.store.list_unreported(self.id):
-            if trial.ended_at is not None:
-                self.report(trial)
+            ended = trial if trial.ended_at is not None else self._look_at(trial)
+            if ended is not None:
+                self._watches.pop(trial.id, None)
+                self.report(ended)
+
+    def _look_at(self, trial: Trial) -> Trial | None:
+        """Poll a live trial once, where that is cheap; gives it when it has ended."""
+        from trialflow.experiment.watch import TrialWatch
+
+        if trial.job is None or not self.training.polls_cheaply:
+            return None
+        if trial.id not in self._watches:
+            self._watches[trial.id] = TrialWatch(self, trial)
+        return self._watches[trial.id].poll()
 
     def job_request(self, trial: Trial) -> JobRequest:
         """What the training service needs for the trial's present attempt."""

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import LRUCache
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 # Longer than any other process is expected to hold the database; what waits longer fails and is retried by Airflow.
 BUSY_TIMEOUT_SECONDS = 60
+# Compiled statements, shared by all engines: a process that was forked after `preload` compiles almost none.
+_COMPILED = {"compiled_cache": LRUCache(1000)}
 
 
 @lru_cache(maxsize=8)
@@ -26,11 +29,13 @@ def get_engine(url: str) -> sa.Engine:
     be shared across a fork.
     """
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, poolclass=NullPool)
+        return sa.create_engine(url, poolclass=NullPool, execution_options=_COMPILED)
     database = sa.engine.make_url(url).database
     if database:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = sa.create_engine(
+        url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, execution_options=_COMPILED
+    )
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -39,8 +44,8 @@ def get_engine(url: str) -> sa.Engine:
 def optuna_engine_arguments(url: str) -> dict[str, Any]:
     """Engine arguments with which Optuna's storage shares the database peacefully."""
     if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}}
-    return {"poolclass": NullPool}
+        return {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}, "execution_options": _COMPILED}
+    return {"poolclass": NullPool, "execution_options": _COMPILED}
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
 _SPEC: TypeAdapter[ExperimentSpec] = TypeAdapter(ExperimentSpec)
 _TRIAL_FIELDS = [column.name for column in trials.columns if column.name not in ("batch", "slot", "status")]
+
+
+@lru_cache(maxsize=8)
+def open_store(url: str) -> Store:
+    """The store at a database URL, opened once per process and its forks."""
+    return Store(url)
 
 
 class Store:

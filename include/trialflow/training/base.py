@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trialflow.errors import TrainingError
 
@@ -63,7 +63,13 @@ class TrainingService(ABC):
     Order of calls for one attempt: `plan` and `handle` (any time, no effect) → `submit` → `poll` until there is an
     outcome → `cancel`, which also lets go of a job that has ended by itself. Handles are JSON, so that another process
     can go on with them.
+
+    Attributes:
+        polls_cheaply: Whether a poll is so cheap that whoever waits for room may poll every live trial many times a
+            second, besides the task that follows it.
     """
+
+    polls_cheaply: ClassVar[bool] = False
 
     @abstractmethod
     def handle(self, request: JobRequest) -> JsonObject:

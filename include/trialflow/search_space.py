@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import numpy as np
     from optuna.distributions import BaseDistribution
 
+# Keys whose values are not quoted in messages: passwd, passWord, passphrase, token, …
+_SECRET = re.compile("pass|token|secret", re.IGNORECASE)
+# Beyond it, a float no longer tells whole numbers apart.
+_LARGEST_INTEGER = 2**53
 # Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
 Z_BOUND = 5.0
 _CHOICE = "choice"
@@ -140,7 +145,8 @@ class Parameter:
 
     def _snap(self, value: float) -> float:
         q = self.arguments[2]
-        snapped = round(value / q) * q
+        steps = value / q
+        snapped = round(steps) * q if math.isfinite(steps) else value
         if self.is_normal:
             return float(snapped)
         return float(min(max(snapped, self.arguments[0]), self.arguments[1]))
@@ -200,12 +206,24 @@ def parse_search_space(raw: Any, file: str = "") -> tuple[SearchSpace, list[Prob
 
 
 def show(value: Any, max_length: int = 60) -> str:
-    """A value as it is quoted in a message: JSON, shortened."""
+    """A value as it is quoted in a message: JSON, shortened, without secrets."""
+    value = _without_secrets(value)
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = printable(json.dumps(value, ensure_ascii=False))
     except (TypeError, ValueError):
-        text = repr(value)
+        text = printable(repr(value))
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """The text on one line and in UTF-8, whatever a file name or an escape in a file put into it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: "…" if _SECRET.search(str(key)) else _without_secrets(item) for key, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -229,7 +247,7 @@ def _parse_parameter(name: str, label: str, body: Any, report: _Reporter) -> Par
     kind = body["_type"]
     if kind == _CHOICE:
         return _parse_choice(name, label, body["_value"], report)
-    if kind not in _TYPES_WITH_ARITY:
+    if not isinstance(kind, str) or kind not in _TYPES_WITH_ARITY:
         report(f"{label}._type", f"must be one of {', '.join(TYPES)}", kind, "Use one of these types")
         return None
     return _parse_numeric(name, label, kind, body["_value"], report)
@@ -253,7 +271,10 @@ def _parse_option(prefix: str, value: Any, report: _Reporter) -> Option:
             report(prefix + "_value", "options must be finite JSON values", value, "Remove NaN and infinity")
         return Option(value)
     nested = {key: body for key, body in value.items() if key != "_name"}
-    option_name = str(value["_name"])
+    option_name = value["_name"]
+    if not isinstance(option_name, str):
+        report(prefix + "_name", "must be text", option_name, "Put it in quotes")
+        return Option(str(option_name))
     return Option(option_name, _parse_parameters(nested, f"{prefix}{option_name}/", report))
 
 
@@ -284,14 +305,24 @@ def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
              "both bounds must be integers", "Use quniform for steps that are not 1"),
             (kind == "randint" and first >= second,
              "lower must be less than upper, which is not drawn", "Raise the upper bound"),
+            (kind == "randint" and max(abs(first), abs(second)) > _LARGEST_INTEGER,
+             f"bounds must not be beyond {_LARGEST_INTEGER}", "Use uniform for numbers of this size"),
             (first > second, "low must not be greater than high", "Swap the two"),
+            (not math.isfinite(float(second) - first), "high - low must be finite", "Bring the two together"),
+            (kind == "quniform" and max(abs(first), abs(second)) / raw[2] > _LARGEST_INTEGER,
+             "q is too small for these bounds", "Use uniform, or a larger q"),
             ("log" in kind and first <= 0, "low must be greater than 0", "A logarithm needs a positive bound"),
         ]  # fmt: skip
     return next(((rule, remedy) for broken, rule, remedy in checks if broken), None)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # An integer that no float can hold.
+        return False
 
 
 def _is_finite_json(value: Any) -> bool:

@@ -36,7 +36,7 @@ _DEFAULT_ARGUMENTS = {
 }
 _CONFIG_DESCRIPTION = """The experiment: the **path of an NNI YAML file** as the worker sees it, or the file's whole
 **text**, pasted. Over the API also an object. A text needs absolute paths, or the folder below."""
-_FOLDER_DESCRIPTION = "Only for a pasted experiment: the folder where its relative paths (codeDir, searchSpacePath) start."
+_FOLDER_DESCRIPTION = "Only for a pasted experiment: where its relative paths (codeDir, searchSpacePath) start."
 
 
 def make_experiment_dag(

@@ -147,7 +147,7 @@ class Embedded:
         """Make the database, start the components, and wait until they are healthy; no effect while they run."""
         if self.group is None:
             self._prepare()
-            keeper = subprocess.Popen(  # noqa: S603
+            keeper = subprocess.Popen(
                 [sys.executable, "-m", "trialflow_airflow.embedded", "keep"],
                 env=self.environment(),
                 cwd=self.home,
@@ -169,7 +169,7 @@ class Embedded:
         if not _port_is_free(self.port):
             raise SystemExit(f"port {self.port} is taken by another program; remove {self.home} to choose another")
         with (self.home / "migrate.log").open("wb") as log:
-            done = subprocess.run(  # noqa: S603
+            done = subprocess.run(
                 [sys.executable, "-m", "airflow", "db", "migrate"],
                 env=self.environment(),
                 stdout=log,
@@ -228,7 +228,7 @@ def keep() -> None:
     for name, command in _COMPONENTS.items():
         with (home / f"{name}.log").open("ab") as log:
             processes.append(
-                subprocess.Popen(  # noqa: S603
+                subprocess.Popen(
                     [sys.executable, "-m", "airflow", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
             )
@@ -324,7 +324,7 @@ def main() -> None:
         embedded.stop()
     elif command == "env":
         for name, value in embedded.settings().items():
-            print(f"export {name}={shlex.quote(value)}")  # noqa: T201
+            print(f"export {name}={shlex.quote(value)}")
     elif command == "demo":
         from trialflow_airflow.demo import run_demo
 
@@ -334,8 +334,8 @@ def main() -> None:
 
 
 def _print_access(embedded: Embedded) -> None:
-    print(f"Airflow runs at {embedded.url}; log in as {USER} with the password {embedded.password}")  # noqa: T201
-    print('For the airflow command: eval "$(make env)"; to end it: make down')  # noqa: T201
+    print(f"Airflow runs at {embedded.url}; log in as {USER} with the password {embedded.password}")
+    print('For the airflow command: eval "$(make env)"; to end it: make down')
 
 
 if __name__ == "__main__":

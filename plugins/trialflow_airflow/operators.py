@@ -222,10 +222,10 @@ class CleanupOperator(_ExperimentOperator):
     def execute(self, context: Context) -> None:
         try:
             manager = self.manager(context)
-            experiment = manager.experiment
+            was_last = manager.close_run(self.identity(context).batch, context["ti"].run_id)
         except NotFoundError:
             raise AirflowSkipException("the experiment was never made") from None
-        if manager.close_run(self.identity(context).batch, context["ti"].run_id):
+        if was_last:
             connect(self.settings.api_connection).delete_pool(pool_name(manager.id))
 
 

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def expand(name: str) -> Path:
+    """A path with a leading ``~`` or ``~user`` expanded; left as it is when there is no such home."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 @dataclass(frozen=True)
 class AllowedRoots:
     """The folders in which everything that an experiment names must lie, links followed.

@@ -35,10 +35,12 @@ _RULES: dict[str, tuple[str, str]] = {
     "less_than_equal": ("must be at most {le}", "Lower it"),
     "finite_number": ("must be finite", "Write a number"),
 }
-_DURATION = ("must be a whole number followed by s, m, h or d", "Write 90m or 1h, for example")
+_DURATION = ("must be a whole number of at most 10 digits, followed by s, m, h or d", "Write 90m or 1h, for example")
 
 
-def validate(model: type[Model], data: Any, source: Source, prefix: FieldPath = ()) -> tuple[Model | None, list[Problem]]:
+def validate(
+    model: type[Model], data: Any, source: Source, prefix: FieldPath = ()
+) -> tuple[Model | None, list[Problem]]:
     """Validate ``data``, the part of ``source`` below ``prefix``; the model is ``None`` when there are problems."""
     try:
         return model.model_validate(data), []

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from trialflow.config import v1
+from trialflow.config.paths import expand
 from trialflow.config.pydantic_problems import validate
 from trialflow.config.source import Source, read_source
 from trialflow.errors import ConfigError, Problem
 from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject
-from trialflow.search_space import SearchSpace, parse_search_space, show
+from trialflow.search_space import SearchSpace, parse_search_space, printable, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ _NOT_BUILT: dict[str, str] = {
     "frameworkcontrollerConfig": "Use trainingServicePlatform local or kubeflow",
 }
 # An Airflow asset URI and file names are made from the name.
-_NAME = re.compile(r"[^\x00-\x1f/\\]{1,128}")
+_NAME = re.compile(r"(?!\.{1,2}$)[^/\\]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class _Reader:
         known = platform if isinstance(platform, str) and platform in get_args(v1.Platform) else ""
         return ParsedExperiment(spec, space, self.problems, tuner, assessor, self._source.problem, known, code)
 
-    def _spec(  # noqa: PLR0913, PLR0917
+    def _spec(
         self,
         model: v1.ExperimentV1,
         training: JsonObject,
@@ -137,8 +138,8 @@ class _Reader:
 
     def _check_name(self) -> None:
         name = self._data.get("experimentName")
-        if isinstance(name, str) and name.strip() and not _NAME.fullmatch(name):
-            rule = "must be 1 to 128 characters without slash, backslash or control characters"
+        if isinstance(name, str) and name.strip() and not (_NAME.fullmatch(name) and name.isprintable()):
+            rule = "must be 1 to 128 printable characters without slash or backslash, and not . or .."
             self._refuse(("experimentName",), rule, "Choose a plain name", name)
 
     def _refuse_what_is_not_built(self) -> None:
@@ -209,8 +210,9 @@ class _Reader:
                          f"Name a built-in one with {name_key}", raw)  # fmt: skip
             return None
         name, arguments = raw.get(name_key), raw.get("classArgs", {})
-        if not isinstance(name, str) or not name:
-            self._refuse((section, name_key), "is required", "Name the algorithm", name)
+        if name is None:
+            self._refuse((section, name_key), "is required", "Name the algorithm")
+        if not isinstance(name, str) or not name.strip():
             return None
         include = raw.get("includeIntermediateResults") is True
         return AlgorithmSpec(name, arguments, include) if isinstance(arguments, dict) else None
@@ -227,7 +229,10 @@ class _Reader:
         try:
             raw = read_source(path, "searchSpacePath").data
         except ConfigError as error:
-            self.problems += error.problems
+            self.problems += [
+                found if found.file else self._source.problem((found.field,), found.rule, found.value, found.remedy)
+                for found in error.problems
+            ]
             return {}, SearchSpace(())
         space, problems = parse_search_space(raw, str(path))
         self.problems += problems
@@ -245,8 +250,10 @@ class _Reader:
         root = self._roots.root_of(path)
         if not path.exists():
             self._refuse(field, "no such folder", "Check the path; it is relative to the experiment file", str(path))
-        elif not path.is_dir():
+            return None
+        if not path.is_dir():
             self._refuse(field, "must be a folder", "Name the folder that holds the file", str(path))
+            return None
         return (path, root) if root else None
 
     def _resolve(self, field: tuple[str, ...], name: str) -> Path | None:
@@ -254,7 +261,7 @@ class _Reader:
         if "\0" in name:
             self._refuse(field, "must be a path", "Remove the NUL character", name)
             return None
-        path = Path(name).expanduser()
+        path = expand(name)
         if not path.is_absolute() and self._source.folder is None:
             self._refuse(field, "must be absolute in an experiment that is not a file",
                          "Write the whole path, or give the folder beside the config", name)  # fmt: skip
@@ -273,7 +280,7 @@ class _Reader:
         return outside
 
     def _refuse(self, field: tuple[str, ...], rule: str, remedy: str, value: Any = None) -> None:
-        shown = value if isinstance(value, str) else None if value is None else show(value)
+        shown = printable(value) if isinstance(value, str) else None if value is None else show(value)
         self.problems.append(self._source.problem(field, rule, shown, remedy))
 
 

@@ -52,7 +52,8 @@ def read_source(path: Path, field_name: str = "") -> Source:
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise _error(path, field_name, f"must not be larger than {MAX_FILE_BYTES} bytes")
+            raise _error(path, field_name, f"must not be larger than {MAX_FILE_BYTES} bytes",
+                         "Is this the right file?")  # fmt: skip
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise _error(path, field_name, "no such file", "Check the path and where it is relative to") from error
@@ -121,7 +122,8 @@ def _collect_lines(node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int]
 
 
 def _malformed(file: str, kind: str, detail: str, line: int | None = None) -> ConfigError:
-    return ConfigError([Problem("", f"is not valid {kind}: {detail}", None, "Correct the file", file or "config", line)])
+    rule = f"is not valid {kind}: {detail}"
+    return ConfigError([Problem("", rule, None, "Correct the file", file or "config", line)])
 
 
 def _error(path: Path, field_name: str, rule: str, remedy: str = "") -> ConfigError:

@@ -14,7 +14,7 @@ Count = Annotated[int, Field(strict=True, ge=1, le=99999)]
 Amount = Annotated[int, Field(strict=True, ge=0)]
 Text = Annotated[str, Field(strict=True)]
 NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1, strip_whitespace=True)]
-Duration = Annotated[str, StringConstraints(strict=True, pattern=r"^[1-9][0-9]*[smhd]$")]
+Duration = Annotated[str, StringConstraints(strict=True, pattern=r"^[1-9][0-9]{0,9}[smhd]$")]
 Flag = Annotated[bool, Field(strict=True)]
 
 Platform = Literal["local", "remote", "pai", "kubeflow", "frameworkcontroller", "paiYarn"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
 from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
+from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError, Problem
 from trialflow.search_space import show
@@ -41,9 +41,9 @@ def load_experiment(config: Any, settings: Settings, folder: str = "") -> Experi
 
 
 def _read(config: Any, settings: Settings, folder: str) -> Source:
-    base = Path(folder).expanduser() if folder else None
-    if base is not None and not base.is_absolute():
-        raise ConfigError([Problem("folder", "must be an absolute path", folder, "Write the whole path")])
+    base = expand(folder) if folder else None
+    if base is not None and ("\0" in folder or not base.is_absolute()):
+        raise ConfigError([Problem("folder", "must be an absolute path", show(folder), "Write the whole path")])
     if isinstance(config, dict):
         return Source(config, folder=base)
     if not isinstance(config, str) or not config.strip():
@@ -55,7 +55,7 @@ def _read(config: Any, settings: Settings, folder: str) -> Source:
 
 
 def _read_file(name: str, settings: Settings) -> Source:
-    path = Path(name).expanduser()
+    path = expand(name)
     if "\0" in name or not path.is_absolute():
         rule = "must be the absolute path of an experiment file"
         raise ConfigError([Problem("config", rule, show(name), "Write the whole path, as the worker sees it")])
@@ -78,5 +78,9 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
         problems.append(parsed.place(("trainingServicePlatform",), rule, parsed.platform, remedy))
     if parsed.code is not None:
         folder, root = parsed.code
-        problems += list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]
+        found = list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]
+        problems += [
+            problem if problem.file else parsed.place(("trial", "codeDir"), problem.rule, problem.value, problem.remedy)
+            for problem in found
+        ]
     return problems

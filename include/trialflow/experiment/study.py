@@ -28,7 +28,7 @@ class ExperimentStudy:
     def __init__(self, experiment: Experiment, store_url: str) -> None:
         self._experiment = experiment
         self._url = store_url
-        self._storage: Any = None
+        self._storage: optuna.storages.RDBStorage | None = None
 
     def create(self) -> None:
         """Create Optuna's tables and the study, unless they are there."""
@@ -145,7 +145,7 @@ def _quiet(optuna: Any) -> None:
 
 
 def _suggest(trial: optuna.trial.Trial, space: SearchSpace) -> JsonObject:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     def latent_of(parameter: Parameter) -> Any:
         distribution = parameter.distribution()
@@ -153,7 +153,7 @@ def _suggest(trial: optuna.trial.Trial, space: SearchSpace) -> JsonObject:
             return trial.suggest_categorical(parameter.label, distribution.choices)
         if isinstance(distribution, IntDistribution):
             return trial.suggest_int(parameter.label, distribution.low, distribution.high)
-        assert not isinstance(distribution, CategoricalDistribution)
+        assert isinstance(distribution, FloatDistribution)
         return trial.suggest_float(parameter.label, distribution.low, distribution.high, log=distribution.log)
 
     return space.build(latent_of)

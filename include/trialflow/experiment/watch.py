@@ -78,7 +78,8 @@ class TrialWatch:
         history = intermediate_values(self._metrics)
         if not history or self._assessor.is_good(history, self._manager.completed_histories()):
             return None
-        return Outcome(TrialStatus.EARLY_STOPPED, reason=f"{self._assessor.spec.name} stopped it at step {len(history)}")
+        reason = f"{self._assessor.spec.name} stopped it at step {len(history)}"
+        return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
 
     def _end(self, outcome: Outcome) -> None:
         """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""

@@ -69,5 +69,5 @@ def digest_of(files: Sequence[CodeFile]) -> str:
     """One digest for a list of files, the same for the same names, contents and execute bits."""
     total = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.name):
-        total.update(f"{file.name}\0{file.digest}\0{file.executable}\n".encode())
+        total.update(f"{file.name}\0{file.digest}\0{file.executable}\n".encode(errors="surrogateescape"))
     return total.hexdigest()

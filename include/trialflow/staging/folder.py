@@ -12,6 +12,9 @@ from trialflow.staging.base import CodeFile, CodeStorage, digest_file, digest_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# The name under which a file is written; not made from its own, which may be as long as a name can be.
+_COPYING = ".trialflow-copying"
+
 
 class FolderStorage(CodeStorage):
     """Stages into ``<folder>/code-<digest>``.
@@ -36,7 +39,7 @@ class FolderStorage(CodeStorage):
                 shutil.rmtree(stale)  # The code changed after that attempt died.
             growing.mkdir(parents=True, exist_ok=True)
             for file in files:
-                _copy(file, growing / file.name)
+                _copy(file, growing / file.name, growing / _COPYING)
             growing.rename(target)
         except OSError as error:
             if self.is_staged(str(target)):
@@ -51,12 +54,11 @@ class FolderStorage(CodeStorage):
         return Path(place).is_dir()
 
 
-def _copy(file: CodeFile, target: Path) -> None:
+def _copy(file: CodeFile, target: Path, partial: Path) -> None:
     """Copy one file under another name and rename it; a finished copy is left alone."""
     if target.is_file() and target.stat().st_size == file.size and digest_file(target) == file.digest:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
     try:
         shutil.copyfile(file.path, partial)
         partial.chmod(0o755 if file.executable else 0o644)

@@ -6,15 +6,17 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trialflow.errors import Problem
+from trialflow.search_space import printable
 from trialflow.staging.base import CodeFile, digest_file
 
 if TYPE_CHECKING:
     import pathspec
 
 IGNORE_FILE = ".nniignore"
+MAX_DEPTH = 100
 # Never part of what a trial runs.
 _ALWAYS_IGNORED = [".git/", "__pycache__/", ".nniignore"]
 
@@ -22,16 +24,17 @@ _ALWAYS_IGNORED = [".git/", "__pycache__/", ".nniignore"]
 @dataclass
 class _Scan:
     root: Path
-    ignored: pathspec.PathSpec
+    ignored: pathspec.PathSpec[Any]
     max_bytes: int
     max_files: int
     paths: list[tuple[str, Path, os.stat_result]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     total_bytes: int = 0
+    folders: int = 0
 
     @property
     def too_large(self) -> bool:
-        return self.total_bytes > self.max_bytes or len(self.paths) > self.max_files
+        return self.total_bytes > self.max_bytes or max(len(self.paths), self.folders) > self.max_files
 
 
 def scan_code(folder: Path, root: Path, max_bytes: int, max_files: int) -> tuple[list[CodeFile], list[Problem]]:
@@ -58,13 +61,13 @@ def list_code(
     scan = _Scan(root, ignored, max_bytes, max_files, problems=problems)
     _walk(scan, folder, "", (os.path.realpath(folder),))
     if scan.too_large:
-        remedy = f"Name data and results in {IGNORE_FILE}, or raise TRIALFLOW_MAX_CODE_BYTES or TRIALFLOW_MAX_CODE_FILES"
-        rule = f"must not hold more than {max_files} files or {max_bytes} bytes"
+        remedy = f"Name data in {IGNORE_FILE}, or raise TRIALFLOW_MAX_CODE_BYTES or TRIALFLOW_MAX_CODE_FILES"
+        rule = f"must not hold more than {max_files} files or folders, or {max_bytes} bytes"
         scan.problems.append(Problem("trial.codeDir", rule, str(folder), remedy))
     return scan.paths, scan.problems
 
 
-def _read_ignore_file(folder: Path) -> tuple[pathspec.PathSpec, list[Problem]]:
+def _read_ignore_file(folder: Path) -> tuple[pathspec.PathSpec[Any], list[Problem]]:
     import pathspec
 
     lines: list[str] = []
@@ -76,13 +79,14 @@ def _read_ignore_file(folder: Path) -> tuple[pathspec.PathSpec, list[Problem]]:
     except (OSError, UnicodeDecodeError) as error:
         problems.append(Problem(IGNORE_FILE, f"cannot be read: {error}", None, "Correct or remove it", str(folder)))
     try:
-        return pathspec.PathSpec.from_lines("gitignore", _ALWAYS_IGNORED + lines), problems
+        return pathspec.PathSpec.from_lines("gitignore", lines + _ALWAYS_IGNORED), problems
     except ValueError as error:
         problems.append(Problem(IGNORE_FILE, f"has a malformed pattern: {error}", None, "Correct it", str(folder)))
         return pathspec.PathSpec.from_lines("gitignore", _ALWAYS_IGNORED), problems
 
 
 def _walk(scan: _Scan, folder: Path, prefix: str, parents: tuple[str, ...]) -> None:
+    scan.folders += 1
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -95,7 +99,7 @@ def _walk(scan: _Scan, folder: Path, prefix: str, parents: tuple[str, ...]) -> N
 
 
 def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None:
-    is_folder = path.is_dir()
+    is_folder = _is_folder(path)
     if scan.ignored.match_file(f"{name}/" if is_folder else name):
         return
     real = os.path.realpath(path)
@@ -107,9 +111,11 @@ def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None
         return
     if not Path(real).is_relative_to(scan.root):
         rule = f"is a link that leads out of the allowed folder {scan.root}"
-        scan.problems.append(_problem(name, rule, "Copy what it leads to, or add that folder to TRIALFLOW_ALLOWED_ROOTS"))
+        scan.problems.append(_problem(name, rule, "Copy what it leads to, or add the folder to TRIALFLOW_ALLOWED_ROOTS"))
     elif is_folder and real in parents:
         scan.problems.append(_problem(name, "is a link loop: it leads to a folder that contains it", "Remove it"))
+    elif is_folder and len(parents) > MAX_DEPTH:
+        scan.problems.append(_problem(name, f"is nested more than {MAX_DEPTH} folders deep", "Flatten it"))
     elif is_folder:
         _walk(scan, path, f"{name}/", (*parents, real))
     elif not stat.S_ISREG(info.st_mode):
@@ -121,8 +127,15 @@ def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None
         scan.paths.append((name, Path(real), info))
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # What is wrong with it, its stat tells.
+
+
 def _problem(name: str, rule: str, remedy: str) -> Problem:
-    return Problem("trial.codeDir", rule, name, remedy)
+    return Problem("trial.codeDir", rule, printable(name), remedy)
 
 
 def _hash(name: str, path: Path, info: os.stat_result) -> CodeFile:

@@ -10,17 +10,12 @@ import secrets
 import string
 import time
 from enum import auto
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from trialflow.errors import NotFoundError
 from trialflow.records import ExperimentStatus, Slot, StrEnum, TrialStatus
 from trialflow.store.tables import experiments, trials
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
 
 _ID_ALPHABET = string.ascii_letters + string.digits
 
@@ -99,7 +94,7 @@ def _count(connection: sa.Connection, experiment_id: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def _refusal(row: Mapping[str, Any], created: int, live: int, now: float) -> ClaimRefusal | None:
+def _refusal(row: sa.RowMapping, created: int, live: int, now: float) -> ClaimRefusal | None:
     """The first rule that forbids another trial; the order decides which reason people read."""
     if row["status"] != ExperimentStatus.RUNNING:
         return ClaimRefusal.NOT_RUNNING

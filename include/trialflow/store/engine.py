@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Longer than any other process is expected to hold the database; what waits longer fails and is retried by Airflow.
 BUSY_TIMEOUT_SECONDS = 60
 # Compiled statements, shared by all engines: a process that was forked after `preload` compiles almost none.
-_COMPILED = {"compiled_cache": LRUCache(1000)}
+_COMPILED: dict[str, Any] = {"compiled_cache": LRUCache(1000)}
 
 
 @lru_cache(maxsize=8)
@@ -49,7 +49,7 @@ def optuna_engine_arguments(url: str) -> dict[str, Any]:
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # transactions are begun below, not by the driver
+    connection.isolation_level = None  # transactions are begun below, not by the driver
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     # A commit survives the death of any process; only a power cut may lose the last ones, never corrupt them.

@@ -180,7 +180,7 @@ class Store:
             created = connection.execute(
                 sa.select(sa.func.count()).where(trials.c.experiment_id == experiment_id)
             ).scalar_one()
-            size = max(0, min(max_size, limit - created))
+            size = max(0, min(max_size, int(limit) - int(created)))
             connection.execute(
                 batches.insert().values(experiment_id=experiment_id, batch=batch, size=size, run_id=run_id)
             )
@@ -240,7 +240,7 @@ class Store:
 
     def list_unreported(self, experiment_id: str, run_id: str | None = None) -> list[Trial]:
         """Trials that hold a place under the cap; with ``run_id`` only those that this run claimed."""
-        conditions = [trials.c.reported_at.is_(None)]
+        conditions: list[sa.ColumnElement[bool]] = [trials.c.reported_at.is_(None)]
         if run_id is not None:
             conditions.append(trials.c.run_id == run_id)
         return self._select_trials(experiment_id, *conditions)
@@ -283,7 +283,7 @@ class Store:
         self._update_trial(trial, trials.c.ended_at.is_(None), **values)
 
     def set_reported(self, trial: Trial) -> bool:
-        """Note that the tuner knows the result, which frees the trial's place; tells whether this was the first note."""
+        """Note that the tuner knows the result, which frees the trial's place; tells whether it was the first note."""
         return self._update_trial(trial, trials.c.reported_at.is_(None), reported_at=time.time())
 
     def _update_trial(self, trial: Trial, condition: sa.ColumnElement[bool], **values: Any) -> bool:

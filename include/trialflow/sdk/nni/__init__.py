@@ -77,8 +77,8 @@ class _Trial:
         body = json.dumps(record).encode("utf-8") + b"\n"
         if len(body) > 999999:
             raise ValueError(
-                "a metric must not be longer than 999999 bytes as JSON; got {}. "
-                "Report numbers, and write the rest to NNI_OUTPUT_DIR".format(len(body))
+                f"a metric must not be longer than 999999 bytes as JSON; got {len(body)}. "
+                "Report numbers, and write the rest to NNI_OUTPUT_DIR"
             )
         folder = os.path.join(self.folder, ".nni")
         os.makedirs(folder, exist_ok=True)
@@ -95,7 +95,7 @@ def _plain_number(value):
             converted = convert()
             return converted if isinstance(converted, (int, float, bool)) else _plain_number(converted)
     raise TypeError(
-        "a metric must be a number or a dict with the key 'default'; got {}".format(type(value).__name__)
+        f"a metric must be a number or a dict with the key 'default'; got {type(value).__name__}"
     )
 
 

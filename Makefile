@@ -1,0 +1,67 @@
+# Every target sets up what it needs, in .venv/ and .trialflow/ of this checkout.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down env test test-unit test-airflow check bench lock clean
+
+help:  ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Trialflow needs Python 3.10 or later" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) --requirement requirements.txt
+	$(UV) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	$(UV) --requirement requirements-dev.txt
+	@touch $@
+
+# The domain's tests run where Airflow is not installed, which proves that it is not needed.
+.venv-core/.ready: $(VENV)/.ready-dev
+	$(BIN)/python -m venv --without-pip .venv-core
+	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --requirement requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.ready  ## Tune a model on handwritten digits in a private Airflow, and show how it went
+	$(EMBEDDED) demo
+
+up: $(VENV)/.ready  ## Start the private Airflow for the browser; prints its address and login
+	$(EMBEDDED) up
+
+down: $(VENV)/.ready  ## End the private Airflow and everything that it started
+	$(EMBEDDED) down
+
+env:  ## Print the variables for the airflow command: eval "$$(make env)"
+	@$(EMBEDDED) env
+
+test: test-unit test-airflow  ## Run all tests
+
+test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
+	.venv-core/bin/python -m pytest tests/unit
+
+test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
+	$(BIN)/python -m pytest tests/airflow
+
+check: $(VENV)/.ready-dev  ## Check style, types and the layers
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready-dev  ## Compare with NNI 3.0 in one run; about 15 minutes
+	$(BIN)/python bench/compare_with_nni.py
+
+lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra postgres -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --group check --group test -c requirements.txt -o requirements-dev.txt
+
+clean: ## End the private Airflow and remove all that was set up
+	-$(EMBEDDED) down
+	rm -rf $(VENV) .venv-core .trialflow

@@ -1,0 +1,187 @@
+"""A real Airflow of the tests' own: its own database, scheduler, triggerer and API server, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trialflow.records import Experiment, Trial
+from trialflow.store import Store
+from trialflow_airflow.embedded import Client, Embedded
+from trialflow_airflow.identity import identify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DAG_ID = "nni_experiment"
+# What a test waits for at most; nothing here takes half of it.
+PATIENCE_SECONDS = 300.0
+# Recover from killed processes in seconds, where an installation takes a minute.
+QUICK_RECOVERY = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+}
+# The two ways to wait for a trial: in the worker, or deferred to the triggerer at once.
+WAYS = {"worker": "3600", "triggerer": "0"}
+
+NOOP = """
+import nni
+params = nni.get_next_parameter()
+nni.report_final_result((params["x"] - 0.3) ** 2)
+"""
+
+
+@dataclass
+class Run:
+    """A triggered run and the experiment that it started."""
+
+    lab: Lab
+    run_id: str
+
+    @property
+    def experiment_id(self) -> str:
+        return identify(DAG_ID, self.run_id).experiment_id
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.lab.store.get_experiment(self.experiment_id)
+
+    @property
+    def trials(self) -> list[Trial]:
+        return self.lab.store.list_trials(self.experiment_id)
+
+    def state(self, run_id: str | None = None) -> str:
+        return str(self.lab.client.call("GET", f"dags/{DAG_ID}/dagRuns/{run_id or self.run_id}")["state"])
+
+    def task_instances(self, run_id: str | None = None) -> list[dict[str, Any]]:
+        path = f"dags/{DAG_ID}/dagRuns/{run_id or self.run_id}/taskInstances"
+        return list(self.lab.client.call("GET", path, params={"limit": 500})["task_instances"])
+
+    def wait(self) -> str:
+        """Wait until the run and its experiment have ended; gives the run's state."""
+        wait_until(lambda: self.state() in ("success", "failed"), f"run {self.run_id} to end")
+        return self.state()
+
+    def told(self) -> list[str]:
+        """The state of every trial in the Optuna study."""
+        import optuna
+
+        study = optuna.load_study(study_name=self.experiment_id, storage=self.lab.store.url)
+        return [trial.state.name for trial in study.get_trials(deepcopy=False)]
+
+
+@dataclass
+class Lab:
+    """The Airflow, and what a test does with it."""
+
+    embedded: Embedded
+    client: Client
+    store: Store
+
+    def start(self, folder: Path, code: str = NOOP, **changes: Any) -> Run:
+        """Write an experiment into ``folder`` and trigger it."""
+        return self.trigger({"config": str(write_experiment(folder, code, **changes))})
+
+    def trigger(self, conf: dict[str, Any]) -> Run:
+        return Run(self, self.client.trigger(DAG_ID, conf))
+
+    def pools(self) -> dict[str, dict[str, Any]]:
+        pools = self.client.call("GET", "pools", params={"limit": 100})["pools"]
+        return {pool["name"]: pool for pool in pools}
+
+
+def write_experiment(folder: Path, code: str = NOOP, **changes: Any) -> Path:
+    """An experiment with one float to tune; ``changes`` replace keys of its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trial.py").write_text(code)
+    (folder / "search_space.json").write_text('{"x": {"_type": "uniform", "_value": [0, 1]}}')
+    config = {
+        "authorName": "tests",
+        "experimentName": folder.name,
+        "trialConcurrency": 2,
+        "maxTrialNum": 4,
+        "trainingServicePlatform": "local",
+        "searchSpacePath": "search_space.json",
+        "useAnnotation": False,
+        "tuner": {"builtinTunerName": "TPE", "classArgs": {"optimize_mode": "minimize"}},
+        "trial": {"command": "python3 trial.py", "codeDir": ".", "gpuNum": 0},
+        **changes,
+    }
+    (folder / "config.yml").write_text(json.dumps(config))
+    return folder / "config.yml"
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout_seconds: float = PATIENCE_SECONDS) -> Any:
+    deadline = time.monotonic() + timeout_seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {timeout_seconds:.0f} s in vain for {what}")
+        time.sleep(0.1)
+    return value
+
+
+def trial_processes(folder: str) -> list[int]:
+    """The living processes of an experiment's trials."""
+    mark = f"NNI_SYS_DIR={folder}/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def most_alive(trials: list[Trial]) -> int:
+    """The largest number of jobs that were alive at one time."""
+    events = [(trial.started_at, 1) for trial in trials] + [(trial.ended_at, -1) for trial in trials]
+    alive = most = 0
+    for _, change in sorted((at, change) for at, change in events if at is not None):
+        alive += change
+        most = max(most, alive)
+    return most
+
+
+def locked_store(lab: Lab) -> sqlite3.Connection:
+    """Hold the store's write lock until the connection is closed."""
+    connection = sqlite3.connect(lab.embedded.home / "trialflow.db", timeout=30, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection
+
+
+@pytest.fixture(scope="session", params=list(WAYS))
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An Airflow whose tasks wait for trials in one of the two ways."""
+    overrides = {**QUICK_RECOVERY, "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[request.param]}
+    os.environ.update(overrides)
+    embedded = Embedded.open(tmp_path_factory.mktemp("airflow"))
+    try:
+        embedded.start()
+        client = Client(embedded)
+        client.wait_for_dag(DAG_ID)
+        yield Lab(embedded, client, Store(f"sqlite:///{embedded.home / 'trialflow.db'}"))
+    finally:
+        embedded.stop()
+        for name in overrides:
+            del os.environ[name]
+    mark = f"AIRFLOW_HOME={embedded.home}".encode()
+    left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _mentions(entry, mark)]
+    assert left == []
+
+
+def _mentions(process: Path, mark: bytes) -> bool:
+    try:
+        return mark in (process / "environ").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trialflow.records import ExperimentStatus, TrialStatus
+from trialflow_airflow.identity import following_run_id, pool_name
+
+from .conftest import Lab, most_alive, trial_processes, wait_until
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# One trial per way to go wrong, chosen by the trial's number.
+WAYS_TO_FAIL = """
+import os, sys
+import nni
+nni.get_next_parameter()
+number = nni.get_sequence_id()
+if number == 0:
+    nni.report_final_result(0.5)
+elif number == 1:
+    print("this is the last line", file=sys.stderr); sys.exit(1)
+elif number == 2:
+    sys.stdout.buffer.write(bytes(range(256)) * 40); nni.report_final_result(0.25)
+elif number == 3:
+    nni.report_final_result(float("nan"))
+elif number == 4:
+    nni.report_final_result("good")
+elif number == 5:
+    nni.report_final_result({"accuracy": 0.9})
+elif number == 6:
+    nni.report_final_result(0.1); nni.report_final_result(0.2)
+elif number == 8:
+    nni.report_final_result(0.75)
+    with open(os.path.join(os.environ["NNI_SYS_DIR"], ".nni", "metrics"), "ab") as file:
+        file.write(b'ME000098{"parameter_id": 8, "trial_jo')
+"""
+EXPECTED: list[tuple[str, float | None, str]] = [
+    ("SUCCEEDED", 0.5, ""),
+    ("FAILED", None, "exit code 1"),
+    ("SUCCEEDED", 0.25, ""),
+    ("SUCCEEDED", None, "nan"),
+    ("SUCCEEDED", None, "text"),
+    ("SUCCEEDED", None, "'default'"),
+    ("SUCCEEDED", 0.1, "first counts"),
+    ("SUCCEEDED", None, "no final metric"),
+    ("SUCCEEDED", 0.75, "cut off"),
+]
+SLOW = """
+import time
+import nni
+nni.get_next_parameter()
+time.sleep({seconds})
+nni.report_final_result(1.0)
+"""
+
+
+def test_an_experiment_runs_to_its_results(lab: Lab, tmp_path: Path) -> None:
+    run = lab.start(tmp_path / "whole", trialConcurrency=3, maxTrialNum=6)
+    name = pool_name(run.experiment_id)
+
+    pool = wait_until(lambda: lab.pools().get(name), "the pool")
+    assert (pool["slots"], pool["include_deferred"]) == (3, True)
+    assert run.wait() == "success"
+
+    trials = run.trials
+    assert [trial.status for trial in trials] == [TrialStatus.SUCCEEDED] * 6
+    assert most_alive(trials) <= 3
+    assert run.told() == ["COMPLETE"] * 6
+    assert run.experiment.status is ExperimentStatus.DONE
+    assert name not in lab.pools()
+
+    folder = Path(run.experiment.folder)
+    best = min(trials, key=lambda trial: trial.value or 0.0)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["best"]["id"] == best.id
+    with (folder / "trials.csv").open() as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [trial.id for trial in trials]
+    assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
+    assert trial_processes(str(folder)) == []
+
+    path = f"dags/nni_experiment/dagRuns/{run.run_id}/taskInstances/finish/xcomEntries/return_value"
+    assert lab.client.call("GET", path, params={"deserialize": True})["value"]["best"]["id"] == best.id
+    events = lab.client.call("GET", "assets/events", params={"order_by": "-timestamp", "limit": 50})["asset_events"]
+    mine = [event for event in events if event["uri"] == "trialflow://experiment/whole"]
+    assert mine[0]["extra"]["best"]["id"] == best.id
+
+    instances = run.task_instances()
+    labels = {item["rendered_map_index"] for item in instances if item["task_id"] == "trial.report"}
+    assert labels == {f"{trial.label} → {trial.value:.6g}" for trial in trials}
+    pools = {item["task_id"]: item["pool"] for item in instances}
+    assert (pools["trial.submit"], pools["trial.await"], pools["trial.suggest"]) == (name, name, "default_pool")
+
+
+def test_with_concurrency_1_every_suggestion_knows_every_result(lab: Lab, tmp_path: Path) -> None:
+    run = lab.start(tmp_path / "sequential", trialConcurrency=1, maxTrialNum=4)
+    assert run.wait() == "success"
+    trials = run.trials
+    for earlier, later in zip(trials, trials[1:], strict=False):
+        assert earlier.reported_at is not None
+        assert earlier.reported_at <= later.claimed_at
+
+
+def test_what_trials_do_wrong_is_named_and_the_experiment_goes_on(lab: Lab, tmp_path: Path) -> None:
+    run = lab.start(tmp_path / "failing", WAYS_TO_FAIL, trialConcurrency=3, maxTrialNum=len(EXPECTED))
+    assert run.wait() == "success"
+    for trial, (status, value, reason) in zip(run.trials, EXPECTED, strict=True):
+        assert (trial.status.value, trial.value) == (status, value), trial
+        assert reason in trial.reason
+    assert "this is the last line" in run.trials[1].reason
+    assert sorted(run.told()) == ["COMPLETE"] * 4 + ["FAIL"] * 5
+    states = {item["map_index"]: item["state"] for item in run.task_instances() if item["task_id"] == "trial.report"}
+    assert [index for index, state in states.items() if state == "failed"] == [1]
+
+
+def test_a_command_that_is_not_found_fails_its_trials(lab: Lab, tmp_path: Path) -> None:
+    trial = {"command": "no-such-program --fast", "codeDir": ".", "gpuNum": 0}
+    run = lab.start(tmp_path / "not-found", trial=trial, maxTrialNum=2)
+    assert run.wait() == "success"
+    assert [trial.exit_code for trial in run.trials] == [127, 127]
+    assert all("not found" in trial.reason for trial in run.trials)
+
+
+def test_no_trial_starts_after_the_duration_and_running_ones_finish(lab: Lab, tmp_path: Path) -> None:
+    code = SLOW.format(seconds=3)
+    run = lab.start(tmp_path / "overdue", code, maxExecDuration="4s", trialConcurrency=2, maxTrialNum=10)
+    assert run.wait() == "success"
+    experiment, trials = run.experiment, run.trials
+    assert 2 <= len(trials) < 10
+    assert {trial.status for trial in trials} == {TrialStatus.SUCCEEDED}
+    assert experiment.started_at is not None
+    assert all(trial.claimed_at < experiment.started_at + 4 for trial in trials)
+    assert experiment.status is ExperimentStatus.DONE
+
+
+def test_a_bad_experiment_is_refused_at_once_with_everything_that_is_wrong(lab: Lab, tmp_path: Path) -> None:
+    run = lab.start(tmp_path / "bad", trialConcurrency=0, maxTrialNum="many", tuner={"builtinTunerName": "Tea"})
+    assert run.wait() == "failed"
+    load = next(item for item in run.task_instances() if item["task_id"] == "load_experiment")
+    assert (load["state"], load["try_number"]) == ("failed", 1)
+    path = f"dags/nni_experiment/dagRuns/{run.run_id}/taskInstances/load_experiment/logs/1"
+    log = json.dumps(lab.client.call("GET", path, headers={"accept": "application/json"}))
+    for field in ("trialConcurrency", "maxTrialNum", "builtinTunerName"):
+        assert field in log
+    assert pool_name(run.experiment_id) not in lab.pools()
+
+
+def test_a_run_that_is_marked_failed_leaves_nothing_running(lab: Lab, tmp_path: Path) -> None:
+    run = lab.start(tmp_path / "stopped", SLOW.format(seconds=120), trialConcurrency=2, maxTrialNum=6)
+    wait_until(lambda: lab.pools().get(pool_name(run.experiment_id)), "the pool")
+    folder = run.experiment.folder
+    wait_until(lambda: len({trial.started_at for trial in run.trials} - {None}) == 2, "two running trials")
+
+    lab.client.call("PATCH", f"dags/nni_experiment/dagRuns/{run.run_id}", json={"state": "failed"})
+    wait_until(lambda: pool_name(run.experiment_id) not in lab.pools(), "the clean-up", 60)
+
+    assert trial_processes(folder) == []
+    assert run.experiment.status is ExperimentStatus.STOPPED
+    assert {trial.status for trial in run.trials} == {TrialStatus.USER_CANCELED}
+    assert set(run.told()) == {"FAIL"}
+
+
+def test_batches_roll_on_while_a_slow_trial_of_the_first_one_runs(lab: Lab, tmp_path: Path) -> None:
+    gate = tmp_path / "open"
+    code = f"""
+import os, time
+import nni
+params = nni.get_next_parameter()
+while nni.get_sequence_id() == 3 and not os.path.exists({str(gate)!r}):
+    time.sleep(0.1)
+nni.report_final_result(params["x"])
+"""
+    run = lab.start(tmp_path / "rolling", code, trialConcurrency=8, maxTrialNum=60)
+    third = following_run_id(run.experiment_id, 3)
+    wait_until(lambda: sum(t.slot.batch == 3 and t.reported_at is not None for t in run.trials) >= 5, "batch 3", 240)
+    slow = run.trials[3]
+    assert slow.slot.batch == 1
+    assert slow.ended_at is None
+    gate.touch()
+    wait_until(lambda: run.experiment.status.is_final, "the experiment to end")
+    wait_until(lambda: run.state(third) == "success" and run.state() == "success", "both runs to end")
+
+    trials = run.trials
+    assert [trial.number for trial in trials] == list(range(60))
+    assert {trial.status for trial in trials} == {TrialStatus.SUCCEEDED}
+    assert {trial.slot.batch for trial in trials} == {1, 2, 3}
+    assert most_alive(trials) <= 8
+    assert run.told() == ["COMPLETE"] * 60
+    wait_until(lambda: pool_name(run.experiment_id) not in lab.pools(), "the pool to go", 60)
+
+
+@pytest.mark.parametrize("conf", [{}, {"config": 7}])
+def test_a_trigger_without_an_experiment_is_refused(lab: Lab, conf: dict[str, Any]) -> None:
+    import httpx
+
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        lab.trigger(conf)
+    assert caught.value.response.status_code == httpx.codes.BAD_REQUEST
+
+
+def test_a_sweep_is_a_scheduled_dag_that_starts_paused(lab: Lab) -> None:
+    wait_until(lambda: lab.client.call("GET", "dags", params={"tags": "sweep"})["dags"], "the sweep's DAG", 90)
+    (sweep,) = lab.client.call("GET", "dags", params={"tags": "sweep"})["dags"]
+    assert (sweep["dag_id"], sweep["is_paused"]) == ("nni_sweep__digits_nightly", True)
+    assert sweep["timetable_summary"] == "30 2 * * *"
+
+
+def test_the_airflow_command_triggers_an_experiment_given_as_an_object(lab: Lab, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    lab_folder = tmp_path / "command"
+    from .conftest import write_experiment
+
+    config = json.loads(write_experiment(lab_folder, maxTrialNum=1).read_text())
+    conf = {"config": config, "folder": str(lab_folder)}
+    run_id = f"by-command-{time.time_ns()}"
+    command = [sys.executable, "-m", "airflow", "dags", "trigger", "nni_experiment", "--run-id", run_id]
+    done = subprocess.run(
+        [*command, "--conf", json.dumps(conf)], env=lab.embedded.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    from .conftest import Run
+
+    run = Run(lab, run_id)
+    assert run.wait() == "success"
+    assert [trial.status for trial in run.trials] == [TrialStatus.SUCCEEDED]

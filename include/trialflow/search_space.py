@@ -309,7 +309,7 @@ def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
              f"bounds must not be beyond {_LARGEST_INTEGER}", "Use uniform for numbers of this size"),
             (first > second, "low must not be greater than high", "Swap the two"),
             (not math.isfinite(float(second) - first), "high - low must be finite", "Bring the two together"),
-            (kind == "quniform" and max(abs(first), abs(second)) / raw[2] > _LARGEST_INTEGER,
+            (kind == "quniform" and max(abs(first), abs(second)) > _LARGEST_INTEGER * raw[2],
              "q is too small for these bounds", "Use uniform, or a larger q"),
             ("log" in kind and first <= 0, "low must be greater than 0", "A logarithm needs a positive bound"),
         ]  # fmt: skip

@@ -48,6 +48,7 @@ def run_demo(embedded: Embedded, config: Path) -> int:
         run_id = client.trigger(DAG_ID, {"config": str(config)})
         console.print(f"Airflow runs at {embedded.url}; run {run_id} of {DAG_ID} on {escape(str(config))}")
         state = _follow(console, embedded, client, run_id)
+        client.close()
         return _show(console, embedded, run_id, state)
     except KeyboardInterrupt:
         console.print("Interrupted; the experiment is stopped.")

@@ -147,15 +147,16 @@ class Embedded:
         """Make the database, start the components, and wait until they are healthy; no effect while they run."""
         if self.group is None:
             self._prepare()
-            keeper = subprocess.Popen(
-                [sys.executable, "-m", "trialflow_airflow.embedded", "keep"],
-                env=self.environment(),
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=(self.home / "keeper.log").open("wb"),
-                start_new_session=True,
-            )
+            with (self.home / "keeper.log").open("wb") as log:
+                keeper = subprocess.Popen(
+                    [sys.executable, "-m", "trialflow_airflow.embedded", "keep"],
+                    env=self.environment(),
+                    cwd=self.home,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    start_new_session=True,
+                )
             (self.home / "group").write_text(str(keeper.pid))
             keeper.returncode = 0  # It lives on without us; nobody here waits for it.
         self._wait_until_healthy()
@@ -284,6 +285,10 @@ class Client:
         login = self._http.post("/auth/token", json={"username": USER, "password": embedded.password})
         login.raise_for_status()
         self._http.headers["Authorization"] = f"Bearer {login.json()['access_token']}"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Call the API below ``/api/v2``; gives the decoded answer."""

@@ -7,12 +7,14 @@ the store. So each can be killed, retried or cleared by itself.
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.timezone import utcnow
 
 from trialflow.errors import ConfigError, NotFoundError
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
@@ -118,6 +120,9 @@ class TrialSuggestOperator(_TrialOperator):
         manager, slot = self.manager(context), _slot(context["ti"])
         deadline = self.worker_deadline()
         while (answer := manager.suggest(slot, context["ti"].run_id)) is ClaimRefusal.NO_ROOM:
+            if manager.must_give_way():
+                self.log.info("Making way for a suggestion that was interrupted")
+                raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
             if time.monotonic() >= deadline:
                 self.defer(trigger=ExperimentTrigger(manager.id, waits_for="room"), method_name="resume")
             time.sleep(_POLL_SECONDS)

@@ -171,6 +171,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         client = Client(embedded)
         client.wait_for_dag(DAG_ID)
         yield Lab(embedded, client, Store(f"sqlite:///{embedded.home / 'trialflow.db'}"))
+        client.close()
     finally:
         embedded.stop()
         for name in overrides:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# From claim to submission it takes a second; then whoever claimed the trial is taken for dead.
+_SUBMISSION_SECONDS = 5.0
 _ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING)
 
 
@@ -147,11 +149,20 @@ class ExperimentManager:
         return self.store.count_live(self.id) == 0
 
     def has_news(self) -> bool:
-        """Whether a claim that found no room may be answered otherwise now."""
+        """Whether a claim that found no room may be answered otherwise now, or has to give way."""
         experiment = self.refresh()
-        if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue():
+        if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue() or self.must_give_way():
             return True
         return self.store.count_live(self.id) < experiment.trial_concurrency
+
+    def must_give_way(self) -> bool:
+        """Whether a trial holds a place and waits to be submitted, longer than that takes.
+
+        The task that claimed it was killed, and can only be run again when no other one waits for room in its place.
+        """
+        overdue = time.time() - _SUBMISSION_SECONDS
+        unreported = self.store.list_unreported(self.id)
+        return any(trial.job is None and trial.ended_at is None and trial.claimed_at < overdue for trial in unreported)
 
     def conclude(self) -> Result:
         """End an experiment that has no live trial left, and write its results; may be repeated."""

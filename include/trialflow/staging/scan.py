@@ -111,7 +111,8 @@ def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None
         return
     if not Path(real).is_relative_to(scan.root):
         rule = f"is a link that leads out of the allowed folder {scan.root}"
-        scan.problems.append(_problem(name, rule, "Copy what it leads to, or add the folder to TRIALFLOW_ALLOWED_ROOTS"))
+        remedy = "Copy what it leads to, or add the folder to TRIALFLOW_ALLOWED_ROOTS"
+        scan.problems.append(_problem(name, rule, remedy))
     elif is_folder and real in parents:
         scan.problems.append(_problem(name, "is a link loop: it leads to a folder that contains it", "Remove it"))
     elif is_folder and len(parents) > MAX_DEPTH:

@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.trial import create_trial
+
+from trialflow.errors import Problem
+from trialflow.records import JsonObject
+from trialflow.search_space import TYPES, Z_BOUND, Parameter, SearchSpace, parse_search_space, show
+
+DRAWS = 400
+
+# type → numbers, and the range in which every draw lies
+NUMERIC: dict[str, tuple[list[float], float, float]] = {
+    "randint": ([2, 6], 2, 5),
+    "uniform": ([-1.5, 2.5], -1.5, 2.5),
+    "quniform": ([2, 10, 5], 2, 10),
+    "loguniform": ([0.001, 10], 0.001, 10),
+    "qloguniform": ([1, 102, 8], 1, 102),
+    "normal": ([10, 2], 0, 20),
+    "qnormal": ([10, 2, 0.5], 0, 20),
+    "lognormal": ([0, 1], math.exp(-5), math.exp(5)),
+    "qlognormal": ([0, 1, 0.25], 0, math.exp(5) + 0.25),
+}
+NESTED: JsonObject = {
+    "layer": {
+        "_type": "choice",
+        "_value": [
+            {"_name": "Empty"},
+            {"_name": "Conv", "kernel": {"_type": "choice", "_value": [1, 3, 5]}},
+            {
+                "_name": "Dense",
+                "units": {"_type": "randint", "_value": [8, 65]},
+                "drop": {
+                    "_type": "choice",
+                    "_value": [
+                        {"_name": "no"},
+                        {"_name": "yes", "rate": {"_type": "uniform", "_value": [0.1, 0.5]}},
+                    ],
+                },
+            },
+            "skip",
+        ],
+    },
+    "lr": {"_type": "loguniform", "_value": [0.0001, 0.1]},
+}
+
+
+def space_of(raw: Any) -> SearchSpace:
+    space, problems = parse_search_space(raw)
+    assert not problems, [str(problem) for problem in problems]
+    return space
+
+
+def parameter_of(kind: str, value: Any) -> Parameter:
+    return space_of({"x": {"_type": kind, "_value": value}}).parameters[0]
+
+
+def problem_of(raw: Any) -> Problem:
+    problems = parse_search_space(raw, "space.json")[1]
+    assert len(problems) == 1, [str(problem) for problem in problems]
+    return problems[0]
+
+
+def latents(parameter: Parameter, count: int = DRAWS) -> list[Any]:
+    rng = np.random.default_rng(7)
+    return [parameter.draw_latent(rng) for _ in range(count)]
+
+
+def draws(kind: str, value: Any, count: int = DRAWS) -> list[Any]:
+    parameter = parameter_of(kind, value)
+    return [parameter.decode(latent) for latent in latents(parameter, count)]
+
+
+def built(raw: JsonObject, count: int = DRAWS) -> list[JsonObject]:
+    rng = np.random.default_rng(7)
+    space = space_of(raw)
+    return [space.build(lambda parameter: parameter.draw_latent(rng)) for _ in range(count)]
+
+
+def test_all_ten_types_are_known() -> None:
+    assert set(TYPES) == {"choice", *NUMERIC}
+
+
+@pytest.mark.parametrize("kind", NUMERIC)
+def test_draws_lie_in_the_range_of_the_type(kind: str) -> None:
+    numbers, low, high = NUMERIC[kind]
+
+    values = draws(kind, numbers)
+
+    assert low <= min(values) <= max(values) <= high
+    assert len(set(values)) > 2
+    assert all(type(value) is (int if kind == "randint" else float) for value in values)
+
+
+@pytest.mark.parametrize("kind", NUMERIC)
+def test_optuna_accepts_every_latent_that_is_drawn(kind: str) -> None:
+    parameter = parameter_of(kind, NUMERIC[kind][0])
+    distribution = parameter.distribution()
+
+    for latent in latents(parameter, 50):
+        trial = create_trial(value=1.0, params={"x": latent}, distributions={"x": distribution})
+        assert parameter.decode(trial.params["x"]) == parameter.decode(latent)
+
+
+@pytest.mark.parametrize("kind", NUMERIC)
+def test_the_ends_of_the_distribution_decode_to_values_in_range(kind: str) -> None:
+    numbers, low, high = NUMERIC[kind]
+    parameter = parameter_of(kind, numbers)
+    distribution: Any = parameter.distribution()
+
+    assert low <= parameter.decode(distribution.low) < parameter.decode(distribution.high) <= high
+
+
+def test_randint_draws_its_lower_bound_and_never_its_upper() -> None:
+    assert set(draws("randint", [2, 6])) == {2, 3, 4, 5}
+    assert set(draws("randint", [3, 4])) == {3}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "points"),
+    [
+        ([2, 10, 5], {2.0, 5.0, 10.0}),
+        ([0, 1, 0.25], {0.0, 0.25, 0.5, 0.75, 1.0}),
+        ([1, 2, 10], {1.0}),
+        ([-3, 3, 1.5], {-3.0, -1.5, 0.0, 1.5, 3.0}),
+    ],
+)
+def test_quniform_draws_multiples_of_q_clipped_to_the_bounds(
+    numbers: list[float], points: set[float]
+) -> None:
+    assert set(draws("quniform", numbers)) == points
+
+
+def test_quniform_draws_its_ends_less_often_than_the_points_between() -> None:
+    values = draws("quniform", [0, 4, 1], 4000)
+
+    assert 400 < values.count(0.0) < 600
+    assert 900 < values.count(2.0) < 1100
+
+
+@pytest.mark.parametrize(("kind", "q"), [("qnormal", 0.5), ("qlognormal", 0.25)])
+def test_the_quantised_normal_types_draw_multiples_of_q(kind: str, q: float) -> None:
+    assert all((value / q).is_integer() for value in draws(kind, NUMERIC[kind][0]))
+
+
+def test_qloguniform_draws_multiples_of_q_clipped_to_the_bounds() -> None:
+    values = set(draws("qloguniform", [1, 102, 8], 2000))
+
+    assert {1.0, 8.0, 102.0} <= values <= {1.0, 102.0, *(8.0 * n for n in range(1, 13))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "median"), [("loguniform", 0.1), ("lognormal", 1.0), ("normal", 10.0), ("uniform", 0.5)]
+)
+def test_half_of_the_draws_lie_below_the_median_of_the_prior(kind: str, median: float) -> None:
+    below = sum(value < median for value in draws(kind, NUMERIC[kind][0], 2000))
+
+    assert 900 < below < 1100
+
+
+def test_the_normal_types_draw_with_the_mean_and_deviation_that_were_asked() -> None:
+    values = draws("normal", [10, 2], 4000)
+
+    assert np.mean(values) == pytest.approx(10, abs=0.15)
+    assert np.std(values) == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        ("lognormal", [700, 10]),
+        ("qlognormal", [700, 10, 0.001]),
+        ("qloguniform", [1, 1e300, 1e-300]),
+        ("uniform", [5, 5]),
+        ("loguniform", [5, 5]),
+        ("quniform", [5, 5, 2]),
+    ],
+)
+def test_extreme_numbers_still_draw_finite_values(kind: str, numbers: list[float]) -> None:
+    assert all(math.isfinite(value) for value in draws(kind, numbers))
+    parameter = parameter_of(kind, numbers)
+    if parameter.is_normal:
+        assert math.isfinite(parameter.decode(Z_BOUND))
+
+
+def test_the_same_generator_draws_the_same() -> None:
+    assert built(NESTED, 5) == built(NESTED, 5)
+
+
+OPTIONS = {
+    "numbers that are equal": [1, 1.0, True],
+    "zeros that are equal": [0, False, 0.0],
+    "numbers and their text": [1, "1"],
+    "null": [None, "None", "null"],
+    "dicts": [{"a": 1}, {"a": 2}, {}],
+    "lists": [[1, 2], [], [[1], None]],
+    "twice the same": ["a", "a"],
+    "mixed": ["relu", 0.5, 3, False, None, {"k": [1, {"l": None}]}],
+    "one": ["only"],
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_reaches_the_trial_as_it_was_written(options: list[Any]) -> None:
+    drawn = {json.dumps(params["x"]) for params in built({"x": {"_type": "choice", "_value": options}})}
+
+    assert drawn == {json.dumps(option) for option in options}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_optuna_keeps_every_option_apart(options: list[Any]) -> None:
+    parameter = parameter_of("choice", options)
+    distribution: Any = parameter.distribution()
+
+    assert len(distribution.choices) == len(options)
+    for index, option in enumerate(options):
+        latent = distribution.choices[index]
+        trial = create_trial(value=1.0, params={"x": latent}, distributions={"x": distribution})
+        assert parameter.decode(trial.params["x"]) is parameter.options[index]
+        assert json.dumps(parameter.options[index].value) == json.dumps(option)
+
+
+def test_options_that_optuna_can_tell_apart_stay_readable_in_the_study() -> None:
+    assert parameter_of("choice", ["relu", 2, 0.5]).distribution().choices == ("relu", 2, 0.5)
+
+
+def test_options_are_drawn_equally_often() -> None:
+    values = [option.value for option in draws("choice", ["a", "b", "c", "d"], 4000)]
+
+    assert all(900 < values.count(name) < 1100 for name in "abcd")
+
+
+def test_a_nested_option_brings_its_own_parameters_and_no_others() -> None:
+    layers = [params["layer"] for params in built(NESTED)]
+
+    keys = {"Empty": set(), "Conv": {"kernel"}, "Dense": {"units", "drop"}}
+    seen = set()
+    for layer in layers:
+        if layer == "skip":
+            seen.add("skip")
+            continue
+        seen.add(layer["_name"])
+        assert set(layer) - {"_name"} == keys[layer["_name"]]
+    assert seen == {"Empty", "Conv", "Dense", "skip"}
+    drops = [layer["drop"] for layer in layers if layer != "skip" and layer["_name"] == "Dense"]
+    assert {tuple(drop) for drop in drops} == {("_name",), ("_name", "rate")}
+    assert all(0.1 <= drop["rate"] <= 0.5 for drop in drops if drop["_name"] == "yes")
+
+
+def test_only_active_parameters_are_asked_for() -> None:
+    asked: list[str] = []
+
+    def first_option(parameter: Parameter) -> Any:
+        asked.append(parameter.label)
+        return parameter.distribution().choices[0] if parameter.options else 0.01
+
+    assert space_of(NESTED).build(first_option) == {"layer": {"_name": "Empty"}, "lr": 0.01}
+    assert asked == ["layer", "lr"]
+
+
+def test_labels_are_paths_through_the_options() -> None:
+    assert list(space_of(NESTED).by_label) == [
+        "layer",
+        "layer/Conv/kernel",
+        "layer/Dense/units",
+        "layer/Dense/drop",
+        "layer/Dense/drop/yes/rate",
+        "lr",
+    ]
+
+
+def test_built_parameters_are_json_in_the_order_of_the_file() -> None:
+    raw = {kind: {"_type": kind, "_value": numbers} for kind, (numbers, _, _) in NUMERIC.items()}
+    parameters = built({**NESTED, **raw}, 1)[0]
+
+    assert list(parameters) == ["layer", "lr", *NUMERIC]
+    assert json.loads(json.dumps(parameters, allow_nan=False)) == parameters
+
+
+BAD: dict[str, tuple[Any, str, str]] = {
+    "no object": (5, "x", "_type and _value"),
+    "no type": ({"_value": [0, 1]}, "x", "_type and _value"),
+    "no value": ({"_type": "uniform"}, "x", "_type and _value"),
+    "unknown type": ({"_type": "unifrom", "_value": [0, 1]}, "x._type", "must be one of choice, randint"),
+    "type of a list": ({"_type": ["uniform"], "_value": [0, 1]}, "x._type", "must be one of"),
+    "type of an object": ({"_type": {}, "_value": [0, 1]}, "x._type", "must be one of"),
+    "type of null": ({"_type": None, "_value": [0, 1]}, "x._type", "must be one of"),
+    "choice of nothing": ({"_type": "choice", "_value": []}, "x._value", "at least one option"),
+    "choice of text": ({"_type": "choice", "_value": "abc"}, "x._value", "a list"),
+    "option NaN": ({"_type": "choice", "_value": [1, math.nan]}, "x/_value", "finite JSON"),
+    "option infinity inside": ({"_type": "choice", "_value": [{"a": [math.inf]}]}, "x/_value", "finite JSON"),
+    "nested names alike": (
+        {"_type": "choice", "_value": [{"_name": "a"}, {"_name": "a"}]},
+        "x._value",
+        "different values of _name",
+    ),
+    "nested name a number": ({"_type": "choice", "_value": [{"_name": 1}]}, "x/_name", "must be text"),
+    "nested name an object": ({"_type": "choice", "_value": [{"_name": {}}]}, "x/_name", "must be text"),
+    "nested name null": ({"_type": "choice", "_value": [{"_name": None}]}, "x/_name", "must be text"),
+    "nested parameter": (
+        {"_type": "choice", "_value": [{"_name": "a", "y": {"_type": "uniform", "_value": [2, 1]}}]},
+        "x/a/y._value",
+        "low must not be greater than high",
+    ),
+    "nested without a type": (
+        {"_type": "choice", "_value": [{"_name": "a", "y": 3}]},
+        "x/a/y",
+        "_type and _value",
+    ),
+    "randint equal": ({"_type": "randint", "_value": [3, 3]}, "x._value", "lower must be less than upper"),
+    "randint swapped": ({"_type": "randint", "_value": [5, 3]}, "x._value", "lower must be less than upper"),
+    "randint fraction": ({"_type": "randint", "_value": [0, 2.5]}, "x._value", "must be integers"),
+    "randint huge": ({"_type": "randint", "_value": [0, 10**30]}, "x._value", "must not be beyond"),
+    "uniform too wide": ({"_type": "uniform", "_value": [-1e308, 1e308]}, "x._value", "must be finite"),
+    "quniform q tiny": ({"_type": "quniform", "_value": [0, 1e300, 1e-300]}, "x._value", "q is too small"),
+}
+for _kind, (_numbers, _low, _high) in NUMERIC.items():
+    _field, _arity = "x._value", f"{_kind} needs {len(_numbers)} finite numbers"
+    _many: dict[str, Any] = {
+        "too few": _numbers[:-1],
+        "too many": [*_numbers, 1],
+        "no list": 3,
+        "text": ["1", *_numbers[1:]],
+        "bool": [True, *_numbers[1:]],
+        "null": [None, *_numbers[1:]],
+        "NaN": [math.nan, *_numbers[1:]],
+        "infinity": [*_numbers[:-1], math.inf],
+        "beyond floats": [10**400, *_numbers[1:]],
+    }
+    for _case, _value in _many.items():
+        BAD[f"{_kind} {_case}"] = {"_type": _kind, "_value": _value}, _field, _arity
+    if "uniform" in _kind:
+        _swapped = [_numbers[1], _numbers[0], *_numbers[2:]]
+        BAD[f"{_kind} swapped"] = (
+            {"_type": _kind, "_value": _swapped},
+            _field,
+            "low must not be greater than high",
+        )
+    if "loguniform" in _kind:
+        for _bound in (0, -1):
+            _bounds = [_bound, *_numbers[1:]]
+            BAD[f"{_kind} from {_bound}"] = (
+                {"_type": _kind, "_value": _bounds},
+                _field,
+                "low must be greater than 0",
+            )
+    if _kind.startswith("q"):
+        for _step in (0, -1):
+            _steps = [*_numbers[:2], _step]
+            BAD[f"{_kind} q {_step}"] = {"_type": _kind, "_value": _steps}, _field, "q must be greater than 0"
+    if "normal" in _kind:
+        for _sigma in (0, -1):
+            _sigmas = [_numbers[0], _sigma, *_numbers[2:]]
+            BAD[f"{_kind} sigma {_sigma}"] = (
+                {"_type": _kind, "_value": _sigmas},
+                _field,
+                "sigma must be greater",
+            )
+
+
+@pytest.mark.parametrize(("body", "field", "rule"), BAD.values(), ids=BAD)
+def test_bad_input_is_refused_with_file_field_rule_value_and_remedy(body: Any, field: str, rule: str) -> None:
+    problem = problem_of({"x": body})
+
+    assert (problem.file, problem.field) == ("space.json", field)
+    assert rule in problem.rule
+    assert problem.value
+    assert problem.remedy
+
+
+@pytest.mark.parametrize("raw", [None, [], {}, "x", 3])
+def test_a_search_space_that_is_no_object_of_parameters_is_refused(raw: Any) -> None:
+    problem = problem_of(raw)
+
+    assert "must be an object of parameters" in problem.rule
+    assert problem.value == json.dumps(raw)
+
+
+def test_two_parameters_with_the_same_path_are_refused() -> None:
+    inner = {"_type": "uniform", "_value": [0, 1]}
+
+    problem = problem_of({"x/a/y": inner, "x": {"_type": "choice", "_value": [{"_name": "a", "y": inner}]}})
+
+    assert problem.field == "x/a/y"
+    assert "two parameters have this path" in problem.rule
+
+
+def test_every_problem_is_listed_and_what_is_right_is_kept() -> None:
+    space, problems = parse_search_space(
+        {
+            "a": {"_type": "uniform", "_value": [1, 0]},
+            "b": {"_type": "uniform", "_value": [0, 1]},
+            "c": {"_type": "choice", "_value": []},
+            "d": {"_type": "nope", "_value": []},
+        }
+    )
+
+    assert [problem.field for problem in problems] == ["a._value", "c._value", "d._type"]
+    assert [parameter.name for parameter in space.parameters] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"a": [1, None]}, '{"a": [1, null]}'),
+        ("zwei\n", '"zwei\\n"'),
+        ("\ud800", '"\\ud800"'),
+        ("ä", '"ä"'),
+        ({"user": "u", "passWord": "hunter2"}, '{"user": "u", "passWord": "…"}'),
+        ([{"passwd": "hunter2"}], '[{"passwd": "…"}]'),
+        ("x" * 100, '"' + "x" * 58 + "…"),
+    ],
+)
+def test_a_value_is_quoted_short_printable_and_without_secrets(value: Any, shown: str) -> None:
+    assert show(value) == shown
+    assert show(value).encode()

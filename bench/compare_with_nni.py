@@ -3,9 +3,9 @@
     make bench                                          everything, about 15 minutes on 2 cores
     python bench/compare_with_nni.py --quick            fewer trials, to see that it works
 
-NNI is installed into an environment of its own below .trialflow/bench. Both sides get the same trial file; in Trialflow
-it imports Trialflow's `nni`, in NNI the real one, whose import is most of a trial's time. The gap from one trial's end to
-the next one's start is the orchestrator's alone.
+NNI is installed into an environment of its own below .trialflow/bench. Both sides get the same trial file; in
+Trialflow it imports Trialflow's `nni`, in NNI the real one, whose import is most of a trial's time. The gap from one
+trial's end to the next one's start is the orchestrator's alone.
 """
 
 from __future__ import annotations
@@ -106,7 +106,11 @@ def run_nni(programs: Path, concurrency: int, trials: int) -> Timing:
         "trainingService": {"platform": "local"},
     }
     (folder / "config.yml").write_text(yaml.safe_dump(config))
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "HOME": str(FOLDER / "nni-home")}
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(FOLDER / "nni-home"),
+    }
     (FOLDER / "nni-home").mkdir(exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -193,10 +197,6 @@ def count_files(folder: Path) -> int:
     return sum(1 for path in folder.rglob("*") if path.is_file())
 
 
-def airflow_requests(log: Path) -> int:
-    return sum(1 for line in log.read_bytes().splitlines() if b"HTTP/1.1" in line or b"request finished" in line)
-
-
 # ── the comparison ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -219,7 +219,9 @@ def compare(rounds: int, sequential: int, parallel: int, long: int) -> None:
                 )
                 ours[concurrency].append(timing)
                 nnis[concurrency].append(run_nni(programs, concurrency, trials))
-                console.print(f"NNI       {trials} trials at {concurrency}: {nnis[concurrency][-1].seconds_per_trial:.2f} s")
+                console.print(
+                    f"NNI       {trials} trials at {concurrency}: {nnis[concurrency][-1].seconds_per_trial:.2f} s"
+                )
         console.print(_table(ours, nnis))
         console.print(f"worker processes: {workers}")
         if long:
@@ -238,7 +240,9 @@ def _table(ours: dict[int, list[Timing]], nnis: dict[int, list[Timing]]) -> Tabl
         our = statistics.median(getattr(timing, figure) for timing in ours[concurrency])
         nni = statistics.median(getattr(timing, figure) for timing in nnis[concurrency])
         table.add_row(name, f"{our:.2f}", f"{nni:.2f}", f"{our / nni:.2f}", aim)
-    table.add_row("most alive at 8", str(max(t.most_alive for t in ours[8])), str(max(t.most_alive for t in nnis[8])), "", "≤ 8")
+    table.add_row(
+        "most alive at 8", str(max(t.most_alive for t in ours[8])), str(max(t.most_alive for t in nnis[8])), "", "≤ 8"
+    )
     return table
 
 

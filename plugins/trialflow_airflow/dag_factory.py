@@ -1,7 +1,7 @@
 """Makes the DAG of an experiment; the files in dags/ call it.
 
-    load_experiment → stage_code → plan_batch → trial[ suggest → submit → await → report ] → finish    cleanup
-                                                         └→ next_batch ─────────────────────↗
+load_experiment → stage_code → plan_batch → trial[ suggest → submit → await → report ] → finish    cleanup
+                                                     └→ next_batch ─────────────────────↗
 """
 
 from __future__ import annotations

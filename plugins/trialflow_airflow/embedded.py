@@ -167,6 +167,9 @@ class Embedded:
         passwords = home / "passwords.json"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({USER: self.password}), encoding="utf-8")
+        deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS  # An API server that was killed may still be dying.
+        while not _port_is_free(self.port) and time.monotonic() < deadline:
+            time.sleep(0.2)
         if not _port_is_free(self.port):
             raise SystemExit(f"port {self.port} is taken by another program; remove {self.home} to choose another")
         with (self.home / "migrate.log").open("wb") as log:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from trialflow.records import ExperimentStatus, TrialStatus
 from trialflow_airflow.identity import following_run_id, pool_name
 
-from .conftest import Lab, most_alive, trial_processes, wait_until
+from .conftest import Lab, Run, most_alive, trial_processes, wait_until, write_experiment
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,8 +65,25 @@ nni.report_final_result(1.0)
 """
 
 
-def test_an_experiment_runs_to_its_results(lab: Lab, tmp_path: Path) -> None:
-    run = lab.start(tmp_path / "whole", trialConcurrency=3, maxTrialNum=6)
+@pytest.fixture(scope="session")
+def runs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Experiments that run side by side, which saves minutes."""
+    folder = tmp_path_factory.mktemp("experiments")
+    no_command = {"command": "no-such-program --fast", "codeDir": ".", "gpuNum": 0}
+    overdue = {"maxExecDuration": "4s", "trialConcurrency": 2, "maxTrialNum": 10}
+    wrong = {"trialConcurrency": 0, "maxTrialNum": "many", "tuner": {"builtinTunerName": "Tea"}}
+    return {
+        "whole": lab.start(folder / "whole", trialConcurrency=3, maxTrialNum=6),
+        "sequential": lab.start(folder / "sequential", trialConcurrency=1, maxTrialNum=4),
+        "failing": lab.start(folder / "failing", WAYS_TO_FAIL, trialConcurrency=3, maxTrialNum=len(EXPECTED)),
+        "not found": lab.start(folder / "not-found", trial=no_command, maxTrialNum=2),
+        "overdue": lab.start(folder / "overdue", SLOW.format(seconds=3), **overdue),
+        "bad": lab.start(folder / "bad", **wrong),
+    }
+
+
+def test_an_experiment_runs_to_its_results(lab: Lab, runs: dict[str, Run]) -> None:
+    run = runs["whole"]
     name = pool_name(run.experiment_id)
 
     pool = wait_until(lambda: lab.pools().get(name), "the pool")
@@ -98,17 +119,17 @@ def test_an_experiment_runs_to_its_results(lab: Lab, tmp_path: Path) -> None:
     assert (pools["trial.submit"], pools["trial.await"], pools["trial.suggest"]) == (name, name, "default_pool")
 
 
-def test_with_concurrency_1_every_suggestion_knows_every_result(lab: Lab, tmp_path: Path) -> None:
-    run = lab.start(tmp_path / "sequential", trialConcurrency=1, maxTrialNum=4)
+def test_with_concurrency_1_every_suggestion_knows_every_result(runs: dict[str, Run]) -> None:
+    run = runs["sequential"]
     assert run.wait() == "success"
     trials = run.trials
-    for earlier, later in zip(trials, trials[1:], strict=False):
+    for earlier, later in itertools.pairwise(trials):
         assert earlier.reported_at is not None
         assert earlier.reported_at <= later.claimed_at
 
 
-def test_what_trials_do_wrong_is_named_and_the_experiment_goes_on(lab: Lab, tmp_path: Path) -> None:
-    run = lab.start(tmp_path / "failing", WAYS_TO_FAIL, trialConcurrency=3, maxTrialNum=len(EXPECTED))
+def test_what_trials_do_wrong_is_named_and_the_experiment_goes_on(runs: dict[str, Run]) -> None:
+    run = runs["failing"]
     assert run.wait() == "success"
     for trial, (status, value, reason) in zip(run.trials, EXPECTED, strict=True):
         assert (trial.status.value, trial.value) == (status, value), trial
@@ -119,17 +140,15 @@ def test_what_trials_do_wrong_is_named_and_the_experiment_goes_on(lab: Lab, tmp_
     assert [index for index, state in states.items() if state == "failed"] == [1]
 
 
-def test_a_command_that_is_not_found_fails_its_trials(lab: Lab, tmp_path: Path) -> None:
-    trial = {"command": "no-such-program --fast", "codeDir": ".", "gpuNum": 0}
-    run = lab.start(tmp_path / "not-found", trial=trial, maxTrialNum=2)
+def test_a_command_that_is_not_found_fails_its_trials(runs: dict[str, Run]) -> None:
+    run = runs["not found"]
     assert run.wait() == "success"
     assert [trial.exit_code for trial in run.trials] == [127, 127]
     assert all("not found" in trial.reason for trial in run.trials)
 
 
-def test_no_trial_starts_after_the_duration_and_running_ones_finish(lab: Lab, tmp_path: Path) -> None:
-    code = SLOW.format(seconds=3)
-    run = lab.start(tmp_path / "overdue", code, maxExecDuration="4s", trialConcurrency=2, maxTrialNum=10)
+def test_no_trial_starts_after_the_duration_and_running_ones_finish(runs: dict[str, Run]) -> None:
+    run = runs["overdue"]
     assert run.wait() == "success"
     experiment, trials = run.experiment, run.trials
     assert 2 <= len(trials) < 10
@@ -139,8 +158,8 @@ def test_no_trial_starts_after_the_duration_and_running_ones_finish(lab: Lab, tm
     assert experiment.status is ExperimentStatus.DONE
 
 
-def test_a_bad_experiment_is_refused_at_once_with_everything_that_is_wrong(lab: Lab, tmp_path: Path) -> None:
-    run = lab.start(tmp_path / "bad", trialConcurrency=0, maxTrialNum="many", tuner={"builtinTunerName": "Tea"})
+def test_a_bad_experiment_is_refused_at_once_with_everything_that_is_wrong(lab: Lab, runs: dict[str, Run]) -> None:
+    run = runs["bad"]
     assert run.wait() == "failed"
     load = next(item for item in run.task_instances() if item["task_id"] == "load_experiment")
     assert (load["state"], load["try_number"]) == ("failed", 1)
@@ -197,8 +216,6 @@ nni.report_final_result(params["x"])
 
 @pytest.mark.parametrize("conf", [{}, {"config": 7}])
 def test_a_trigger_without_an_experiment_is_refused(lab: Lab, conf: dict[str, Any]) -> None:
-    import httpx
-
     with pytest.raises(httpx.HTTPStatusError) as caught:
         lab.trigger(conf)
     assert caught.value.response.status_code == httpx.codes.BAD_REQUEST
@@ -212,22 +229,19 @@ def test_a_sweep_is_a_scheduled_dag_that_starts_paused(lab: Lab) -> None:
 
 
 def test_the_airflow_command_triggers_an_experiment_given_as_an_object(lab: Lab, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    lab_folder = tmp_path / "command"
-    from .conftest import write_experiment
-
-    config = json.loads(write_experiment(lab_folder, maxTrialNum=1).read_text())
-    conf = {"config": config, "folder": str(lab_folder)}
+    folder = tmp_path / "command"
+    config = json.loads(write_experiment(folder, maxTrialNum=1).read_text())
+    conf = {"config": config, "folder": str(folder)}
     run_id = f"by-command-{time.time_ns()}"
     command = [sys.executable, "-m", "airflow", "dags", "trigger", "nni_experiment", "--run-id", run_id]
     done = subprocess.run(
-        [*command, "--conf", json.dumps(conf)], env=lab.embedded.environment(), capture_output=True, text=True, check=False
+        [*command, "--conf", json.dumps(conf)],
+        env=lab.embedded.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    from .conftest import Run
-
     run = Run(lab, run_id)
     assert run.wait() == "success"
     assert [trial.status for trial in run.trials] == [TrialStatus.SUCCEEDED]

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from .conftest import trial_processes
+
+
+def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) -> None:
+    environment = {**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "trialflow_airflow.embedded", "demo"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 of 10 trials done" in done.stdout
+    (result_file,) = re.findall(r"\S+/result\.json", done.stdout)
+    result = json.loads(Path(result_file).read_text())
+    assert result["trials"] == {"SUCCEEDED": 10}
+    assert 0.9 < result["best"]["value"] <= 1.0
+    assert f"Best: {result['best']['value']:.4f}" in done.stdout
+    assert {path.name for path in Path(result["folder"]).glob("*.png")} == {"history.png", "importance.png"}
+    assert trial_processes(result["folder"]) == []
+    left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _belongs(entry, tmp_path)]
+    assert left == []
+
+
+def _belongs(process: Path, home: Path) -> bool:
+    try:
+        return f"AIRFLOW_HOME={home}".encode() in (process / "environ").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,88 @@
+"""Breaks the code on purpose, to see that the tests that guard it fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trialflow
+
+GUARDS = Path(__file__).with_name("test_once_only.py")
+# what → (file, text, the text that breaks it, the tests that must notice)
+MUTATIONS = {
+    "the cap": (
+        "store/claims.py",
+        'if live >= row["trial_concurrency"]:',
+        'if live > row["trial_concurrency"]:',
+        "never_claim_more_than_the_cap",
+    ),
+    "the limit of trials": (
+        "store/claims.py",
+        'if created >= row["max_trial_number"]:',
+        'if created > row["max_trial_number"]:',
+        "no_room_then_no_trials_left",
+    ),
+    "one claim per slot": (
+        "store/claims.py",
+        "if earlier is not None:",
+        "if earlier is not None and created_anew:",
+        "a_slot_is_claimed_once",
+    ),
+    "one ask per trial": (
+        "experiment/study.py",
+        "if frozen is None:\n            study.add_trial(",
+        "if True:\n            study.add_trial(",
+        "in_the_middle_of_an_ask",
+    ),
+    "one telling per trial": (
+        "experiment/study.py",
+        "running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))",
+        "running = study.get_trials(deepcopy=False)",
+        "between_telling_and_noting_it",
+    ),
+    "the place is freed when the tuner knows": (
+        "experiment/manager.py",
+        "            self.store.set_reported(trial)\n",
+        "",
+        "no_room_then_no_trials_left or between_telling",
+    ),
+    "one start per attempt": (
+        "training/local.py",
+        '(folder / "started").touch(exist_ok=False)',
+        '(folder / "started").touch(exist_ok=True)',
+        "not_noted_starts_nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(MUTATIONS))
+def test_a_broken_guard_makes_a_test_fail(name: str, tmp_path: Path) -> None:
+    file, text, broken, selection = MUTATIONS[name]
+    package = tmp_path / "trialflow"
+    shutil.copytree(Path(trialflow.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (package / file).read_text()
+    assert source.count(text) == 1, f"{file} has changed; find another way to break {name}"
+    (package / file).write_text(source.replace(text, broken))
+    if name == "one start per attempt":
+        _break_the_first_look(package / file)
+
+    tests = tmp_path / "test_guards.py"
+    shutil.copy(GUARDS, tests)
+    command = [sys.executable, "-m", "pytest", str(tests), "-k", selection, "-q", "-x", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert " failed" in done.stdout
+
+
+def _break_the_first_look(path: Path) -> None:
+    """There are two looks at the mark of a start, before and under the lock; both have to go."""
+    look = 'if not (folder / "started").exists():'
+    source = path.read_text()
+    assert source.count(look) == 1
+    path.write_text(source.replace(look, "if True:"))

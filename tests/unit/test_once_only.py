@@ -244,9 +244,9 @@ def test_the_store_waits_for_another_process_that_holds_it(tmp_path: Path) -> No
         [
             sys.executable,
             "-c",
-            "import sqlite3, sys, time\n"
+            ("import sqlite3, sys, time\n"
             f"c = sqlite3.connect({str(tmp_path / 'trialflow.db')!r}, isolation_level=None)\n"
-            "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); time.sleep(10)\n",
+            "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); time.sleep(10)\n"),
         ],
         stdout=subprocess.PIPE,
     )

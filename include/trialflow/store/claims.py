@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import string
 import time
-from enum import auto
 
 import sqlalchemy as sa
 
@@ -23,19 +22,10 @@ _ID_ALPHABET = string.ascii_letters + string.digits
 class ClaimRefusal(StrEnum):
     """Why there is no trial to be had."""
 
-    @staticmethod
-    def _generate_next_value_(name: str, *_: object) -> str:
-        return name
-
-    NO_ROOM = auto()
-    NO_TRIALS_LEFT = auto()
-    DURATION_OVER = auto()
-    NOT_RUNNING = auto()
-
-    @property
-    def is_final(self) -> bool:
-        """Whether waiting cannot help."""
-        return self is not ClaimRefusal.NO_ROOM
+    NO_ROOM = "NO_ROOM"
+    NO_TRIALS_LEFT = "NO_TRIALS_LEFT"
+    DURATION_OVER = "DURATION_OVER"
+    NOT_RUNNING = "NOT_RUNNING"
 
 
 class Refused(Exception):  # noqa: N818  # an answer, not an error; never leaves this package

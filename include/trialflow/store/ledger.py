@@ -265,7 +265,7 @@ class Store:
             "status": outcome.status,
             "exit_code": outcome.exit_code,
             "reason": outcome.reason,
-            "started_at": outcome.started_at or trial.started_at,
+            "started_at": outcome.started_at or trials.c.started_at,
             "ended_at": outcome.ended_at or time.time(),
             "value": value,
         }

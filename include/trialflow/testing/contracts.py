@@ -1,0 +1,349 @@
+"""The suites: plain classes whose test methods pytest finds in a subclass that gives the fixtures they name.
+
+    class TestMyService(TrainingServiceContract):
+        @pytest.fixture
+        def service(self) -> TrainingService: ...
+
+        @pytest.fixture
+        def make_request(self, tmp_path) -> Callable[[str], JobRequest]: ...
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trialflow.errors import NotFoundError, StoreError
+from trialflow.records import (
+    AlgorithmSpec,
+    ExperimentSpec,
+    ExperimentStatus,
+    JsonObject,
+    Metric,
+    MetricType,
+    Outcome,
+    Slot,
+    Trial,
+    TrialStatus,
+)
+from trialflow.search_space import parse_search_space
+from trialflow.store import ClaimRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trialflow.search_space import Parameter
+    from trialflow.store import Store
+    from trialflow.training import JobRequest, TrainingService
+    from trialflow.tuners import Tuner
+
+JOB_TIMEOUT_SECONDS = 30.0
+_ID = "contract"
+_RUN = "run-1"
+
+
+def make_spec(**changes: Any) -> ExperimentSpec:
+    """A small experiment for tests; ``changes`` replace fields of it."""
+    spec = ExperimentSpec(
+        name="contract",
+        author="tests",
+        trial_concurrency=2,
+        max_trial_number=4,
+        max_duration_seconds=3600.0,
+        platform="local",
+        search_space={"x": {"_type": "uniform", "_value": [0, 1]}},
+        tuner=AlgorithmSpec("Random"),
+        code_directory="/",
+        code_root="/",
+        training={"command": "true"},
+    )
+    return replace(spec, **changes)
+
+
+def start_experiment(store: Store, experiment_id: str = _ID, **changes: Any) -> None:
+    """Create an experiment of `make_spec` in the store, and let trials be claimed."""
+    store.create_experiment(experiment_id, make_spec(**changes), "/")
+    store.change_status(experiment_id, ExperimentStatus.RUNNING, from_=[ExperimentStatus.INITIALIZED])
+
+
+def claim(store: Store, index: int = 0) -> Trial:
+    """Claim the trial of a slot that there has to be room for."""
+    trial = store.claim(_ID, Slot(1, index), _RUN)
+    assert isinstance(trial, Trial), f"the claim was refused: {trial}"
+    return trial
+
+
+class StoreContract:
+    """Needs the fixture ``store``: an open `Store` on an empty database."""
+
+    def test_a_slot_is_claimed_once(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=3)
+        first, again, other = claim(store), claim(store), claim(store, 1)
+        assert first == again
+        assert other.id != first.id
+        assert [trial.id for trial in store.list_trials(_ID)] == [first.id, other.id]
+        assert store.find_trial(_ID, Slot(1, 0)) == first
+
+    def test_a_claimed_slot_answers_when_there_is_no_room_any_more(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=1, max_trial_number=1)
+        assert claim(store) == claim(store)
+
+    def test_the_cap_counts_trials_until_they_are_reported(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=1)
+        trial = claim(store)
+        assert store.claim(_ID, Slot(1, 1), _RUN) is ClaimRefusal.NO_ROOM
+        store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED), 1.0)
+        assert store.claim(_ID, Slot(1, 1), _RUN) is ClaimRefusal.NO_ROOM
+        store.set_reported(trial)
+        assert claim(store, 1).number == 1
+
+    def test_no_more_trials_than_the_limit_are_created(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=9, max_trial_number=3)
+        numbers = [claim(store, index).number for index in range(3)]
+        assert numbers == [0, 1, 2]
+        assert store.claim(_ID, Slot(1, 3), _RUN) is ClaimRefusal.NO_TRIALS_LEFT
+
+    def test_a_refused_claim_leaves_no_gap_in_the_numbers(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=1)
+        store.set_reported(claim(store))
+        claim(store, 1)
+        assert store.claim(_ID, Slot(1, 2), _RUN) is ClaimRefusal.NO_ROOM
+        for trial in store.list_unreported(_ID):
+            store.set_reported(trial)
+        assert claim(store, 2).number == 2
+
+    def test_nothing_is_claimed_when_the_duration_is_over(self, store: Store) -> None:
+        start_experiment(store, max_duration_seconds=0.0)
+        claim(store)  # The duration counts from the first claim.
+        assert store.claim(_ID, Slot(1, 1), _RUN) is ClaimRefusal.DURATION_OVER
+
+    def test_nothing_is_claimed_before_the_start_and_after_the_end(self, store: Store) -> None:
+        store.create_experiment(_ID, make_spec(), "/")
+        assert store.claim(_ID, Slot(1, 0), _RUN) is ClaimRefusal.NOT_RUNNING
+        start_experiment(store)
+        claim(store)
+        store.change_status(_ID, ExperimentStatus.STOPPED, from_=[ExperimentStatus.RUNNING])
+        assert store.claim(_ID, Slot(1, 1), _RUN) is ClaimRefusal.NOT_RUNNING
+
+    def test_the_first_note_of_each_kind_stands(self, store: Store) -> None:
+        start_experiment(store)
+        trial = claim(store)
+        for value in (1, 2):
+            store.set_parameters(trial, {"x": value}, value)
+            store.set_job(trial, {"job": value})
+            store.set_running(trial, float(value))
+            store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED, exit_code=value), float(value))
+        noted = store.get_trial(_ID, trial.id)
+        assert (noted.parameters, noted.sampler_number, noted.job) == ({"x": 1}, 1, {"job": 1})
+        assert (noted.started_at, noted.exit_code, noted.value) == (1.0, 1, 1.0)
+
+    def test_a_trial_is_reported_once(self, store: Store) -> None:
+        start_experiment(store)
+        trial = claim(store)
+        assert store.set_reported(trial)
+        reported_at = store.get_trial(_ID, trial.id).reported_at
+        assert not store.set_reported(trial)
+        assert store.get_trial(_ID, trial.id).reported_at == reported_at
+
+    def test_who_follows_an_older_attempt_changes_nothing(self, store: Store) -> None:
+        start_experiment(store)
+        old = claim(store)
+        store.start_next_attempt(old, "lost")
+        store.start_next_attempt(old, "lost, said a second watcher")
+        store.set_running(old, 1.0)
+        store.set_job(old, {"job": "old"})
+        store.set_ended(old, Outcome(TrialStatus.FAILED), None)
+        assert not store.set_reported(old)
+        now = store.get_trial(_ID, old.id)
+        assert now == replace(old, attempt=2, reason="lost")
+
+    def test_a_metric_is_kept_once(self, store: Store) -> None:
+        start_experiment(store)
+        trial = claim(store)
+        first = [Metric(MetricType.PERIODICAL, 0, 0.5, 1.0), Metric(MetricType.FINAL, 0, {"default": 1}, 2.0)]
+        store.add_metrics(trial, first)
+        store.add_metrics(trial, [*first, Metric(MetricType.PERIODICAL, 1, 0.6, 3.0)])
+        kept = [(metric.type, metric.sequence, metric.value) for metric in store.list_metrics(trial)]
+        assert kept == [("FINAL", 0, {"default": 1}), ("PERIODICAL", 0, 0.5), ("PERIODICAL", 1, 0.6)]
+
+    def test_metrics_of_another_attempt_are_not_mixed_in(self, store: Store) -> None:
+        start_experiment(store)
+        trial = claim(store)
+        store.add_metrics(trial, [Metric(MetricType.PERIODICAL, 0, 0.5, 1.0)])
+        store.start_next_attempt(trial, "lost")
+        assert store.list_metrics(store.get_trial(_ID, trial.id)) == []
+
+    def test_a_batch_keeps_its_size_and_its_run(self, store: Store) -> None:
+        start_experiment(store, max_trial_number=3)
+        assert store.plan_batch(_ID, 1, _RUN, 20) == 3
+        claim(store)
+        assert store.plan_batch(_ID, 1, _RUN, 20) == 3
+        assert store.plan_batch(_ID, 2, _RUN, 20) == 2
+        try:
+            store.plan_batch(_ID, 1, "run-2", 20)
+        except NotFoundError:
+            raise
+        except StoreError as error:
+            assert _RUN in str(error)  # noqa: PT017  # pytest is not imported by the package
+        else:
+            raise AssertionError("a second run was given the batch of another")
+
+    def test_an_experiment_is_created_once(self, store: Store) -> None:
+        first = store.create_experiment(_ID, make_spec(), "/")
+        assert store.create_experiment(_ID, make_spec(name="other"), "/elsewhere") == first
+
+
+class TrainingServiceContract:
+    """Needs the fixtures ``service`` and ``make_request``: shell command → a fresh request for it."""
+
+    def test_a_command_that_ends_with_0_has_succeeded(
+        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    ) -> None:
+        outcome = run_to_end(service, make_request("true"))
+        assert (outcome.status, outcome.exit_code, outcome.lost) == (TrialStatus.SUCCEEDED, 0, False)
+
+    def test_a_command_that_ends_with_1_has_failed(
+        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    ) -> None:
+        request = make_request("echo broken >&2; exit 1")
+        outcome = run_to_end(service, request)
+        assert (outcome.status, outcome.exit_code, outcome.lost) == (TrialStatus.FAILED, 1, False)
+        assert "broken" in service.last_output(service.handle(request))
+
+    def test_a_second_submit_starts_nothing(
+        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    ) -> None:
+        request = make_request('echo ran >> "$NNI_OUTPUT_DIR/runs"; cat "$NNI_OUTPUT_DIR/runs" >&2')
+        service.submit(request)
+        service.submit(request)
+        run_to_end(service, request)
+        assert service.last_output(service.handle(request)) == "ran"
+
+    def test_a_job_that_was_cancelled_first_never_starts(
+        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    ) -> None:
+        request = make_request("echo ran >&2")
+        service.cancel(service.handle(request))
+        service.submit(request)
+        time.sleep(0.5)
+        assert service.last_output(service.handle(request)) == ""
+
+    def test_a_cancel_ends_the_job_and_may_be_repeated(
+        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    ) -> None:
+        request = make_request("sleep 600")
+        service.submit(request)
+        handle = service.handle(request)
+        assert service.poll(handle).outcome is None
+        service.cancel(handle)
+        service.cancel(handle)
+        assert service.poll(handle).outcome is not None
+
+    def test_a_plan_and_a_handle_have_no_effect_and_are_json(
+        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    ) -> None:
+        request = make_request("echo ran >&2")
+        for made in (service.plan(request), service.handle(request)):
+            assert json.loads(json.dumps(made)) == made
+        assert service.last_output(service.handle(request)) == ""
+
+    def test_a_trial_reads_its_parameters_and_its_metrics_are_found(
+        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    ) -> None:
+        request = make_request(
+            'mkdir -p "$NNI_SYS_DIR/.nni"; cp "$NNI_SYS_DIR/parameter.cfg" "$NNI_SYS_DIR/.nni/metrics"'
+        )
+        assert run_to_end(service, request).status is TrialStatus.SUCCEEDED
+        written = json.loads(service.metrics_file(service.handle(request)).read_text())
+        assert written["parameters"] == request.parameters
+
+
+def run_to_end(service: TrainingService, request: JobRequest) -> Outcome:
+    """Submit a job and wait until it has ended."""
+    service.submit(request)
+    deadline = time.monotonic() + JOB_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        outcome = service.poll(service.handle(request)).outcome
+        if outcome is not None:
+            return outcome
+        time.sleep(0.01)
+    service.cancel(service.handle(request))
+    raise AssertionError(f"the job did not end within {JOB_TIMEOUT_SECONDS:.0f} s")
+
+
+SPACE: JsonObject = {
+    "lr": {"_type": "loguniform", "_value": [1e-5, 1e-1]},
+    "units": {"_type": "randint", "_value": [4, 64]},
+    "dropout": {"_type": "quniform", "_value": [0.1, 0.5, 0.2]},
+    "width": {"_type": "normal", "_value": [10, 2]},
+    "layer": {
+        "_type": "choice",
+        "_value": [
+            {"_name": "Conv", "k": {"_type": "choice", "_value": [3, 5]}},
+            {"_name": "Dense", "size": {"_type": "uniform", "_value": [1, 2]}},
+        ],
+    },
+}
+
+
+class TunerContract:
+    """Needs the fixture ``tuner``; asks it in an Optuna study that is held in memory."""
+
+    def test_the_same_seeds_and_results_give_the_same_suggestions(self, tuner: Tuner) -> None:
+        assert optimize(tuner, SPACE, 15, seed=1) == optimize(tuner, SPACE, 15, seed=1)
+
+    def test_another_seed_gives_other_suggestions(self, tuner: Tuner) -> None:
+        assert optimize(tuner, SPACE, 3, seed=1) != optimize(tuner, SPACE, 3, seed=1000)
+
+    def test_every_value_lies_in_its_range(self, tuner: Tuner) -> None:
+        for parameters in optimize(tuner, SPACE, 25, seed=2):
+            assert 1e-5 <= parameters["lr"] <= 1e-1
+            assert type(parameters["units"]) is int
+            assert 4 <= parameters["units"] < 64
+            assert any(abs(parameters["dropout"] - step) < 1e-9 for step in (0.1, 0.2, 0.4, 0.5))
+            assert 0 <= parameters["width"] <= 20
+
+    def test_a_nested_choice_hands_out_the_parameters_of_the_chosen_option_only(self, tuner: Tuner) -> None:
+        layers = [parameters["layer"] for parameters in optimize(tuner, SPACE, 25, seed=3)]
+        assert {layer["_name"] for layer in layers} == {"Conv", "Dense"}
+        for layer in layers:
+            assert set(layer) == ({"_name", "k"} if layer["_name"] == "Conv" else {"_name", "size"})
+
+
+def optimize(
+    tuner: Tuner, raw_space: JsonObject, trials: int, seed: int, objective: Callable[[JsonObject], float] | None = None
+) -> list[JsonObject]:
+    """Ask and tell one trial after the other with a sampler of its own each; minimises the objective.
+
+    Args:
+        tuner: The tuner.
+        raw_space: As in an experiment file; without problems.
+        trials: How many to ask for.
+        seed: Of the first ask; each further ask gets the next one.
+        objective: Of the suggested parameters; the number of the trial when not given.
+    """
+    import optuna
+
+    space, problems = parse_search_space(raw_space)
+    assert not problems, problems
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study()
+        suggested = []
+        for number in range(trials):
+            study.sampler = tuner.sampler(space, seed + number)
+            trial = study.ask()
+            parameters = space.build(partial(_sample, trial))
+            study.tell(trial, float(number) if objective is None else objective(parameters))
+            suggested.append(parameters)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    return suggested
+
+
+def _sample(trial: Any, parameter: Parameter) -> Any:
+    return trial._suggest(parameter.label, parameter.distribution())

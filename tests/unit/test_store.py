@@ -1,0 +1,241 @@
+"""The ledger on SQLite and on a real PostgreSQL: one claim at a time, whatever dies in between."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from trialflow.errors import NotFoundError, StoreError
+from trialflow.records import Slot, Trial
+from trialflow.store import Store
+from trialflow.testing import StoreContract
+from trialflow.testing.contracts import start_experiment
+
+EXPERIMENT = "contract"
+_database_numbers = count()
+
+# Claims its own slots while room comes and goes, and prints the number of live trials that it saw while it held one.
+CLAIMER = """
+import sys, time
+from pathlib import Path
+from trialflow.records import Slot, Trial
+from trialflow.store import Store
+url, batch, slots, go = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+store = Store(url)
+print("ready", flush=True)
+while not go.exists():
+    time.sleep(0.01)
+for index in range(slots):
+    while not isinstance(trial := store.claim("contract", Slot(batch, index), "run"), Trial):
+        time.sleep(0.02)
+    print(store.count_live("contract"), flush=True)
+    store.set_reported(trial)
+"""
+
+DIES_IN_CLAIM = """
+import sys, time
+from trialflow.records import Slot
+from trialflow.store import Store, claims
+insert = claims._insert
+def insert_and_hang(*args, **named):
+    insert(*args, **named)
+    print("inserted", flush=True)
+    time.sleep(60)
+claims._insert = insert_and_hang
+Store(sys.argv[1]).claim("contract", Slot(1, 0), "run")
+"""
+
+HOLDS_STUDY = """
+import sys, time
+from trialflow.store import Store
+with Store(sys.argv[1]).study_lock("contract"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+HOLDS_DATABASE = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+time.sleep(10)
+connection.execute("ROLLBACK")
+"""
+
+
+@contextmanager
+def process(code: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def read_line(started: subprocess.Popen[str]) -> str:
+    assert started.stdout is not None
+    return started.stdout.readline().strip()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The socket folder of a server of our own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It may not like the machine's XDG_RUNTIME_DIR.
+        pgserver = pytest.importorskip("pgserver")
+    # A short path, for a socket's name is limited; as root the server runs as a user of its own, who has to get there.
+    with tempfile.TemporaryDirectory(prefix="trialflow-pg-") as folder:
+        Path(folder).chmod(0o755)
+        data = Path(folder) / "data"
+        server = pgserver.get_server(data, cleanup_mode="stop")
+        socket_folder = str(server.get_postmaster_info().socket_dir)
+        with admin_engine(socket_folder).connect() as connection:
+            # No test cuts the power.
+            connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(sa.text("SELECT pg_reload_conf()"))
+        yield socket_folder
+        server.cleanup()
+
+
+def admin_engine(socket_folder: str) -> sa.Engine:
+    url = f"postgresql+psycopg://postgres@/postgres?host={socket_folder}"
+    return sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    folder = request.getfixturevalue("postgresql")
+    name = f"test_{next(_database_numbers)}"
+    with admin_engine(folder).connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    return f"postgresql+psycopg://postgres@/{name}?host={folder}"
+
+
+@pytest.fixture
+def store(url: str) -> Store:
+    return Store(url)
+
+
+class TestStore(StoreContract):
+    """The contract, on both databases."""
+
+
+def test_the_cap_holds_while_eight_processes_claim(store: Store, tmp_path: Path) -> None:
+    processes, slots, cap = 8, 2, 3
+    start_experiment(store, trial_concurrency=cap, max_trial_number=processes * slots)
+    go = tmp_path / "go"
+    claimers = [process(CLAIMER, store.url, batch, slots, go) for batch in range(1, processes + 1)]
+    started = [claimer.__enter__() for claimer in claimers]
+    try:
+        assert {read_line(one) for one in started} == {"ready"}
+        go.touch()
+        outputs = [one.communicate(timeout=60)[0].split() for one in started]
+    finally:
+        for claimer in claimers:
+            claimer.__exit__(None, None, None)
+    live = [int(number) for output in outputs for number in output]
+    assert len(live) == processes * slots
+    assert max(live) <= cap
+    assert [trial.number for trial in store.list_trials(EXPERIMENT)] == list(range(processes * slots))
+
+
+def test_one_slot_gives_one_trial_to_processes_that_claim_it_at_once(store: Store, tmp_path: Path) -> None:
+    start_experiment(store, trial_concurrency=9, max_trial_number=9)
+    go = tmp_path / "go"
+    with process(CLAIMER, store.url, 1, 1, go) as one, process(CLAIMER, store.url, 1, 1, go) as other:
+        assert read_line(one) == read_line(other) == "ready"
+        go.touch()
+        assert one.wait(30) == other.wait(30) == 0
+    assert len(store.list_trials(EXPERIMENT)) == 1
+
+
+def test_a_claimer_that_is_killed_leaves_nothing_half_done(store: Store) -> None:
+    start_experiment(store)
+    with process(DIES_IN_CLAIM, store.url) as claimer:
+        assert read_line(claimer) == "inserted"
+        claimer.kill()
+        claimer.wait()
+        assert store.list_trials(EXPERIMENT) == []
+        assert store.get_experiment(EXPERIMENT).started_at is None
+        trial = store.claim(EXPERIMENT, Slot(1, 1), "run")
+    assert isinstance(trial, Trial)
+    assert trial.number == 0
+
+
+def test_a_study_is_held_by_one_process_and_freed_by_its_death(store: Store) -> None:
+    with process(HOLDS_STUDY, store.url, 60) as holder:
+        assert read_line(holder) == "held"
+        with process(HOLDS_STUDY, store.url, 0) as second:
+            with pytest.raises(subprocess.TimeoutExpired):
+                second.wait(1.5)
+            holder.kill()
+            assert second.wait(10) == 0
+
+
+def test_the_locks_of_two_studies_do_not_meet(store: Store) -> None:
+    with process(HOLDS_STUDY, store.url, 60) as holder:
+        assert read_line(holder) == "held"
+        with store.study_lock("another"):
+            assert holder.poll() is None
+
+
+def test_a_store_locked_by_another_process_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = Store(f"sqlite:///{path}")
+    start_experiment(store)
+    with process(HOLDS_DATABASE, path) as holder:
+        assert read_line(holder) == "locked"
+        start = time.monotonic()
+        assert store.count_live(EXPERIMENT) == 0
+        assert time.monotonic() - start < 5, "readers must not wait"
+        trial = store.claim(EXPERIMENT, Slot(1, 0), "run")
+        assert isinstance(trial, Trial)
+        store.set_parameters(trial, {"x": 1}, 0)
+        assert time.monotonic() - start > 8
+    assert store.get_trial(EXPERIMENT, trial.id).parameters == {"x": 1}
+
+
+def test_a_store_of_another_version_is_refused(store: Store) -> None:
+    with sa.create_engine(store.url, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.text("UPDATE trialflow_schema SET version = 99"))
+    with pytest.raises(StoreError, match="version 99"):
+        Store(store.url)
+
+
+def test_a_store_can_be_opened_by_processes_at_once(url: str) -> None:
+    code = "import sys; from trialflow.store import Store; Store(sys.argv[1])"
+    with process(code, url) as one, process(code, url) as other:
+        assert one.wait(30) == other.wait(30) == 0
+
+
+def test_an_unknown_experiment_or_trial_is_named_in_the_error(store: Store) -> None:
+    with pytest.raises(NotFoundError, match="nobody"):
+        store.get_experiment("nobody")
+    start_experiment(store)
+    with pytest.raises(NotFoundError, match="none"):
+        store.get_trial(EXPERIMENT, "none")
+    with pytest.raises(NotFoundError, match="nobody"):
+        store.claim("nobody", Slot(1, 0), "run")
+
+
+def test_the_database_is_in_wal_mode_so_that_readers_never_wait(tmp_path: Path) -> None:
+    Store(f"sqlite:///{tmp_path / 'store.db'}")
+    connection = sqlite3.connect(tmp_path / "store.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()

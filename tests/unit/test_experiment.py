@@ -26,7 +26,7 @@ from trialflow.training.local import LocalTrainingService
 
 ID, RUN = "exp12345", "run-1"
 SPACE = {"x": {"_type": "uniform", "_value": [0, 1]}, "y": {"_type": "uniform", "_value": [0, 1]}}
-# Notes that it ran, reports as many steps as `steps` has values for its number, and a final metric.
+# How the trial of every experiment here begins: it notes that it ran, and with what.
 TRIAL = """
 import json, os, sys, time
 import nni
@@ -351,9 +351,18 @@ def test_closing_a_run_that_was_stopped_cancels_its_trials_and_stops_the_experim
         assert cancelled.reason == f"the run {RUN} was stopped"
     assert experiment.states() == [(trial.id, "FAIL"), (unsubmitted.id, "FAIL")]
     assert manager.training.poll(manager.training.handle(manager.job_request(trial))).outcome is not None
-    assert manager.submit(unsubmitted) == unsubmitted  # Late, with an old view of the trial: starts nothing.
-    assert trial.id in {name for name, _ in experiment.ran()} or not experiment.ran()
     assert manager.close_run(1, RUN), "closing may be repeated"
+
+
+def test_a_submit_that_comes_after_the_cancel_starts_nothing(bench: Callable[..., Bench]) -> None:
+    experiment = bench()
+    manager = experiment.start()
+    trial = suggest(manager)
+    manager.cancel(trial, TrialStatus.USER_CANCELED, "by hand")
+    manager.submit(trial)  # With the trial as it was before.
+    time.sleep(0.5)
+    assert experiment.ran() == []
+    assert manager.store.get_trial(ID, trial.id).status is TrialStatus.USER_CANCELED
 
 
 def test_closing_an_older_run_leaves_the_newer_one_alone(bench: Callable[..., Bench]) -> None:

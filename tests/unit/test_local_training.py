@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -131,6 +133,26 @@ def test_processes_that_submit_at_once_start_one_job(
     assert [starter.wait(30) for starter in starters] == [0, 0, 0]
     run_to_end(service, request)
     assert (Path(request.folder) / "runs").read_text() == "ran\n"
+
+
+def test_a_submit_that_lost_the_race_does_not_wait_for_the_job_to_end(
+    service: TrainingService, make_request: Callable[[str], JobRequest]
+) -> None:
+    request = make_request("echo ran >&2")
+    folder = Path(request.folder)
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("a") as lock:  # As another submit does, whose job then keeps the lock.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        loser = threading.Thread(target=service.submit, args=[request])
+        loser.start()
+        loser.join(0.2)
+        assert loser.is_alive(), "it must not start the job beside the other"
+        (folder / "started").touch()
+        loser.join(5)
+        waits = loser.is_alive()
+    loser.join(5)
+    assert not waits
+    assert service.last_output(service.handle(request)) == ""
 
 
 def test_a_cancel_ends_grandchildren_and_those_in_sessions_of_their_own(

@@ -37,6 +37,7 @@ SDK_FOLDER = Path(__file__).resolve().parents[1] / "sdk"
 # The installation's own configuration, database address and keys are none of a trial's business.
 _PRIVATE_PREFIXES = ("AIRFLOW", "_AIRFLOW", "TRIALFLOW")
 _KILL_TIMEOUT_SECONDS = 5.0
+_LOCK_WAIT_SECONDS = 0.01
 _TAIL_BYTES = 16 << 10
 
 
@@ -61,10 +62,13 @@ class LocalTrainingService(TrainingService):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "lock").open("a") as lock:
-                # Who finds nothing started waits at most for another call of this method, or for a look at the lock.
-                if not (folder / "started").exists():
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    _start(request, self.plan(request), lock)
+                # Who finds nothing started waits at most for another call of this method, or for a look at the lock;
+                # never for the job, which goes on to hold the lock of the call that started it.
+                while not (folder / "started").exists():
+                    if _try_lock(lock):
+                        _start(request, self.plan(request), lock)
+                    else:
+                        time.sleep(_LOCK_WAIT_SECONDS)
         except OSError as error:
             raise TrainingError(
                 f"trial {request.trial_id} could not be started in {folder}: {error.strerror} (errno {error.errno})"
@@ -99,6 +103,14 @@ class LocalTrainingService(TrainingService):
             if lines:
                 return "\n".join(lines)
         return ""
+
+
+def _try_lock(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _start(request: JobRequest, plan: JsonObject, lock: TextIO) -> None:

@@ -159,7 +159,7 @@ def test_a_cancel_ends_grandchildren_and_those_in_sessions_of_their_own(
     service: TrainingService, make_request: Callable[[str], JobRequest]
 ) -> None:
     sleeper = "sh -c 'echo $$ >> pids; exec sleep 600'"
-    request = make_request(f"sh -c \"{sleeper}\" & setsid {sleeper} & env -i {sleeper} & wait")
+    request = make_request(f'sh -c "{sleeper}" & setsid {sleeper} & env -i {sleeper} & wait')
     service.submit(request)
     pids_file = Path(request.code_folder) / "pids"
     wait_for(lambda: pids_file.exists() and len(pids_file.read_text().split()) == 3)

@@ -26,9 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(
-    code: str, folder: Path | None = None, *path: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run(code: str, folder: Path | None = None, *path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run trial code without site-packages and with nothing inherited; ``path`` comes after our module's folder."""
     trial = {}
     if folder is not None:
@@ -134,9 +132,7 @@ def test_an_installed_nni_is_preferred_unless_told_otherwise(tmp_path: Path, sdk
     (tmp_path / "nni").mkdir()
     (tmp_path / "nni" / "__init__.py").write_text("from nni.part import WHO\n")
     (tmp_path / "nni" / "part.py").write_text("WHO = 'real'\n")
-    said = run_well(
-        "import nni; print(getattr(nni, 'WHO', 'own'))", None, tmp_path, TRIALFLOW_TRIAL_SDK=sdk
-    )
+    said = run_well("import nni; print(getattr(nni, 'WHO', 'own'))", None, tmp_path, TRIALFLOW_TRIAL_SDK=sdk)
     assert said == file
 
 

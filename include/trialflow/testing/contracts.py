@@ -1,11 +1,11 @@
 """The suites: plain classes whose test methods pytest finds in a subclass that gives the fixtures they name.
 
-    class TestMyService(TrainingServiceContract):
-        @pytest.fixture
-        def service(self) -> TrainingService: ...
+class TestMyService(TrainingServiceContract):
+    @pytest.fixture
+    def service(self) -> TrainingService: ...
 
-        @pytest.fixture
-        def make_request(self, tmp_path) -> Callable[[str], JobRequest]: ...
+    @pytest.fixture
+    def make_request(self, tmp_path) -> Callable[[str], JobRequest]: ...
 """
 
 from __future__ import annotations

@@ -51,12 +51,6 @@ MUTATIONS = {
         "",
         "no_room_then_no_trials_left or between_telling",
     ),
-    "one start per attempt": (
-        "training/local.py",
-        '(folder / "started").touch(exist_ok=False)',
-        '(folder / "started").touch(exist_ok=True)',
-        "not_noted_starts_nothing",
-    ),
 }
 
 
@@ -68,8 +62,6 @@ def test_a_broken_guard_makes_a_test_fail(name: str, tmp_path: Path) -> None:
     source = (package / file).read_text()
     assert source.count(text) == 1, f"{file} has changed; find another way to break {name}"
     (package / file).write_text(source.replace(text, broken))
-    if name == "one start per attempt":
-        _break_the_first_look(package / file)
 
     tests = tmp_path / "test_guards.py"
     shutil.copy(GUARDS, tests)
@@ -79,11 +71,3 @@ def test_a_broken_guard_makes_a_test_fail(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert " failed" in done.stdout
-
-
-def _break_the_first_look(path: Path) -> None:
-    """There are two looks at the mark of a start, before and under the lock; both have to go."""
-    look = 'if not (folder / "started").exists():'
-    source = path.read_text()
-    assert source.count(look) == 1
-    path.write_text(source.replace(look, "if True:"))

@@ -48,7 +48,7 @@ test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 tests/unit
 
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/airflow
+	$(BIN)/python -m pytest tests/airflow
 
 check: $(VENV)/.ready-dev  ## Check style, types and the layers
 	$(BIN)/ruff check .

@@ -160,7 +160,7 @@ def locked_store(lab: Lab) -> sqlite3.Connection:
     return connection
 
 
-@pytest.fixture(scope="session", params=[pytest.param(way, marks=pytest.mark.xdist_group(way)) for way in WAYS])
+@pytest.fixture(scope="session", params=list(WAYS))
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An Airflow whose tasks wait for trials in one of the two ways."""
     overrides = {**QUICK_RECOVERY, "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[request.param]}

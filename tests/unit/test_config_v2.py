@@ -338,9 +338,16 @@ def test_a_kubeflow_file_gives_what_the_same_file_gives_in_v1(folder: Path) -> N
     assert parsed.problems == []
     assert parsed.spec is not None
     assert parsed.spec.training == expected.training
+    assert parsed.spec.warnings == ()
+
+
+def test_a_role_with_code_of_its_own_gets_a_warning(folder: Path) -> None:
+    parsed = parse(folder, changed(KUBEFLOW, trainingService__worker__codeDirectory="other", trialCommand="x"))
+
+    assert parsed.spec is not None
     assert parsed.spec.warnings == (
         "trainingService.worker.codeDirectory has no effect: every role runs the code of trialCodeDirectory, as in NNI",
-        "trainingService.ps.codeDirectory has no effect: every role runs the code of trialCodeDirectory, as in NNI",
+        "trialCommand has no effect: each role has a command of its own",
     )
 
 

@@ -72,7 +72,8 @@ def to_v1(data: JsonObject, default_name: str) -> Translation:
     moved = _move(data, [*backwards, *((v2, v1) for v1, v2 in keys.shortcuts_of(rows))], _TO_V1)
     _split_class_names(moved.data)
     _fill_v1_defaults(moved.data, default_name)
-    return replace(moved, rows=tuple(rows), sections=keys.sections_of(advisor))
+    left_behind = tuple(path for path in moved.left_behind if not _goes_without_saying(data, moved.data, path))
+    return replace(moved, left_behind=left_behind, rows=tuple(rows), sections=keys.sections_of(advisor))
 
 
 def to_v2(data: JsonObject) -> Translation:
@@ -85,6 +86,14 @@ def to_v2(data: JsonObject) -> Translation:
     joined = {(section, "classFileName") for section in _SECTIONS}
     left_behind = tuple(path for path in moved.left_behind if path not in joined)
     return replace(moved, left_behind=left_behind)
+
+
+def _goes_without_saying(v2: JsonObject, v1: JsonObject, path: FieldPath) -> bool:
+    """Whether a value of a v2 document that v1 cannot express says what is so anyway."""
+    values = [value for _, value in _find(v2, path)]
+    if path[-1] == "codeDirectory":  # NNI takes the code of every role from one folder, whatever the role says.
+        return values == [v1["trial"]["codeDir"]]
+    return path == ("experimentType",) and values == ["hpo"]
 
 
 def _advisor_place(v2: JsonObject) -> AdvisorPlace | None:

@@ -107,6 +107,7 @@ def _print_spec(spec: ExperimentSpec) -> None:
         "assessor": spec.assessor.name if spec.assessor else "none",
         "trials": f"{spec.max_trial_number}, at most {spec.trial_concurrency} at once",
         "duration": f"{spec.max_duration_seconds:.0f} s",
+        "ends early": _describe_limits(spec),
         "search space": ", ".join(spec.search_space),
         "code": spec.code_directory,
     }
@@ -116,6 +117,15 @@ def _print_spec(spec: ExperimentSpec) -> None:
     for warning in spec.warnings:
         console.print(f"warning: {escape(warning)}")
     console.print("The experiment can run.")
+
+
+def _describe_limits(spec: ExperimentSpec) -> str:
+    limits = {
+        f"a trial after {spec.max_trial_duration_seconds} s": spec.max_trial_duration_seconds,
+        f"the experiment at a value of {spec.goal}": spec.goal,
+        f"the experiment at more than {spec.max_failed_trial_number} failed trials": spec.max_failed_trial_number,
+    }
+    return ", ".join(text for text, limit in limits.items() if limit is not None) or "nothing"
 
 
 def main() -> None:

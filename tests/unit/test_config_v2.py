@@ -215,9 +215,10 @@ def test_what_may_be_left_out_has_the_defaults_of_nni(folder: Path, nothing: Any
     assert spec.warnings == ()
 
 
-def test_an_experiment_without_a_name_and_a_folder_has_a_name_still(folder: Path) -> None:
+@pytest.mark.parametrize("name", [..., None, ""])
+def test_an_experiment_without_a_name_and_a_folder_has_a_name_still(folder: Path, name: Any) -> None:
     config = changed(
-        experimentName=..., searchSpaceFile=..., searchSpace=SPACE, trialCodeDirectory=str(folder / "code")
+        experimentName=name, searchSpaceFile=..., searchSpace=SPACE, trialCodeDirectory=str(folder / "code")
     )
 
     assert load_experiment(config, Settings(home=folder, allowed_roots=(folder,))).name == "experiment"
@@ -511,6 +512,7 @@ BAD: dict[str, tuple[str, JsonObject, str, str]] = {
         "is required",
     ),
     "no machines": (REMOTE, {"trainingService__machineList": ...}, "trainingService.machineList", "is required"),
+    "empty machines": (REMOTE, {"trainingService__machineList": []}, "trainingService.machineList", "must have at le"),
     "policy incomplete": (
         FRAMEWORKCONTROLLER,
         {"trainingService__taskRoles": [

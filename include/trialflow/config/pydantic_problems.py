@@ -35,6 +35,7 @@ _RULES: dict[str, tuple[str, str]] = {
     "greater_than_equal": ("must be at least {ge}", "Raise it"),
     "greater_than": ("must be greater than {gt}", "Raise it"),
     "less_than_equal": ("must be at most {le}", "Lower it"),
+    "too_short": ("must have at least {min_length} item", "Start each item with '- '"),
     "finite_number": ("must be finite", "Write a number"),
     "free_duration": (
         "must be a number greater than 0 of at most 10 digits, followed by s, m, h or d; without a unit it is seconds",

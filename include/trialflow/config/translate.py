@@ -182,7 +182,7 @@ def _join_class_names(data: JsonObject, v1: JsonObject) -> None:
 
 def _fill_v1_defaults(data: JsonObject, default_name: str) -> None:
     data.setdefault("authorName", NO_AUTHOR)
-    data.setdefault("experimentName", default_name)
+    data["experimentName"] = data.get("experimentName") or default_name
     trial = data.setdefault("trial", {})
     trial.setdefault("codeDir", ".")
     roles = [trial[name] for name in _ROLES if name in trial] + trial.get("taskRoles", [])

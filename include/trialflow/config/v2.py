@@ -7,9 +7,9 @@ NNI dropped and that mean something here: ``authorName``, ``description``, ``inc
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from trialflow.config.fields import (
     Amount,
@@ -77,7 +77,7 @@ class Machine(Section):
 class Remote(TrainingService):
     """Machines that are reached over SSH."""
 
-    machineList: list[Machine]
+    machineList: Annotated[list[Machine], Field(min_length=1)]
 
 
 class Storage(Section):
@@ -165,7 +165,7 @@ class SharedStorage(Section):
 class ExperimentV2(Section):
     """The keys that every platform shares, in their usual order; ``trainingService`` is read by platform."""
 
-    experimentName: NonEmptyText | None = None
+    experimentName: Text | None = None
     experimentType: Literal["hpo"] = "hpo"
     authorName: NonEmptyText | None = None
     description: Text | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import ConfigError, StagingError
+from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.results import Result, write_results
 from trialflow.experiment.study import ExperimentStudy, intermediate_values
 from trialflow.records import (
@@ -101,6 +102,8 @@ class ExperimentManager:
         )
         if problems:
             raise ConfigError(problems)
+        if spec.use_annotation:
+            files = carry_out_annotations(files, spec.search_space)
         place = FolderStorage(Path(self.experiment.folder)).stage(files)
         self.store.set_code_folder(self.id, place)
         self.refresh()

@@ -769,6 +769,7 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
             "memoryMB": 8192,
             "image": "msranni/nni:latest",
             "privateRegistryAuthPath": None,
+            "podTemplate": None,
         },
         "ps": None,
         "master": None,
@@ -781,6 +782,8 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
             "azureStorage": None,
             "uploadRetryCount": None,
             "namespace": None,
+            "serviceAccountName": None,
+            "pvc": None,
         },
     }
 
@@ -987,6 +990,8 @@ def test_a_tuner_beside_an_advisor_is_refused(folder: Path) -> None:
 
 
 def test_a_search_space_beside_annotations_is_refused(folder: Path) -> None:
+    (folder / "code" / "main.py").write_text("'@nni.variable(nni.uniform(0, 1), name=x)'\nx = 0\n")
+
     problem = problem_of(folder, changed(useAnnotation=True))
 
     assert (problem.field, problem.value) == ("searchSpacePath", "space.json")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from trialflow.cli import app
 from trialflow.config import AllowedRoots, Conversion, Format, ParsedExperiment, convert, parse_experiment, v1, v2
+from trialflow.config.fields import OPAQUE
 from trialflow.config.source import Source, parse_text
 from trialflow.errors import ConfigError
 from trialflow.records import ExperimentSpec, JsonObject
@@ -66,6 +67,9 @@ MACHINES = [
 ]  # fmt: skip
 POLICY = {"minFailedTaskCount": 1, "minSucceededTaskCount": -1}
 KUBEFLOW = {"operator": "pytorch-operator", "apiVersion": "v1", "namespace": "tuning", "reuse": True, **NFS}
+CLAIM = {"operator": "tf-operator", "apiVersion": "v1", "serviceAccountName": "s", "storage": "pvc",
+         "pvc": {"claim": "tuning", "path": "nni"}}  # fmt: skip
+TEMPLATE = {"metadata": {"labels": {"name": "x"}, "annotations": {"a": "b"}}, "spec": {"replicas": {"command": 1}}}
 SHARED = {"storageType": "NFS", "localMountPoint": "/a", "remoteMountPoint": "/b", "localMounted": "nomount",
           "nfsServer": "h", "exportedDirectory": "/c", "storageAccountName": "n", "storageAccountKey": "k",
           "containerName": "c"}  # fmt: skip
@@ -106,6 +110,8 @@ V1_FILES: dict[str, JsonObject] = {
     "kubeflow on azure": on("kubeflow", kubeflowConfig={"operator": "tf-operator", "apiVersion": "v1beta2", **AZURE},
                             trial={"codeDir": "code", "ps": {"replicas": 1, **ROLE},
                                    "worker": {"replicas": 2, **ROLE}}),
+    "kubeflow on a claim": on("kubeflow", kubeflowConfig=CLAIM,
+                              trial={"codeDir": "code", "worker": {"replicas": 1, **ROLE, "podTemplate": TEMPLATE}}),
     "frameworkcontroller on nfs": on(
         "frameworkcontroller",
         frameworkcontrollerConfig={**NFS, "serviceAccountName": "s", "namespace": "n", "reuse": False},
@@ -127,7 +133,7 @@ V1_FILES: dict[str, JsonObject] = {
 }  # fmt: skip
 # Keys of v1 that say nothing which counts here, and the two that v2 does not have in its own way.
 WITHOUT_COUNTERPART = {"multiPhase", "multiThread", "logCollection", "versionCheck", "nasMode", "gpuNum", "configPath",
-                       "pvc", "amlConfig", "dltsConfig", "hybridConfig", "paiYarnConfig"}  # fmt: skip
+                       "amlConfig", "dltsConfig", "hybridConfig", "paiYarnConfig"}  # fmt: skip
 
 
 @pytest.fixture
@@ -162,13 +168,12 @@ def keys_in(value: Any) -> set[str]:
         return set().union(*map(keys_in, value))
     if not isinstance(value, dict):
         return set()
-    opaque = ("classArgs", "searchSpace")
-    return set(value).union(*(keys_in(item) for key, item in value.items() if key not in opaque))
+    return set(value).union(*(keys_in(item) for key, item in value.items() if key not in OPAQUE))
 
 
 def keys_of_schema(module: Any) -> set[str]:
     models = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, BaseModel)]
-    return {key for model in models for key in model.model_fields}
+    return {key for model in models for key in model.model_fields} - {"metadata", "labels", "annotations", "spec"}
 
 
 def test_the_files_below_hold_every_key_of_both_formats(folder: Path) -> None:
@@ -283,6 +288,14 @@ def test_what_is_lost_or_is_ours_is_told(folder: Path) -> None:
         "tuner.includeIntermediateResults is no key of NNI's v2 format; only Trialflow reads it there",
     )
     assert convert_to(V1_FILES["the least"], folder).warnings == ()
+    conversion = convert_to(V1_FILES["kubeflow on a claim"], folder)
+    told = [warning.partition(" is no key")[0] for warning in conversion.warnings]
+    assert [key for key in told if key.startswith("trainingService.")] == [
+        "trainingService.serviceAccountName",
+        "trainingService.storage.claim",
+        "trainingService.worker.privateRegistryAuthPath",
+        "trainingService.worker.podTemplate",
+    ]
 
 
 @pytest.mark.parametrize(

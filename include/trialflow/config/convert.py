@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from trialflow.config import keys, v1, v2
+from trialflow.config.fields import OPAQUE
 from trialflow.config.formats import Document, Format, add_problems, read_document
 from trialflow.config.placeholders import find_placeholders
 from trialflow.config.translate import to_v2
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
     from trialflow.config.source import FieldPath, Source
 
-# What this format is given although NNI does not know it there, by the last part of the key.
+# What a format is given although NNI does not know it there, by the last part of the key.
 _OURS: dict[Format, frozenset[str]] = {
-    Format.V1: frozenset({"goal", "maxFailedTrialNum", "searchSpace"}),
+    Format.V1: frozenset({"goal", "maxFailedTrialNum", "searchSpace", "podTemplate"}),
     Format.V2: frozenset(
         {"authorName", "description", "goal", "maxFailedTrialNumber", "includeIntermediateResults",
-         "privateRegistryAuthPath", "uploadRetryCount"}
+         "privateRegistryAuthPath", "uploadRetryCount", "podTemplate", "claim"}
     ),
 }  # fmt: skip
+# The same on kubeflow alone; elsewhere NNI knows them.
+_OURS_ON_KUBEFLOW = frozenset({"serviceAccountName", "pvc"})
 _PATHS = frozenset({"searchSpacePath", "searchSpaceFile", "codeDir", "trialCodeDirectory", "codeDirectory"})
 _REQUIRED_IN_V1 = {"useAnnotation": False}
 
@@ -61,14 +64,17 @@ def convert(source: Source, to: Format | None = None) -> Conversion:
     document = _check(source)
     target = to or (Format.V2 if document.format is Format.V1 else Format.V1)
     data, dropped = _translate(document, target)
+    schema = v1.ExperimentV1 if target is Format.V1 else v2.ExperimentV2
+    data = {key: data[key] for key in schema.model_fields if key in data}  # in the usual order
+    is_kubeflow = document.source.data["trainingServicePlatform"] == "kubeflow"
+    ours = _OURS[target] | (_OURS_ON_KUBEFLOW if is_kubeflow else frozenset())
     warnings = [f"{'.'.join(path)} has no counterpart in {target} and is left out" for path in dropped]
     warnings += [
         f"{'.'.join(path)} is no key of NNI's {target} format; only Trialflow reads it there"
         for path in _places(data)
-        if path[-1] in _OURS[target]
+        if path[-1] in ours
     ]
-    ordered = _in_usual_order(data, (v1.ExperimentV1 if target is Format.V1 else v2.ExperimentV2).model_fields)
-    text = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
     return Conversion(target, text, tuple(warnings), tuple(_relative_paths(data)))
 
 
@@ -97,16 +103,12 @@ def _translate(document: Document, target: Format) -> tuple[JsonObject, Iterable
     return translation.data, translation.left_behind
 
 
-def _in_usual_order(data: JsonObject, order: Iterable[str]) -> JsonObject:
-    return {key: data[key] for key in order if key in data}
-
-
 def _places(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
-    """The place of every key, except below those that hold the user's own."""
+    """The place of every key of NNI's."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield (*path, str(key))
-            if key not in ("classArgs", "searchSpace"):
+            if key not in OPAQUE:
                 yield from _places(item, (*path, str(key)))
     elif isinstance(value, list):
         for index, item in enumerate(value):

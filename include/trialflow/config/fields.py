@@ -15,6 +15,10 @@ _DURATION = re.compile(r"\s*([0-9]{0,10}\.?[0-9]{1,10})\s*([smhd])", re.IGNORECA
 _SIZE = re.compile(r"\s*([0-9]{0,15}\.?[0-9]{1,15})\s*([kmgt]?b)", re.IGNORECASE)
 
 
+# Below these stand keys that are not NNI's: a user's own, or those of Kubernetes and OpenPAI.
+OPAQUE = frozenset({"classArgs", "searchSpace", "podTemplate", "openpaiConfig"})
+
+
 class Section(BaseModel):
     """Base of every section of an experiment file; unknown keys are refused."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from trialflow.config import keys, v1, v2
+from trialflow.config.fields import OPAQUE
 from trialflow.config.pydantic_problems import validate
 from trialflow.config.translate import Translation, to_v1
 from trialflow.errors import ConfigError
@@ -41,8 +42,6 @@ _V1_ALGORITHM_KEYS = frozenset(
     {"builtinTunerName", "builtinAssessorName", "builtinAdvisorName", "classFileName", "codeDir"}
 )
 _V2_ALGORITHM_KEYS = frozenset({"name", "codeDirectory"})
-# Below these stand keys of the user's own.
-_OPAQUE = frozenset({"classArgs", "searchSpace", "openpaiConfig"})
 
 
 class Format(StrEnum):
@@ -184,7 +183,7 @@ def _respell(source: Source) -> Source:
 def _respell_path(path: FieldPath) -> FieldPath:
     spelled: FieldPath = ()
     for index, part in enumerate(path):
-        if spelled and spelled[-1] in _OPAQUE:
+        if spelled and spelled[-1] in OPAQUE:
             return spelled + path[index:]
         spelled += (_SPELLINGS.get(_fold(part), part),)
     return spelled
@@ -198,5 +197,5 @@ def _respell_keys(value: Any) -> Any:
     spelled = {}
     for key, item in value.items():
         name = _SPELLINGS.get(_fold(key), key) if isinstance(key, str) else key
-        spelled[name] = item if name in _OPAQUE else _respell_keys(item)
+        spelled[name] = item if name in OPAQUE else _respell_keys(item)
     return spelled

@@ -67,15 +67,21 @@ _MACHINE = {
 }
 _CLUSTER = {
     "namespace": "namespace",
+    "serviceAccountName": "serviceAccountName",
     "reuse": "reuseMode",
     "storage": "storage.storageType",
-    "nfs.server": "storage.server",
-    "nfs.path": "storage.path",
-    "azureStorage.accountName": "storage.azureAccount",
-    "azureStorage.azureShare": "storage.azureShare",
-    "keyVault.vaultName": "storage.keyVaultName",
-    "keyVault.name": "storage.keyVaultKey",
-    "uploadRetryCount": "storage.uploadRetryCount",
+}
+# By the type of storage; a storage path is v1's nfs.path or pvc.path.
+_STORAGES = {
+    "nfs": {"nfs.server": "storage.server", "nfs.path": "storage.path"},
+    "pvc": {"pvc.claim": "storage.claim", "pvc.path": "storage.path"},
+    "azureStorage": {
+        "azureStorage.accountName": "storage.azureAccount",
+        "azureStorage.azureShare": "storage.azureShare",
+        "keyVault.vaultName": "storage.keyVaultName",
+        "keyVault.name": "storage.keyVaultKey",
+        "uploadRetryCount": "storage.uploadRetryCount",
+    },
 }
 _ROLE = {
     "command": "command",
@@ -85,7 +91,7 @@ _ROLE = {
     "image": "dockerImage",
     "privateRegistryAuthPath": "privateRegistryAuthPath",
 }
-_KUBEFLOW_ROLE = {"replicas": "replicas", **_ROLE}
+_KUBEFLOW_ROLE = {"replicas": "replicas", **_ROLE, "podTemplate": "podTemplate"}
 _TASK_ROLE = {
     "name": "name",
     "taskNum": "taskNumber",
@@ -121,14 +127,15 @@ _PLATFORMS: dict[str, dict[str, str]] = {
     | _below("trial.master", "trainingService.master", _KUBEFLOW_ROLE)
     | _below("trial.ps", "trainingService.ps", _KUBEFLOW_ROLE)
     | _below("trial.worker", "trainingService.worker", _KUBEFLOW_ROLE),
-    "frameworkcontroller": {"frameworkcontrollerConfig.serviceAccountName": "trainingService.serviceAccountName"}
-    | _below("frameworkcontrollerConfig", "trainingService", _CLUSTER)
+    "frameworkcontroller": _below("frameworkcontrollerConfig", "trainingService", _CLUSTER)
     | _below("trial.taskRoles.*", "trainingService.taskRoles.*", _TASK_ROLE),
     "pai": _COMMAND
     | _below("paiConfig", "trainingService", _OPENPAI)
     | _below("trial", "trainingService", _OPENPAI_TRIAL),
 }
 CONVERTIBLE = tuple(_PLATFORMS)
+# v1's sections with a storage.
+_WITH_STORAGE = {"kubeflow": "kubeflowConfig", "frameworkcontroller": "frameworkcontrollerConfig"}
 _V2_PLATFORMS = {"pai": "openpai"}
 _V1_PLATFORMS = {v2: v1 for v1, v2 in _V2_PLATFORMS.items()}
 # Where NNI's v2 format takes a key also from inside trainingService; what stands there counts.
@@ -150,18 +157,19 @@ _SECTIONS: dict[FieldPath, FieldPath] = {
     ("machineList",): ("trainingService", "machineList"),
     **{
         (section, kind): ("trainingService", "storage")
-        for section in ("kubeflowConfig", "frameworkcontrollerConfig")
-        for kind in ("nfs", "azureStorage", "keyVault")
+        for section in _WITH_STORAGE.values()
+        for kind in ("nfs", "pvc", "azureStorage", "keyVault")
     },
 }
 
 
-def rows_of(v1_platform: str, advisor: AdvisorPlace | None = None) -> list[Row]:
+def rows_of(v1_platform: str, advisor: AdvisorPlace | None = None, storage: str = "") -> list[Row]:
     """The rows for an experiment on a platform, without the shortcuts.
 
     Args:
         v1_platform: v1's name of the platform; for one that is not known, what every platform shares.
         advisor: The section of the v2 document in which an advisor stands; ``None`` when a tuner suggests.
+        storage: The type of storage, where a platform has one; NNI's default is NFS.
     """
     rows = _SHARED | {f"{'advisor' if advisor else 'tuner'}.gpuIndices": "tunerGpuIndices"}
     places = {"tuner": "tuner", "assessor": "assessor", "advisor": "advisor"}
@@ -170,12 +178,19 @@ def rows_of(v1_platform: str, advisor: AdvisorPlace | None = None) -> list[Row]:
     for section, place in places.items():
         rows |= _below(section, place, {f"builtin{section.capitalize()}Name": "name", **_ALGORITHM})
     rows |= _PLATFORMS.get(v1_platform, _COMMAND)
+    if v1_platform in _WITH_STORAGE:
+        rows |= _below(_WITH_STORAGE[v1_platform], "trainingService", _STORAGES.get(storage, _STORAGES["nfs"]))
     return [(_path(v1), _path(v2)) for v1, v2 in rows.items()]
 
 
 def sections_of(advisor: AdvisorPlace | None) -> dict[FieldPath, FieldPath]:
     """Where in a v2 document to look for sections of v1; ``advisor`` as in `rows_of`."""
     return _SECTIONS | ({("advisor",): ("tuner",)} if advisor == "tuner" else {})
+
+
+def storage_section(v1_platform: str) -> str:
+    """v1's section with a platform's storage; empty when it has none."""
+    return _WITH_STORAGE.get(v1_platform, "")
 
 
 def shortcuts_of(rows: list[Row]) -> list[Row]:

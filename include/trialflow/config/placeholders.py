@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from trialflow.config.fields import OPAQUE
 from trialflow.search_space import printable
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ RULE = "still holds a placeholder"
 REMEDY = "Replace it, braces included"
 _IN_TEXT = re.compile(r"\$?\{\s*(?:your|replace)[^{}]*\}", re.IGNORECASE)
 _NAME = re.compile(r"your|replace", re.IGNORECASE)
-# Below these stands what the user's own code understands.
-_OPAQUE = ("classArgs", "searchSpace")
 
 
 def find_placeholders(source: Source) -> list[Problem]:
@@ -36,7 +35,7 @@ def _find(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
         yield path, f"{{{name}}}"
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key not in _OPAQUE:
+            if key not in OPAQUE:
                 yield from _find(item, (*path, str(key)))
 
 

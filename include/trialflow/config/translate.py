@@ -66,8 +66,9 @@ def to_v1(data: JsonObject, default_name: str) -> Translation:
         data: The document; its keys are spelled as in NNI's documentation.
         default_name: Of an experiment that has none.
     """
-    platform, advisor = str(_mapping(data.get("trainingService")).get("platform")), _advisor_place(data)
-    rows = keys.rows_of(keys.v1_platform(platform), advisor)
+    service, advisor = _mapping(data.get("trainingService")), _advisor_place(data)
+    storage = str(_mapping(service.get("storage")).get("storageType"))
+    rows = keys.rows_of(keys.v1_platform(str(service.get("platform"))), advisor, storage)
     backwards = [(v2, v1) for v1, v2 in rows]
     moved = _move(data, [*backwards, *((v2, v1) for v1, v2 in keys.shortcuts_of(rows))], _TO_V1)
     _split_class_names(moved.data)
@@ -79,7 +80,9 @@ def to_v1(data: JsonObject, default_name: str) -> Translation:
 def to_v2(data: JsonObject) -> Translation:
     """A v1 document in v2 terms, with what NNI 3.x requires filled in."""
     advisor: AdvisorPlace | None = "advisor" if data.get("advisor") else None
-    rows = keys.rows_of(str(data.get("trainingServicePlatform")), advisor)
+    platform = str(data.get("trainingServicePlatform"))
+    storage = str(_mapping(data.get(keys.storage_section(platform))).get("storage"))
+    rows = keys.rows_of(platform, advisor, storage)
     moved = _move(data, rows, _TO_V2)
     _join_class_names(moved.data, data)
     _fill_v2_defaults(moved.data)

@@ -70,6 +70,20 @@ class LocalTrial(Section):
     nasMode: NasMode | None = None
 
 
+class PodMetadata(Section):
+    """What a pod template adds to the metadata of a role's pods."""
+
+    labels: dict[str, Text] = Field(default={})
+    annotations: dict[str, Text] = Field(default={})
+
+
+class PodTemplate(Section):
+    """A key of ours, laid over a role's pods: a pod template as Kubernetes writes it, which judges the ``spec``."""
+
+    metadata: PodMetadata = PodMetadata()
+    spec: dict[str, Any] = Field(default={})
+
+
 class KubeflowRole(Section):
     """One role of a TFJob or PyTorchJob."""
 
@@ -80,6 +94,7 @@ class KubeflowRole(Section):
     memoryMB: Amount
     image: NonEmptyText
     privateRegistryAuthPath: NonEmptyText | None = None
+    podTemplate: PodTemplate | None = None
 
 
 class KubeflowTrial(Section):
@@ -128,6 +143,13 @@ class Nfs(Section):
     path: NonEmptyText
 
 
+class Pvc(Section):
+    """A persistent volume claim, and the folder on it that is used."""
+
+    claim: NonEmptyText
+    path: NonEmptyText | None = None
+
+
 class KeyVault(Section):
     """Where the key of an Azure storage account lies."""
 
@@ -143,21 +165,23 @@ class AzureStorage(Section):
 
 
 class KubeflowConfig(Section):
-    """The cluster's side of the kubeflow platform."""
+    """The cluster's side of the platform; ``serviceAccountName`` and ``pvc`` are keys of ours."""
 
     operator: Literal["tf-operator", "pytorch-operator"]
     apiVersion: NonEmptyText
-    storage: Literal["nfs", "azureStorage"] = "nfs"
+    namespace: NonEmptyText | None = None
+    serviceAccountName: NonEmptyText | None = None
+    storage: Literal["nfs", "pvc", "azureStorage"] = "nfs"
     nfs: Nfs | None = None
+    pvc: Pvc | None = None
     keyVault: KeyVault | None = None
     azureStorage: AzureStorage | None = None
     uploadRetryCount: Count | None = None
-    namespace: NonEmptyText | None = None
     reuse: Flag | None = None
 
 
-class VolumeClaim(Section):
-    """A persistent volume claim that the cluster mounts by itself."""
+class MountedPvc(Section):
+    """A persistent volume claim that the template of the whole object mounts, and where."""
 
     path: NonEmptyText
 
@@ -169,7 +193,7 @@ class FrameworkControllerConfig(Section):
     nfs: Nfs | None = None
     keyVault: KeyVault | None = None
     azureStorage: AzureStorage | None = None
-    pvc: VolumeClaim | None = None
+    pvc: MountedPvc | None = None
     uploadRetryCount: Count | None = None
     serviceAccountName: NonEmptyText | None = None
     namespace: NonEmptyText | None = None

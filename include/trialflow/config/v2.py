@@ -2,7 +2,8 @@
 
 Beside NNI's keys, Trialflow's own are declared: ``goal`` and ``maxFailedTrialNumber``, and those of the v1 format that
 NNI dropped and that mean something here: ``authorName``, ``description``, ``includeIntermediateResults`` of a tuner,
-``privateRegistryAuthPath`` of a role, ``uploadRetryCount`` of a storage. What is optional may also be null, as in NNI.
+``privateRegistryAuthPath`` of a role, ``uploadRetryCount`` of a storage; on kubeflow also ``serviceAccountName``,
+``podTemplate`` of a role and a storage of the type ``pvc``. What is optional may also be null, as in NNI.
 """
 
 from __future__ import annotations
@@ -81,11 +82,12 @@ class Remote(TrainingService):
 
 
 class Storage(Section):
-    """Where the code and the results lie: an NFS export, or an Azure file share."""
+    """Where the code and the results lie: an NFS export, a persistent volume claim, or an Azure file share."""
 
-    storageType: Literal["nfs", "azureStorage"]
+    storageType: Literal["nfs", "pvc", "azureStorage"]
     server: NonEmptyText | None = None
     path: NonEmptyText | None = None
+    claim: NonEmptyText | None = None
     azureAccount: NonEmptyText | None = None
     azureShare: NonEmptyText | None = None
     keyVaultName: NonEmptyText | None = None
@@ -104,6 +106,7 @@ class KubeflowRole(Section):
     dockerImage: NonEmptyText | None = None
     codeDirectory: NonEmptyText | None = None
     privateRegistryAuthPath: NonEmptyText | None = None
+    podTemplate: dict[str, Any] | None = None
 
 
 class Kubeflow(TrainingService):
@@ -112,6 +115,7 @@ class Kubeflow(TrainingService):
     operator: Literal["tf-operator", "pytorch-operator"]
     apiVersion: NonEmptyText
     namespace: NonEmptyText | None = None
+    serviceAccountName: NonEmptyText | None = None
     storage: Storage
     worker: KubeflowRole | None = None
     ps: KubeflowRole | None = None

@@ -11,9 +11,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """What an operator may set; the environment variable is the name in upper case after ``TRIALFLOW_``."""
+    """What an operator may set; the environment variable is the name in upper case after ``TRIALFLOW_``.
 
-    model_config = SettingsConfigDict(env_prefix="TRIALFLOW_", frozen=True)
+    A variable that is set to nothing is as good as one that is not set.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TRIALFLOW_", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(
         default=Path("~/trialflow"), description="Folder of everything that Trialflow writes: one per experiment."

@@ -9,6 +9,7 @@ from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
 from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError, Problem
+from trialflow.experiment.annotated import with_search_space_of_code
 from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
@@ -33,7 +34,7 @@ def load_experiment(config: Any, settings: Settings, folder: str = "") -> Experi
     """
     source = _read(config, settings, folder)
     roots = AllowedRoots.of(settings.allowed_roots, source.folder)
-    parsed = parse_experiment(source, roots)
+    parsed = with_search_space_of_code(parse_experiment(source, roots), settings)
     problems = [*parsed.problems, *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import ConfigError, StagingError
+from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.results import Result, write_results
 from trialflow.experiment.study import ExperimentStudy, intermediate_values
 from trialflow.records import (
@@ -101,6 +102,8 @@ class ExperimentManager:
         )
         if problems:
             raise ConfigError(problems)
+        if spec.use_annotation:
+            files = carry_out_annotations(files, spec.search_space)
         place = FolderStorage(Path(self.experiment.folder)).stage(files)
         self.store.set_code_folder(self.id, place)
         self.refresh()
@@ -121,6 +124,7 @@ class ExperimentManager:
         An experiment whose batch could not claim a single trial although it was free to ends with an error: the next
         batch would do no better.
         """
+        self._end_at_limit()
         experiment = self.refresh()
         trials = self.store.list_trials(self.id)
         if experiment.status is not ExperimentStatus.RUNNING:
@@ -220,10 +224,29 @@ class ExperimentManager:
         return self.store.get_trial(self.id, trial.id)
 
     def report(self, trial: Trial) -> Trial:
-        """Clear the ended trial's job away, tell the tuner and free the place, once.
+        """Clear the ended trial's job away, tell the tuner and free the place, once; end the experiment at a limit.
 
         A trial that has not ended, because whoever followed it was stopped, is cancelled.
         """
+        reported = self._clear_away(trial)
+        self._end_at_limit()
+        return reported
+
+    def cancel(self, trial: Trial, status: TrialStatus, reason: str) -> Trial:
+        """End a trial from outside; one that has ended by itself keeps its result."""
+        self.store.set_ended(trial, Outcome(status, reason=reason), None)
+        return self._clear_away(self.store.get_trial(self.id, trial.id))
+
+    def settle(self) -> None:
+        """Report every trial that has ended and whose own tasks have not come to it yet."""
+        for trial in self.store.list_unreported(self.id):
+            ended = trial if trial.ended_at is not None else self._look_at(trial)
+            if ended is not None:
+                self._watches.pop(trial.id, None)
+                self._clear_away(ended)
+        self._end_at_limit()
+
+    def _clear_away(self, trial: Trial) -> Trial:
         if trial.reported_at is not None:
             return trial
         if trial.ended_at is None:
@@ -236,18 +259,18 @@ class ExperimentManager:
             self.store.set_reported(trial)
         return self.store.get_trial(self.id, trial.id)
 
-    def cancel(self, trial: Trial, status: TrialStatus, reason: str) -> Trial:
-        """End a trial from outside; one that has ended by itself keeps its result."""
-        self.store.set_ended(trial, Outcome(status, reason=reason), None)
-        return self.report(self.store.get_trial(self.id, trial.id))
+    def _end_at_limit(self) -> None:
+        """End the experiment whose goal is reached or of which too many trials failed, and the trials that still run.
 
-    def settle(self) -> None:
-        """Report every trial that has ended and whose own tasks have not come to it yet."""
+        Whoever dies in here leaves a ledger from which the next one comes to the same end.
+        """
+        limit = self.store.find_limit(self.id, self.experiment.spec)
+        if limit is None:
+            return
+        self.store.change_status(self.id, limit.status, from_=_ACTIVE, reason=limit.reason)
         for trial in self.store.list_unreported(self.id):
-            ended = trial if trial.ended_at is not None else self._look_at(trial)
-            if ended is not None:
-                self._watches.pop(trial.id, None)
-                self.report(ended)
+            self._watches.pop(trial.id, None)
+            self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
 
     def _look_at(self, trial: Trial) -> Trial | None:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ class TrialWatch:
             self._store.set_running(self.trial, state.started_at)
             self.trial = replace(self.trial, status=TrialStatus.RUNNING, started_at=state.started_at)
         stop = self._read_metrics()
-        outcome = state.outcome or stop
+        outcome = state.outcome or stop or self._overdue(state.started_at)
         if outcome is None:
             return None
         if outcome.lost and self.trial.attempt < self._manager.settings.trial_attempts:
@@ -65,6 +66,13 @@ class TrialWatch:
             return None
         self._end(outcome)
         return self.trial
+
+    def _overdue(self, started_at: float | None) -> Outcome | None:
+        """The end of a job that runs longer than maxTrialDuration; NNI calls it stopped early, too."""
+        limit = self._manager.experiment.spec.max_trial_duration_seconds
+        if limit is None or started_at is None or time.time() - started_at <= limit:
+            return None
+        return Outcome(TrialStatus.EARLY_STOPPED, reason=f"it ran longer than maxTrialDuration, {limit:g} s")
 
     def _read_metrics(self) -> Outcome | None:
         """Take in what the trial has reported; an outcome means that the assessor wants it stopped."""

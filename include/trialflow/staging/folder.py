@@ -60,7 +60,7 @@ def _copy(file: CodeFile, target: Path, partial: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copyfile(file.path, partial)
+        file.copy_to(partial)
         partial.chmod(0o755 if file.executable else 0o644)
         if digest_file(partial) != file.digest:
             raise StagingError(f"{file.name} changed while it was staged; run the task again when it is at rest")

@@ -13,7 +13,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 from sqlalchemy.exc import IntegrityError
 
 from trialflow.errors import NotFoundError, StoreError
@@ -29,8 +28,9 @@ from trialflow.records import (
     Trial,
     TrialStatus,
 )
-from trialflow.store.claims import ClaimRefusal, Refused, claim_trial, count_live
+from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live
 from trialflow.store.engine import get_engine
+from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
 from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, metrics, schema_version, trials
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-_SPEC: TypeAdapter[ExperimentSpec] = TypeAdapter(ExperimentSpec)
 _TRIAL_FIELDS = [column.name for column in trials.columns if column.name not in ("batch", "slot", "status")]
 
 
@@ -94,7 +93,7 @@ class Store:
         """Create an experiment; one that exists under this id is returned as it is."""
         row = {
             "id": experiment_id,
-            "spec": _SPEC.dump_python(spec, mode="json"),
+            "spec": SPEC.dump_python(spec, mode="json"),
             "status": ExperimentStatus.INITIALIZED,
             "status_reason": "",
             "folder": folder,
@@ -217,6 +216,13 @@ class Store:
         """Trials that hold a place under the cap."""
         with self._reading() as connection:
             return count_live(connection, experiment_id)
+
+    def find_limit(self, experiment_id: str, spec: ExperimentSpec) -> Limit | None:
+        """The limit that ends the experiment now, if it has reached one; see `trialflow.store.limits`."""
+        if spec.goal is None and spec.max_failed_trial_number is None:
+            return None
+        with self._reading() as connection:
+            return find_limit(connection, experiment_id, spec)
 
     def get_trial(self, experiment_id: str, trial_id: str) -> Trial:
         """Read a trial.
@@ -367,7 +373,7 @@ def _metrics_of(trial: Trial) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _experiment(row: sa.RowMapping) -> Experiment:
     values = dict(row)
-    spec, status = _SPEC.validate_python(values.pop("spec")), ExperimentStatus(values.pop("status"))
+    spec, status = SPEC.validate_python(values.pop("spec")), ExperimentStatus(values.pop("status"))
     return Experiment(spec=spec, status=status, **values)
 
 

@@ -1,5 +1,11 @@
-"""Contract suites for the seams: what every store, training service and tuner has to hold to."""
+"""Contract suites for the seams: what every store, training service, tuner and assessor has to hold to."""
 
-from trialflow.testing.contracts import StoreContract, TrainingServiceContract, TunerContract, make_spec
+from trialflow.testing.contracts import (
+    AssessorContract,
+    StoreContract,
+    TrainingServiceContract,
+    TunerContract,
+    make_spec,
+)
 
-__all__ = ["StoreContract", "TrainingServiceContract", "TunerContract", "make_spec"]
+__all__ = ["AssessorContract", "StoreContract", "TrainingServiceContract", "TunerContract", "make_spec"]

@@ -11,12 +11,14 @@ class TestMyService(TrainingServiceContract):
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import NotFoundError, StoreError
+from trialflow.assessors import check_assessor
+from trialflow.errors import NotFoundError, Problem, StoreError
 from trialflow.records import (
     AlgorithmSpec,
     ExperimentSpec,
@@ -31,10 +33,12 @@ from trialflow.records import (
 )
 from trialflow.search_space import parse_search_space
 from trialflow.store import ClaimRefusal
+from trialflow.tuners import check_tuner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from trialflow.assessors import Assessor
     from trialflow.search_space import Parameter
     from trialflow.store import Store
     from trialflow.training import JobRequest, TrainingService
@@ -316,19 +320,90 @@ SPACE: JsonObject = {
         ],
     },
 }
+EVERY_TYPE: JsonObject = {
+    "choice": {"_type": "choice", "_value": [1, 1.5, "a", None, [2], {"b": 3}, True]},
+    "randint": {"_type": "randint", "_value": [-2, 3]},
+    "uniform": {"_type": "uniform", "_value": [0, 1]},
+    "quniform": {"_type": "quniform", "_value": [2, 10, 5]},
+    "loguniform": {"_type": "loguniform", "_value": [0.001, 10]},
+    "qloguniform": {"_type": "qloguniform", "_value": [1, 100, 7]},
+    "normal": {"_type": "normal", "_value": [0, 1]},
+    "qnormal": {"_type": "qnormal", "_value": [5, 2, 0.5]},
+    "lognormal": {"_type": "lognormal", "_value": [0, 1]},
+    "qlognormal": {"_type": "qlognormal", "_value": [0, 1, 0.25]},
+}
+
+
+class Conversation:
+    """A tuner's talk with one experiment, in an Optuna study: what `trialflow.experiment.study` does, without a ledger.
+
+    Args:
+        tuner: The tuner; a sampler of its own is made for each ask.
+        raw_space: As in an experiment file, without problems.
+        seed: Of the first ask; each further one counts on from it.
+        study: To go on with, from an earlier conversation; a new one that minimises when not given.
+    """
+
+    def __init__(self, tuner: Tuner, raw_space: JsonObject = SPACE, seed: int = 0, study: Any = None) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        space, problems = parse_search_space(raw_space)
+        assert not problems, problems
+        self._tuner, self._space, self._seed = tuner, space, seed
+        self.study = study or optuna.create_study()
+
+    def ask(self) -> tuple[int, JsonObject]:
+        """The number and the parameters of the next trial."""
+        self.study.sampler = self._tuner.sampler(self._space, self._seed + len(self.study.get_trials(deepcopy=False)))
+        trial = self.study.ask()
+        return trial.number, self._space.build(partial(_sample, trial))
+
+    def tell(self, number: int, value: float) -> None:
+        """The trial succeeded with this final metric."""
+        self.study.tell(number, value)
+
+    def fail(self, number: int) -> None:
+        """The trial failed."""
+        self.study.tell(number, state=_state("FAIL"))
+
+    def prune(self, number: int, metrics: Sequence[float]) -> None:
+        """The assessor stopped the trial after these intermediate metrics."""
+        identifier = self.study.get_trials(deepcopy=False)[number]._trial_id
+        for step, value in enumerate(metrics):
+            self.study._storage.set_trial_intermediate_value(identifier, step, value)
+        self.study.tell(number, state=_state("PRUNED"))
+
+    def run(self, trials: int, objective: Callable[[JsonObject], float] | None = None) -> list[JsonObject]:
+        """Ask and tell one trial after the other; the value is the trial's number when no objective is given."""
+        suggested = []
+        for _ in range(trials):
+            number, parameters = self.ask()
+            self.tell(number, float(number) if objective is None else objective(parameters))
+            suggested.append(parameters)
+        return suggested
+
+    def live_through_everything(self) -> None:
+        """Twelve trials with every kind of ending, three of which are still running when it is over."""
+        asked = [self.ask()[0] for _ in range(12)]
+        for number in asked[:6]:
+            self.tell(number, float(number % 4))
+        self.fail(asked[6])
+        self.prune(asked[7], [3.0, 2.0])
+        self.prune(asked[8], [])
 
 
 class TunerContract:
-    """Needs the fixture ``tuner``; asks it in an Optuna study that is held in memory."""
+    """Needs the fixture ``tuner``, a tuner that takes any search space; asks it in a study that is held in memory."""
 
     def test_the_same_seeds_and_results_give_the_same_suggestions(self, tuner: Tuner) -> None:
-        assert optimize(tuner, SPACE, 15, seed=1) == optimize(tuner, SPACE, 15, seed=1)
+        assert Conversation(tuner, seed=1).run(15) == Conversation(tuner, seed=1).run(15)
 
     def test_another_seed_gives_other_suggestions(self, tuner: Tuner) -> None:
-        assert optimize(tuner, SPACE, 3, seed=1) != optimize(tuner, SPACE, 3, seed=1000)
+        assert Conversation(tuner, seed=1).run(3) != Conversation(tuner, seed=1000).run(3)
 
     def test_every_value_lies_in_its_range(self, tuner: Tuner) -> None:
-        for parameters in optimize(tuner, SPACE, 25, seed=2):
+        for parameters in Conversation(tuner, seed=2).run(25):
             assert 1e-5 <= parameters["lr"] <= 1e-1
             assert type(parameters["units"]) is int
             assert 4 <= parameters["units"] < 64
@@ -336,43 +411,96 @@ class TunerContract:
             assert 0 <= parameters["width"] <= 20
 
     def test_a_nested_choice_hands_out_the_parameters_of_the_chosen_option_only(self, tuner: Tuner) -> None:
-        layers = [parameters["layer"] for parameters in optimize(tuner, SPACE, 25, seed=3)]
+        layers = [parameters["layer"] for parameters in Conversation(tuner, seed=3).run(25)]
         assert {layer["_name"] for layer in layers} == {"Conv", "Dense"}
         for layer in layers:
             assert set(layer) == ({"_name", "k"} if layer["_name"] == "Conv" else {"_name", "size"})
 
+    def test_every_type_of_parameter_is_suggested(self, tuner: Tuner) -> None:
+        for parameters in Conversation(tuner, EVERY_TYPE).run(25):
+            assert set(parameters) == set(EVERY_TYPE)
+            assert parameters["choice"] in EVERY_TYPE["choice"]["_value"]
+            assert all(math.isfinite(value) for name, value in parameters.items() if name != "choice")
 
-def optimize(
-    tuner: Tuner, raw_space: JsonObject, trials: int, seed: int, objective: Callable[[JsonObject], float] | None = None
-) -> list[JsonObject]:
-    """Ask and tell one trial after the other with a sampler of its own each; minimises the objective.
+    def test_suggestions_that_are_asked_for_in_parallel_differ(self, tuner: Tuner) -> None:
+        conversation = Conversation(tuner, {"x": {"_type": "uniform", "_value": [0, 1]}})
+        conversation.run(12, lambda parameters: (parameters["x"] - 0.3) ** 2)
+        asked = [conversation.ask()[1]["x"] for _ in range(8)]
+        assert len(set(asked)) == 8
 
-    Args:
-        tuner: The tuner.
-        raw_space: As in an experiment file; without problems.
-        trials: How many to ask for.
-        seed: Of the first ask; each further ask gets the next one.
-        objective: Of the suggested parameters; the number of the trial when not given.
-    """
-    import optuna
+    def test_it_goes_on_whatever_became_of_the_trials(self, tuner: Tuner) -> None:
+        conversation = Conversation(tuner)
+        conversation.live_through_everything()
+        for _ in range(20):
+            number, parameters = conversation.ask()
+            assert set(parameters) == set(SPACE)
+            conversation.fail(number)
 
-    space, problems = parse_search_space(raw_space)
-    assert not problems, problems
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        study = optuna.create_study()
-        suggested = []
-        for number in range(trials):
-            study.sampler = tuner.sampler(space, seed + number)
-            trial = study.ask()
-            parameters = space.build(partial(_sample, trial))
-            study.tell(trial, float(number) if objective is None else objective(parameters))
-            suggested.append(parameters)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-    return suggested
+    def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner) -> None:
+        unbroken, broken = Conversation(tuner), Conversation(type(tuner)(tuner.spec))
+        suggestions = []
+        for conversation in (unbroken, broken):
+            conversation.live_through_everything()
+        for _ in range(20):
+            number, parameters = unbroken.ask()
+            unbroken.tell(number, 1.0)
+            resumed = Conversation(type(tuner)(tuner.spec), study=broken.study)
+            suggestions.append((parameters, resumed.ask()[1]))
+            resumed.tell(number, 1.0)
+        assert [one for one, _ in suggestions] == [other for _, other in suggestions]
+
+    def test_an_unknown_class_argument_is_refused_with_its_name_and_the_remedy(self, tuner: Tuner) -> None:
+        spec = replace(tuner.spec, class_args={**tuner.spec.class_args, "no_such_argument": 17})
+        (problem,) = check_tuner(spec, _place)
+        assert problem.field == "tuner.classArgs.no_such_argument"
+        assert problem.rule.startswith(f"{tuner.spec.name}: ")
+        assert problem.value == "17"
+        assert problem.remedy.startswith(f"Arguments of {tuner.spec.name}: ")
+
+
+class AssessorContract:
+    """Needs the fixture ``assessor``, which maximises; its ``classArgs`` are complete."""
+
+    HISTORIES = tuple([0.1 * rank + 0.05 * step for step in range(12)] for rank in range(8))
+
+    def test_nothing_is_stopped_while_there_is_nothing_to_compare_it_with(self, assessor: Assessor) -> None:
+        assert assessor.is_good([0.5], [])
+        assert assessor.is_good([0.5, 0.6, 0.7], [[0.5]])
+
+    def test_a_trial_that_is_better_than_all_others_goes_on(self, assessor: Assessor) -> None:
+        best = [5.0 + step for step in range(12)]
+        assert all(assessor.is_good(best[:length], self.HISTORIES) for length in range(1, 13))
+
+    def test_a_hopeless_trial_is_stopped(self, assessor: Assessor) -> None:
+        assert not all(assessor.is_good([-5.0] * length, self.HISTORIES) for length in range(1, 13))
+
+    def test_the_order_of_the_completed_trials_does_not_matter(self, assessor: Assessor) -> None:
+        for rank, history in enumerate(self.HISTORIES):
+            there, back = (assessor.is_good(history[:9], others) for others in (self.HISTORIES, self.HISTORIES[::-1]))
+            assert there == back, rank
+
+    def test_a_question_asked_twice_gets_the_same_answer(self, assessor: Assessor) -> None:
+        once = [assessor.is_good(history[:9], self.HISTORIES) for history in self.HISTORIES]
+        assert [assessor.is_good(history[:9], self.HISTORIES) for history in self.HISTORIES] == once
+
+    def test_an_unknown_class_argument_is_refused_with_its_name_and_the_remedy(self, assessor: Assessor) -> None:
+        spec = replace(assessor.spec, class_args={**assessor.spec.class_args, "no_such_argument": 17})
+        (problem,) = check_assessor(spec, _place)
+        assert problem.field == "assessor.classArgs.no_such_argument"
+        assert problem.rule.startswith(f"{assessor.spec.name}: ")
+        assert problem.value == "17"
+        assert problem.remedy.startswith(f"Arguments of {assessor.spec.name}: ")
 
 
 def _sample(trial: Any, parameter: Parameter) -> Any:
     return trial._suggest(parameter.label, parameter.distribution())
+
+
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState[name]
+
+
+def _place(field: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:
+    return Problem(".".join(field), rule, value, remedy)

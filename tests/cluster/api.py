@@ -22,41 +22,37 @@ _PATHS = {
 
 
 class Api:
-    """An API server, as one user."""
+    """An API server, as one user; connections last for one request, as the server may be killed between two."""
 
     def __init__(self, url: str, authority: Path, token: str) -> None:
-        context = ssl.create_default_context(cafile=authority)
-        # A test cluster is on this machine: a proxy of the environment is not asked.
-        self._http = httpx.Client(
-            base_url=url,
-            verify=context,
-            trust_env=False,
-            timeout=30,
-            headers={"Authorization": f"Bearer {token}"},
-        )
+        self._options: dict[str, Any] = {
+            "base_url": url,
+            "verify": ssl.create_default_context(cafile=authority),
+            "headers": {"Authorization": f"Bearer {token}"},
+            "timeout": 30,
+            # A test cluster is on this machine: a proxy of the environment is not asked.
+            "trust_env": False,
+        }
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        with httpx.Client(**self._options) as client:
+            return client.request(method, path, **arguments)
 
     def answers(self, path: str) -> bool:
         """Whether a GET succeeds."""
-        try:
-            return self._http.get(path).is_success
-        except httpx.HTTPError:
-            return False
+        return self.get(path) is not None
 
-    def get(self, path: str) -> Any:
-        """The decoded answer of a GET; ``None`` when there is no such thing, or nobody to ask."""
+    def get(self, path: str) -> bytes | None:
+        """The answer to a GET; ``None`` when there is no such thing, or nobody to ask."""
         try:
-            response = self._http.get(path)
+            response = self._request("GET", path)
         except httpx.HTTPError:
             return None
-        return response.json() if response.is_success else None
+        return response.content if response.is_success else None
 
     def create(self, document: dict[str, Any]) -> None:
         """Create an object; one that exists stays as it is."""
         path = _PATHS[document["kind"]].format(namespace=document["metadata"].get("namespace", ""))
-        response = self._http.post(path, json=document)
+        response = self._request("POST", path, json=document)
         if response.status_code != httpx.codes.CONFLICT:
             response.raise_for_status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests.cluster.build import OPERATOR
 from tests.cluster.images import PYTHON_IMAGE
 from tests.cluster.layout import Layout
 
+_DNS = Path(__file__).with_name("dns.py")
 # The operator reads its webhook's certificate from a fixed path below /tmp, which here only the operator sees.
 _OPERATOR_SCRIPT = """
 mount -t tmpfs tmpfs /tmp
@@ -58,7 +60,12 @@ def node(layout: Layout, programs: dict[str, Path], name: str) -> list[Component
         f"--cert-dir=/run/{name}/kubelet-pki",
     )
     # Network plugins work where containerd runs, so bridges and addresses stay in the node's namespace.
-    return [Component(f"containerd-{name}", containerd, network=name), Component(f"kubelet-{name}", kubelet)]
+    dns = (sys.executable, "-I", str(_DNS), f"/run/netns/{name}", str(layout.config("dns.json")))
+    return [
+        Component(f"containerd-{name}", containerd, network=name),
+        Component(f"dns-{name}", dns),
+        Component(f"kubelet-{name}", kubelet),
+    ]
 
 
 def _etcd(layout: Layout) -> list[str]:

@@ -19,6 +19,7 @@ from tests.cluster.pki import Authority, signing_key, write_secret
 
 NODES = ("node1", "node2")
 ADMIN = "admin"
+DNS_USER = "cluster-dns"
 # user name → groups; each part has a name of its own, so that the audit log tells who asked
 USERS: Mapping[str, str] = {
     ADMIN: "system:masters",
@@ -26,6 +27,7 @@ USERS: Mapping[str, str] = {
     "system:kube-controller-manager": "system:masters",
     "system:kube-scheduler": "",
     "training-operator": "",
+    DNS_USER: "system:masters",
     **{f"system:node:{node}": "system:nodes" for node in NODES},
 }
 _PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "operator", "webhook", *NODES)
@@ -146,6 +148,8 @@ class Layout:
         hosts = "".join(f"127.0.0.1 {name}\n" for name in ("localhost", *NODES))
         self.config("hosts").write_text(hosts)
         self.config("resolv.conf").write_text("")
+        dns = {"server": self.url, "authority": self.pki("ca.crt").read_text(), "token": self.tokens[DNS_USER]}
+        write_secret(self.config("dns.json"), json.dumps(dns).encode())
         script = _MOUNT_NFS.replace("SERVER", NFS_SERVER).replace("EXPORTS", str(self.home / "nfs"))
         self.config("mount.nfs").write_text(script)
 
@@ -153,7 +157,7 @@ class Layout:
         """Write what a node's kubelet, containerd and network read."""
         self.config(f"{node}.toml").write_text(_containerd_config(node, self.config(f"{node}-cni"), cni_folder))
         self.config(f"{node}-cni").mkdir(exist_ok=True)
-        network = json.dumps(_network(node, f"10.88.{NODES.index(node) + 1}.0/24"))
+        network = json.dumps(_network(node, f"{_subnet(node)}.0/24"))
         (self.config(f"{node}-cni") / "pods.conflist").write_text(network)
         self.config(f"{node}.yaml").write_text(yaml.safe_dump(self._kubelet_config(node)))
 
@@ -182,6 +186,9 @@ class Layout:
             "imageGCHighThresholdPercent": 100,
             "localStorageCapacityIsolation": False,
             "containerRuntimeEndpoint": f"unix:///run/{node}/containerd.sock",
+            # The bridge's own address, where the node's name server listens.
+            "clusterDNS": [f"{_subnet(node)}.1"],
+            "clusterDomain": "cluster.local",
             "resolvConf": str(self.config("resolv.conf")),
             "podLogsDir": f"/run/{node}/pod-logs",
             "volumePluginDir": f"/run/{node}/volume-plugins",
@@ -208,6 +215,11 @@ def kubeconfig(url: str, authority: bytes, token: str, namespace: str) -> dict[s
             {"name": "trialflow", "context": {"cluster": "trialflow", "user": "trialflow", "namespace": namespace}}
         ],
     }
+
+
+def _subnet(node: str) -> str:
+    """The first three numbers of the addresses of a node's pods."""
+    return f"10.88.{NODES.index(node) + 1}"
 
 
 def _network(node: str, subnet: str) -> dict[str, Any]:

@@ -59,9 +59,10 @@ class OwnCluster(Cluster):
 
     Order of calls: `make` or `open` → `up` → anything else → `down`.
 
-    Its parts are ``etcd``, ``apiserver``, ``controller-manager``, ``scheduler``, ``operator``, and ``containerd-node1``
-    and ``kubelet-node1`` for each node; each has a log in ``<home>/logs``. Whatever `kill` ends, `start` begins again
-    with the same data. Pods reach each other, and neither this machine nor any other.
+    Its parts are ``etcd``, ``apiserver``, ``controller-manager``, ``scheduler``, ``operator``, and for each node
+    ``containerd-node1``, ``dns-node1`` and ``kubelet-node1``; each has a log in ``<home>/logs``. Whatever `kill` ends,
+    `start` begins again with the same data. Pods of one node reach each other, by the names of their jobs too, and
+    neither this machine nor any other.
 
     Args:
         layout: Its folder.
@@ -114,7 +115,6 @@ class OwnCluster(Cluster):
         remove_cgroup(self._layout.name)
         for name in ("sandbox.pid", "sandbox.ready"):
             (self.home / name).unlink(missing_ok=True)
-        self._api.close()
 
     def remove(self) -> None:
         """End it, and remove its folder."""
@@ -143,7 +143,7 @@ class OwnCluster(Cluster):
             for part in ("controller-manager", "scheduler", "operator"):
                 self.start(part)
             runtime.result()
-        self.start(f"kubelet-{first}")
+        self._start_kubelet(first)
 
     def _install_operator(self) -> None:
         for document in _operator_objects(self._layout, self._assets):
@@ -208,7 +208,10 @@ class OwnCluster(Cluster):
         return True
 
     def _is_ready(self, node: str) -> bool:
-        found = self._api.get(f"/api/v1/nodes/{node}") or {"status": {}, "spec": {}}
+        answer = self._api.get(f"/api/v1/nodes/{node}")
+        if answer is None:
+            return False
+        found = json.loads(answer)
         conditions = {item["type"]: item["status"] for item in found["status"].get("conditions", [])}
         return conditions.get("Ready") == "True" and not found["spec"].get("taints")
 
@@ -220,13 +223,13 @@ class OwnCluster(Cluster):
         if node is None:
             raise ClusterError(f"a cluster has {len(NODES)} nodes at most")
         self._start_runtime(node)
-        self.start(f"kubelet-{node}")
+        self._start_kubelet(node)
         self.wait_ready()
         return node
 
     def lose_node(self, node: str) -> None:
         """End a node with every pod on it, at once, as a power cut does; `start_node` begins it again."""
-        for part in (f"kubelet-{node}", f"containerd-{node}"):
+        for part in (f"kubelet-{node}", f"dns-{node}", f"containerd-{node}"):
             self.kill(part)
         keepers = self._sandbox.pids(f"containerd-{node}", with_keepers=True)
         for pid in [*keepers, *cgroup_pids(self._layout.cgroup(node))]:
@@ -235,8 +238,12 @@ class OwnCluster(Cluster):
 
     def start_node(self, node: str) -> None:
         """Start a lost node again; its pods of before are dead."""
-        for part in (f"containerd-{node}", f"kubelet-{node}"):
-            self.start(part)
+        self.start(f"containerd-{node}")
+        self._start_kubelet(node)
+
+    def _start_kubelet(self, node: str) -> None:
+        self.start(f"dns-{node}")
+        self.start(f"kubelet-{node}")
 
     def _start_runtime(self, node: str) -> None:
         self._layout.write_node(node, self._assets.cni_folder)

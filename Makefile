@@ -73,4 +73,5 @@ lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
 
 clean: ## End the private Airflow and remove all that was set up
 	-$(EMBEDDED) down
+	-$(BIN)/python -m tests.cluster down
 	rm -rf $(VENV) .venv-core .trialflow

@@ -41,7 +41,7 @@ _LINKER_FLAGS = " ".join(
         f"-X k8s.io/component-base/version.{name}={value}"
         for name, value in (
             ("gitVersion", KUBERNETES_VERSION),
-            ("gitMajor", KUBERNETES_VERSION.split(".")[0].removeprefix("v")),
+            ("gitMajor", KUBERNETES_VERSION.split(".", maxsplit=1)[0].removeprefix("v")),
             ("gitMinor", KUBERNETES_VERSION.split(".")[1]),
         )
     ]
@@ -113,7 +113,7 @@ def cache_folder(*made_from: bytes) -> Path:
 def made_once(file: Path, make: Callable[[Path], None]) -> Path:
     """Give the file, after ``make`` has written it to the path that it gets, if it was not there."""
     if not file.exists():
-        with _locked(file.with_name(f".{file.name}.lock")):
+        with locked(file.with_name(f".{file.name}.lock")):
             if not file.exists():
                 partial = file.with_name(f".{file.name}.partial")
                 make(partial)
@@ -122,7 +122,8 @@ def made_once(file: Path, make: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
+    """Let one process at a time go on."""
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -134,7 +135,7 @@ def run(command: list[str], what: str, **arguments: Any) -> str:
     Raises:
         BuildError: It failed; carries the end of its output.
     """
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **arguments
     )
     if done.returncode != 0:

@@ -82,8 +82,9 @@ class Cluster(ABC):
             rbac.create_namespaced_role_binding(name, self._binding(name))
             # Pods are refused before these two are there.
             wait_until(
-                lambda: core.list_namespaced_service_account(name).items
-                and core.list_namespaced_config_map(name).items,
+                lambda: (
+                    core.list_namespaced_service_account(name).items and core.list_namespaced_config_map(name).items
+                ),
                 f"namespace {name} to get its service account",
                 _NAMESPACE_TIMEOUT_SECONDS,
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.cluster.build import OPERATOR
 from tests.cluster.images import PYTHON_IMAGE
-from tests.cluster.layout import Layout
+from tests.cluster.layout import Layout, subnet
 
 _DNS = Path(__file__).with_name("dns.py")
 # The operator reads its webhook's certificate from a fixed path below /tmp, which here only the operator sees.
@@ -66,6 +66,21 @@ def node(layout: Layout, programs: dict[str, Path], name: str) -> list[Component
         Component(f"dns-{name}", dns),
         Component(f"kubelet-{name}", kubelet),
     ]
+
+
+def links(one: str, other: str) -> list[tuple[list[str], str]]:
+    """The commands that join two nodes' networks, each with the network namespace in which it runs."""
+    pair = ["ip", "link", "add", f"to-{other}", "type", "veth", "peer", "name", f"to-{one}", "netns", other]
+    commands = [(pair, one)]
+    ends = {one: "10.89.0.1", other: "10.89.0.2"}
+    for here, there in ((one, other), (other, one)):
+        commands += [
+            (["ip", "address", "add", f"{ends[here]}/24", "dev", f"to-{there}"], here),
+            (["ip", "link", "set", f"to-{there}", "up"], here),
+            (["ip", "route", "add", f"{subnet(there)}.0/24", "via", ends[there]], here),
+            (["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"], here),
+        ]
+    return commands
 
 
 def _etcd(layout: Layout) -> list[str]:

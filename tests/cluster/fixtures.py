@@ -1,9 +1,10 @@
 """A cluster for tests. A test folder gets these by importing them into its conftest.
 
 ``cluster`` is one for the whole test session: a cluster of the tests' own, ended with the session, or the one that
-TRIALFLOW_TEST_KUBECONFIG names. ``breakable`` is the same, for tests that kill parts of it: never one that is somebody's.
-``namespace`` and ``user_kubeconfig`` belong to the test module: the namespace is new, and the user has there the rights of
-``deploy/role.yaml``, and no others anywhere.
+TRIALFLOW_TEST_KUBECONFIG names: that of ``make cluster``, which makes repeated runs shorter, or anybody's (`given.py`).
+``breakable`` is the same for tests that kill parts of it, and whole again afterwards; these are skipped on anybody's.
+``namespace`` and ``user_kubeconfig`` belong to the test module: the namespace is new, and the user has there the rights
+of ``deploy/role.yaml``, and no others anywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tests.cluster.own import OwnCluster
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     given = os.environ.get("TRIALFLOW_TEST_KUBECONFIG")
     if given:
-        yield GivenCluster(Path(given), tmp_path_factory.mktemp("users"))
+        made_here = OwnCluster.open(Path(given).resolve().parents[1])
+        yield made_here or GivenCluster(Path(given), tmp_path_factory.mktemp("users"))
         return
     own = OwnCluster.make(tmp_path_factory.mktemp("cluster"))
     try:

@@ -1,5 +1,5 @@
 // The programs of the test cluster, built from source by build.py: `go build` of each tool below.
-// go.sum is the key of the cache of built programs; `make cluster-lock` renews it.
+// go.sum is the key under which built programs are kept.
 module trialflow/tests/cluster
 
 go 1.24.0

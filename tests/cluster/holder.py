@@ -33,8 +33,8 @@ def main() -> None:
     """See the module."""
     home, programs = Path(sys.argv[1]), Path(sys.argv[2])
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", RUN)
-    for folder in (*SCRATCH, os.path.realpath("/sbin")):
-        cover(Path(folder))
+    for scratch in (*SCRATCH, os.path.realpath("/sbin")):
+        cover(Path(scratch))
     for name, value in SYSCTLS.items():
         show(RUN / "sysctl" / name, value + "\n", Path("/proc/sys") / name)
     show(RUN / "hosts", (home / "config" / "hosts").read_text(), Path("/etc/hosts"))

@@ -6,7 +6,8 @@ import json
 import random
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ USERS: Mapping[str, str] = {
     **{f"system:node:{node}": "system:nodes" for node in NODES},
 }
 _PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "operator", "webhook", *NODES)
+POD_NETWORK = "10.88.0.0/16"
 NFS_SERVER = "nfs.trialflow.test"
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
@@ -81,7 +83,7 @@ class Layout:
     def make(cls, home: Path) -> Layout:
         """Write everything that the components of a new cluster read."""
         tokens = {user: secrets.token_urlsafe(24) for user in USERS}
-        layout = cls(home, f"trialflow-{secrets.token_hex(4)}", dict(zip(_PORTS, _free_ports(len(_PORTS)))), tokens)
+        layout = cls(home, f"trialflow-{secrets.token_hex(4)}", _free_ports(_PORTS), tokens)
         for folder in ("config", "pki", "logs", "nfs"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
@@ -157,7 +159,7 @@ class Layout:
         """Write what a node's kubelet, containerd and network read."""
         self.config(f"{node}.toml").write_text(_containerd_config(node, self.config(f"{node}-cni"), cni_folder))
         self.config(f"{node}-cni").mkdir(exist_ok=True)
-        network = json.dumps(_network(node, f"{_subnet(node)}.0/24"))
+        network = json.dumps(_network(node))
         (self.config(f"{node}-cni") / "pods.conflist").write_text(network)
         self.config(f"{node}.yaml").write_text(yaml.safe_dump(self._kubelet_config(node)))
 
@@ -178,7 +180,6 @@ class Layout:
             "tlsPrivateKeyFile": str(self.pki("server.key")),
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{self.cgroup(node)}",
-            "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],
             "failSwapOn": False,
             # The machine's disk and memory are not the cluster's: a full disk must neither evict nor delete images.
@@ -187,7 +188,7 @@ class Layout:
             "localStorageCapacityIsolation": False,
             "containerRuntimeEndpoint": f"unix:///run/{node}/containerd.sock",
             # The bridge's own address, where the node's name server listens.
-            "clusterDNS": [f"{_subnet(node)}.1"],
+            "clusterDNS": [f"{subnet(node)}.1"],
             "clusterDomain": "cluster.local",
             "resolvConf": str(self.config("resolv.conf")),
             "podLogsDir": f"/run/{node}/pod-logs",
@@ -217,14 +218,19 @@ def kubeconfig(url: str, authority: bytes, token: str, namespace: str) -> dict[s
     }
 
 
-def _subnet(node: str) -> str:
+def subnet(node: str) -> str:
     """The first three numbers of the addresses of a node's pods."""
     return f"10.88.{NODES.index(node) + 1}"
 
 
-def _network(node: str, subnet: str) -> dict[str, Any]:
+def _network(node: str) -> dict[str, Any]:
     """A bridge in the node's own network namespace; pods reach each other and nothing else."""
-    addresses = {"type": "host-local", "ranges": [[{"subnet": subnet}]], "dataDir": f"/run/{node}/addresses"}
+    addresses = {
+        "type": "host-local",
+        "ranges": [[{"subnet": f"{subnet(node)}.0/24"}]],
+        "routes": [{"dst": POD_NETWORK}],
+        "dataDir": f"/run/{node}/addresses",
+    }
     bridge = {"type": "bridge", "bridge": "pods", "isGateway": True, "ipMasq": False, "ipam": addresses}
     return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]}
 
@@ -253,19 +259,15 @@ runtime_type = "io.containerd.runc.v2"
 """
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(names: Sequence[str]) -> dict[str, int]:
     """Ports that nobody listens on, below those that the kernel gives to outgoing connections.
 
     A component that was killed must find its port free when it is started again.
     """
-    found: list[int] = []
-    while len(found) < count:
+    found: dict[int, str] = {}
+    while len(found) < len(names):
         port = random.randrange(20000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.setdefault(port, names[len(found)])
+    return {name: port for port, name in found.items()}

@@ -12,12 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-
-import httpx
 
 from tests.cluster import components
 from tests.cluster.api import Api
@@ -25,7 +23,7 @@ from tests.cluster.build import OPERATOR, Assets, prepare
 from tests.cluster.cluster import TRIALFLOW_USER, Cluster, ClusterError, NfsShare, wait_until
 from tests.cluster.images import PYTHON_IMAGE
 from tests.cluster.layout import ADMIN, NFS_SERVER, NODES, Layout
-from tests.cluster.sandbox import Sandbox, SandboxError, cgroup_pids, remove_cgroup
+from tests.cluster.sandbox import Sandbox, SandboxError, cgroup_pids, make_cgroup, remove_cgroup
 
 _READY_TIMEOUT_SECONDS = 120.0
 _OPERATOR_NAMESPACE = "kubeflow"
@@ -61,34 +59,36 @@ class OwnCluster(Cluster):
 
     Its parts are ``etcd``, ``apiserver``, ``controller-manager``, ``scheduler``, ``operator``, and for each node
     ``containerd-node1``, ``dns-node1`` and ``kubelet-node1``; each has a log in ``<home>/logs``. Whatever `kill` ends,
-    `start` begins again with the same data. Pods of one node reach each other, by the names of their jobs too, and
+    `start` begins again with the same data. Pods reach each other, by the names that the operator gives them too, and
     neither this machine nor any other.
 
     Args:
         layout: Its folder.
-        assets: What it is made of.
     """
 
     image = PYTHON_IMAGE
 
-    def __init__(self, layout: Layout, assets: Assets) -> None:
+    def __init__(self, layout: Layout) -> None:
         self.home = layout.home
         self.kubeconfig = layout.kubeconfig(ADMIN)
         self._layout = layout
-        self._assets = assets
         self._api = Api(layout.url, layout.pki("ca.crt"), layout.tokens[ADMIN])
 
     @classmethod
     def make(cls, home: Path) -> OwnCluster:
-        """A new cluster in a folder; whatever it is made of is built first."""
-        assets = prepare()
+        """A new cluster in a folder."""
         home.mkdir(parents=True, exist_ok=True)
-        return cls(Layout.make(home.resolve()), assets)
+        return cls(Layout.make(home.resolve()))
 
     @classmethod
     def open(cls, home: Path) -> OwnCluster | None:
         """The cluster that was made in a folder, running or not; ``None`` when there is none."""
-        return cls(Layout.read(home), prepare()) if (home / "layout.json").exists() else None
+        return cls(Layout.read(home)) if (home / "layout.json").exists() else None
+
+    @cached_property
+    def _assets(self) -> Assets:
+        """What it is made of, built when it is first needed: to end a cluster, nothing is built."""
+        return prepare()
 
     # ── the whole ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,7 +99,8 @@ class OwnCluster(Cluster):
             tied: Whether the cluster ends with the calling process, however that ends.
         """
         if not self.is_running:
-            sandbox = Sandbox.start(self.home, self._assets.programs[OPERATOR].parent, tied=tied)
+            programs = self._assets.programs[OPERATOR].parent
+            sandbox = Sandbox.start(self.home, programs, tied=tied)
             (self.home / "sandbox.pid").write_text(str(sandbox.pid))
             try:
                 self._start_parts()
@@ -176,6 +177,10 @@ class OwnCluster(Cluster):
         component = self._components()[part]
         if not self._sandbox.pids(part):
             self._sandbox.spawn(part, component.command, component.network)
+        if part.startswith("containerd-"):
+            # A kubelet that is started before it can be reached gives up.
+            ctr = self._ctr(part.removeprefix("containerd-"))
+            wait_until(partial(_succeeds, self._sandbox, [*ctr, "version"]), part, _READY_TIMEOUT_SECONDS)
 
     def wait_ready(self, timeout_seconds: float = _READY_TIMEOUT_SECONDS) -> None:
         """Wait until every part does its work and every node is ready.
@@ -217,15 +222,16 @@ class OwnCluster(Cluster):
 
     # ── its nodes ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def add_node(self) -> str:
-        """Start a further node, and wait until it is ready; gives its name. Its pods do not reach other nodes' pods."""
-        node = next((name for name in NODES if name not in self.nodes), None)
-        if node is None:
-            raise ClusterError(f"a cluster has {len(NODES)} nodes at most")
-        self._start_runtime(node)
-        self._start_kubelet(node)
+    def second_node(self) -> str:
+        """Start a second node, unless the cluster has it, and wait until it is ready; gives its name."""
+        first, second = NODES
+        if second not in self.nodes:
+            self._start_runtime(second)
+            for command, network in components.links(first, second):
+                self._sandbox.call(command, network)
+        self.start_node(second)
         self.wait_ready()
-        return node
+        return second
 
     def lose_node(self, node: str) -> None:
         """End a node with every pod on it, at once, as a power cut does; `start_node` begins it again."""
@@ -247,14 +253,17 @@ class OwnCluster(Cluster):
 
     def _start_runtime(self, node: str) -> None:
         self._layout.write_node(node, self._assets.cni_folder)
+        make_cgroup(self._layout.cgroup(node))
         sandbox = self._sandbox
         sandbox.call(["ip", "netns", "add", node])
         sandbox.call(["ip", "link", "set", "lo", "up"], node)
         self.start(f"containerd-{node}")
-        ctr = [str(self._assets.programs["ctr"]), f"--address=/run/{node}/containerd.sock", "--namespace=k8s.io"]
-        wait_until(partial(_succeeds, sandbox, [*ctr, "version"]), f"containerd-{node}", _READY_TIMEOUT_SECONDS)
         for archive in self._assets.images:
-            sandbox.call([*ctr, "images", "import", str(archive)])
+            sandbox.call([*self._ctr(node), "images", "import", str(archive)])
+
+    def _ctr(self, node: str) -> list[str]:
+        """The start of a command for a node's containerd."""
+        return [str(self._assets.programs["ctr"]), f"--address=/run/{node}/containerd.sock", "--namespace=k8s.io"]
 
     # ── what tests need besides ──────────────────────────────────────────────────────────────────────────────
 
@@ -277,7 +286,7 @@ class OwnCluster(Cluster):
     def requests(self, since: float = 0.0, user: str | None = None) -> list[Request]:
         """The requests to the API server, oldest first, of everyone or of one user."""
         with (self.home / "logs" / "audit.jsonl").open(encoding="utf-8") as log:
-            found = {request_id: request for request_id, request in _read_requests(log)}
+            found = dict(_read_requests(log))
         return [item for item in found.values() if item.at >= since and user in (None, item.user)]
 
 
@@ -299,15 +308,18 @@ def _read_requests(lines: Iterator[str]) -> Iterator[tuple[str, Request]]:
         target = event.get("objectRef", {})
         query = parse_qs(urlsplit(event["requestURI"]).query)
         ended = event["stage"] == "ResponseComplete"
-        yield event["auditID"], Request(
-            at=datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00")).timestamp(),
-            user=event["user"]["username"],
-            verb=event["verb"],
-            resource="/".join(target[key] for key in ("resource", "subresource") if key in target),
-            namespace=target.get("namespace", ""),
-            name=target.get("name", ""),
-            label_selector=query.get("labelSelector", [""])[0],
-            status=event["responseStatus"]["code"] if ended else 0,
+        yield (
+            event["auditID"],
+            Request(
+                at=datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00")).timestamp(),
+                user=event["user"]["username"],
+                verb=event["verb"],
+                resource="/".join(target[key] for key in ("resource", "subresource") if key in target),
+                namespace=target.get("namespace", ""),
+                name=target.get("name", ""),
+                label_selector=query.get("labelSelector", [""])[0],
+                status=event["responseStatus"]["code"] if ended else 0,
+            ),
         )
 
 

@@ -134,7 +134,7 @@ class Sandbox:
         while left := self.members():
             # The holder, not its parent: the kernel has ended all the others when the parent sees the holder end.
             for pid in self.pids("sandbox"):
-                if pid != self.pid or len(left) == 1:
+                if pid != self.pid:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
             if time.monotonic() > deadline:
@@ -179,10 +179,33 @@ def remove_cgroup(name: str) -> None:
         time.sleep(0.02)
 
 
+def make_cgroup(name: str) -> None:
+    """Make a control group in every hierarchy."""
+    for root in _cgroup_roots():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for folder in (*reversed((root / name).relative_to(root).parents), Path(name)):
+            _pass_controllers_on(root / folder)
+
+
+def _pass_controllers_on(folder: Path) -> None:
+    """In version 2 a group's children have the controllers that it passes on; version 1 has no such file."""
+    switch = folder / "cgroup.subtree_control"
+    if switch.exists():
+        for controller in (folder / "cgroup.controllers").read_text().split():
+            with suppress(OSError):  # One that a hierarchy of version 1 has taken is named, but cannot be had.
+                switch.write_text(f"+{controller}")
+
+
 def cgroup_folders(name: str) -> list[Path]:
-    """The folder of a control group in each hierarchy that has it: version 1 has several, version 2 one."""
-    roots = [_CGROUPS, *(path for path in _CGROUPS.iterdir() if path.is_dir())]
-    return [root / name for root in roots if (root / "cgroup.procs").exists() and (root / name).is_dir()]
+    """The folder of a control group in each hierarchy that has it."""
+    return [root / name for root in _cgroup_roots() if (root / name).is_dir()]
+
+
+def _cgroup_roots() -> list[Path]:
+    """The hierarchies: version 1 has several, version 2 one."""
+    if (_CGROUPS / "cgroup.procs").exists():
+        return [_CGROUPS]
+    return [path for path in _CGROUPS.iterdir() if (path / "cgroup.procs").exists()]
 
 
 def _keeps_container(pid: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from kubernetes.client import CoreV1Api
 
@@ -25,6 +25,7 @@ import sys, time
 from pathlib import Path
 from tests.cluster.own import OwnCluster
 OwnCluster.make(Path(sys.argv[1])).up(tied=True)
+print("up", flush=True)
 time.sleep(600)
 """
 
@@ -42,61 +43,50 @@ def machine() -> dict[str, set[str]]:
     """What a cluster could leave on a machine, besides processes."""
     settings = (Path("/proc/sys") / name for name in (*SYSCTLS, "net/ipv4/ip_forward"))
     folders = [Path("/run"), Path("/run/netns"), Path("/var/lib"), Path("/var/log"), Path("/tmp"), Path("/opt")]
-    rules = subprocess.run(["iptables-save"], capture_output=True, text=True) if shutil.which("iptables-save") else None
     return {
         "mounts": {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
-        "links": set(os.listdir("/sys/class/net")),
+        "links": {path.name for path in Path("/sys/class/net").iterdir()},
         "settings": {f"{path} {path.read_text()}" for path in settings if path.exists()},
         "helpers": {str(path) for path in Path("/sbin").glob("mount.*")},
         "folders": {str(path) for folder in folders if folder.exists() for path in folder.iterdir()},
-        "rules": {line for line in rules.stdout.splitlines() if line[:1] in "-:"} if rules else set(),
-        "control groups": {str(path) for path in Path("/sys/fs/cgroup").glob("**/trialflow-*/")},
+        "packet filter": packet_filter(),
+        "control groups": {str(path) for path in Path("/sys/fs/cgroup").glob("*/*/")},
     }
 
 
-def living(cluster: OwnCluster) -> set[str]:
-    """The processes of a cluster's process namespace, containers too, each with the time of its start."""
-    space = Path(f"/proc/{(cluster.home / 'sandbox.pid').read_text()}/ns/pid_for_children").readlink()
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "ns" / "pid").readlink() == space:
-                found.add(_identity(entry))
-        except OSError:
-            continue
-    return found
+def packet_filter() -> set[str]:
+    if not shutil.which("iptables-save"):
+        return set()
+    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {rule for rule in rules if rule.startswith("-")} | {rule.split()[0] for rule in rules if rule[:1] == ":"}
 
 
-def _identity(entry: Path) -> str:
-    return f"{entry.name} {(entry / 'stat').read_text().rpartition(')')[2].split()[19]}"
+def living(cluster: OwnCluster) -> set[psutil.Process]:
+    """The processes of a cluster, containers too."""
+    ancestor = psutil.Process(int((cluster.home / "sandbox.pid").read_text()))
+    return {ancestor, *ancestor.children(recursive=True)}
 
 
-def still_there(processes: set[str]) -> set[str]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and _identity(entry) in processes:
-                found.add(_identity(entry))
-        except OSError:
-            continue
-    return found
+def still_there(processes: set[psutil.Process]) -> set[psutil.Process]:
+    """Those that run; a later process of the same number is another one."""
+    return {process for process in processes if process.is_running()}
 
 
 def run_something(cluster: OwnCluster) -> None:
     """Have a pod with a network and an NFS mount, so that there is something to leave."""
     share = cluster.nfs_share("/data")
-    spec = pod_spec(cluster, "sleep", "300", volumes=[{"name": "data", "nfs": _nfs(share.server, share.path)}])
+    volume = {"name": "data", "nfs": {"server": share.server, "path": share.path}}
+    spec = pod_spec(cluster, "sleep", "300", volumes=[volume])
     spec["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
     with cluster.client() as client:
         core = CoreV1Api(client)
         namespace = cluster.make_namespace()
         name = make_pod(core, namespace, spec)
-        running = lambda: core.read_namespaced_pod(name, namespace).status.phase == "Running"  # noqa: E731
-        wait_until(running, "the pod to run", PATIENCE_SECONDS)
 
+        def runs() -> bool:
+            return bool(core.read_namespaced_pod(name, namespace).status.phase == "Running")
 
-def _nfs(server: str, path: str) -> dict[str, str]:
-    return {"server": server, "path": path}
+        wait_until(runs, "the pod to run", PATIENCE_SECONDS)
 
 
 def test_a_cluster_that_is_ended_leaves_nothing_on_the_machine(home: Path) -> None:
@@ -105,7 +95,7 @@ def test_a_cluster_that_is_ended_leaves_nothing_on_the_machine(home: Path) -> No
     cluster.up()
     run_something(cluster)
     processes = living(cluster)
-    assert len(processes) > 10
+    assert len(processes) >= len(cluster.parts) + len(["unshare", "holder", "shim", "pause", "sleep"])
     assert machine()["control groups"] > before["control groups"]
 
     cluster.down()
@@ -118,17 +108,17 @@ def test_a_cluster_that_is_ended_leaves_nothing_on_the_machine(home: Path) -> No
 
 
 def test_a_cluster_ends_with_the_process_that_keeps_it(home: Path) -> None:
-    keeper = subprocess.Popen([sys.executable, "-c", KEEPER, str(home)], cwd=CHECKOUT)
-    try:
-        wait_until(lambda: (home / "sandbox.pid").exists(), "the sandbox", PATIENCE_SECONDS)
-        cluster = OwnCluster.open(home)
-        assert cluster
-        cluster.up()
-        run_something(cluster)
-        processes = living(cluster)
-    finally:
-        keeper.send_signal(signal.SIGKILL)
-        keeper.wait()
+    command = [sys.executable, "-c", KEEPER, str(home)]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as keeper:
+        try:
+            assert keeper.stdout
+            assert keeper.stdout.readline() == "up\n"
+            cluster = OwnCluster.open(home)
+            assert cluster
+            run_something(cluster)
+            processes = living(cluster)
+        finally:
+            keeper.send_signal(signal.SIGKILL)
 
     wait_until(lambda: not still_there(processes), "the cluster to end", PATIENCE_SECONDS)
     assert not cluster.is_running

@@ -28,7 +28,7 @@ _TRIAL_MODELS: dict[str, type[v1.LocalTrial] | type[v1.KubeflowTrial]] = {
 # Keys that are understood and have no effect here, with the reason.
 _WITHOUT_EFFECT: dict[str, str] = {
     "nniManagerIp": "no trial talks to a manager; metrics travel through the storage",
-    "logDir": "the experiment's folder lies below TRIALFLOW_HOME",
+    "logDir": "the experiment's folder lies below TRIALFLOW_HOME, on kubeflow on the storage",
     "logCollection": "the trials' output is on the storage already",
     "multiThread": "the tuner is asked for one trial at a time",
     "versionCheck": "there is no manager whose version could differ",
@@ -58,6 +58,7 @@ class ParsedExperiment:
         assessor: The same; ``None`` when there is none.
         platform: As the file names it, if NNI knows it.
         code: The code folder and the allowed root it lies in, when both are right.
+        training: The section for the training service, when it has the right keys and types.
         place: Makes a problem with a field of the file.
     """
 
@@ -69,6 +70,7 @@ class ParsedExperiment:
     place: Callable[..., Problem]
     platform: str = ""
     code: tuple[Path, Path] | None = None
+    training: JsonObject | None = None
 
 
 def parse_experiment(source: Source, roots: AllowedRoots) -> ParsedExperiment:
@@ -108,7 +110,8 @@ class _Reader:
             spec = self._spec(model, training, tuner, assessor, raw_space, code)
         platform = self._data.get("trainingServicePlatform")
         known = platform if isinstance(platform, str) and platform in get_args(v1.Platform) else ""
-        return ParsedExperiment(spec, space, self.problems, tuner, assessor, self._source.problem, known, code)
+        place = self._source.problem
+        return ParsedExperiment(spec, space, self.problems, tuner, assessor, place, known, code, training)
 
     def _spec(
         self,
@@ -181,19 +184,29 @@ class _Reader:
         if self._data.get("kubeflowConfig") is None:
             self._refuse(("kubeflowConfig",), "is required on kubeflow", "Name operator, apiVersion and storage")
             return None
+        if self._data.get("localConfig"):
+            rule = "belongs to the local platform and has no meaning on kubeflow"
+            self._refuse(("localConfig",), rule, "Remove it; gpuNum of a role asks for GPUs", self._data["localConfig"])
         config, problems = validate(
             v1.KubeflowConfig, self._data["kubeflowConfig"], self._source, ("kubeflowConfig",)
         )
         self.problems += problems
         if config is None:
             return None
-        needed = {"nfs": ("nfs",), "azureStorage": ("keyVault", "azureStorage")}[config.storage]
-        for key in needed:
-            if getattr(config, key) is None:
-                self._refuse(("kubeflowConfig", key), f"is required with storage {config.storage}", "Add it")
-        if not (trial.worker or trial.ps or trial.master):
-            self._refuse(("trial",), "needs at least one role: worker, ps or master", "Describe the worker")
-        return {**trial.model_dump(exclude={"codeDir"}), "kubeflowConfig": config.model_dump()}
+        return {**self._read_roles(trial), "kubeflowConfig": config.model_dump()}
+
+    def _read_roles(self, trial: v1.KubeflowTrial) -> JsonObject:
+        """The roles, with the files that they name as absolute paths."""
+        roles: JsonObject = trial.model_dump(exclude={"codeDir"})
+        for name, role in roles.items():
+            secret = role and role["privateRegistryAuthPath"]
+            if not secret:
+                continue
+            field = ("trial", name, "privateRegistryAuthPath")
+            path = self._resolve(field, secret)
+            if path is not None and not self._outside(field, path):
+                role["privateRegistryAuthPath"] = str(path)
+        return roles
 
     def _read_algorithm(self, section: str, name_key: str, *, required: bool = False) -> AlgorithmSpec | None:
         raw = self._data.get(section)

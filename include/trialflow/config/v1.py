@@ -62,6 +62,20 @@ class LocalTrial(_Section):
     gpuNum: Amount = 0
 
 
+class PodMetadata(_Section):
+    """What a pod template adds to the metadata of a role's pods."""
+
+    labels: dict[str, Text] = {}
+    annotations: dict[str, Text] = {}
+
+
+class PodTemplate(_Section):
+    """A key of ours, laid over a role's pods: a pod template as Kubernetes writes it, which judges the ``spec``."""
+
+    metadata: PodMetadata = PodMetadata()
+    spec: dict[str, Any] = {}
+
+
 class KubeflowRole(_Section):
     """One role of a TFJob or PyTorchJob."""
 
@@ -72,6 +86,7 @@ class KubeflowRole(_Section):
     memoryMB: Amount
     image: NonEmptyText
     privateRegistryAuthPath: NonEmptyText | None = None
+    podTemplate: PodTemplate | None = None
 
 
 class KubeflowTrial(_Section):
@@ -90,6 +105,13 @@ class Nfs(_Section):
     path: NonEmptyText
 
 
+class Pvc(_Section):
+    """A persistent volume claim, and the folder on it that is used."""
+
+    claim: NonEmptyText
+    path: NonEmptyText | None = None
+
+
 class KeyVault(_Section):
     """Where the key of an Azure storage account lies."""
 
@@ -105,12 +127,15 @@ class AzureStorage(_Section):
 
 
 class KubeflowConfig(_Section):
-    """The cluster's side of the kubeflow platform."""
+    """The cluster's side of the platform; ``namespace``, ``serviceAccountName`` and ``pvc`` are keys of ours."""
 
     operator: Literal["tf-operator", "pytorch-operator"]
     apiVersion: NonEmptyText
-    storage: Literal["nfs", "azureStorage"] = "nfs"
+    namespace: NonEmptyText | None = None
+    serviceAccountName: NonEmptyText | None = None
+    storage: Literal["nfs", "pvc", "azureStorage"] = "nfs"
     nfs: Nfs | None = None
+    pvc: Pvc | None = None
     keyVault: KeyVault | None = None
     azureStorage: AzureStorage | None = None
     uploadRetryCount: Count | None = None

@@ -250,7 +250,7 @@ def trial_label(ti: Any) -> str:
     if trial.job is None and ti.task_id.endswith("submit"):
         return ""  # Asked for before the task has run: the label can wait, the trial should not.
     if trial.ended_at is None:
-        return trial.label
+        return f"{trial.label}: {trial.reason:.80}" if trial.reason else trial.label
     return f"{trial.label} → {trial.status if trial.value is None else format(trial.value, '.6g')}"
 
 

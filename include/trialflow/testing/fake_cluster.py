@@ -323,12 +323,14 @@ class FakeCluster:
         collection = _collection(item)
         if self.is_away:
             raise Refusal(503, "the server is currently unable to handle the request")
+        generation = self._generation
         self._note(Request("watch", collection.plural, path, query))
         self._require(collection, collection.plural, "watch")
-        return self._events(collection, query, int(query.get("resourceVersion", self._version)))
+        return self._events(collection, query, int(query.get("resourceVersion", self._version)), generation)
 
-    def _events(self, collection: Collection, query: dict[str, str], seen: int) -> Iterator[JsonObject]:
-        generation = self._generation
+    def _events(
+        self, collection: Collection, query: dict[str, str], seen: int, generation: int
+    ) -> Iterator[JsonObject]:
         if seen < self._forgotten:
             yield {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
             return

@@ -131,6 +131,8 @@ class JobInformer:
         query = {"labelSelector": _SELECTOR, "resourceVersion": self._version, "allowWatchBookmarks": "true"}
         self._stream = self._api.watch(self._path, **query)
         try:
+            if self._stopped.is_set():  # By a `close` that came before the stream was there to be closed.
+                return
             for event in self._stream:
                 self._take(event)
                 if self._may_end():

@@ -48,7 +48,8 @@ tees="$tees $!"
 sh -c "$command" >"$work/stdout" 2>"$work/stderr" &
 child=$!
 # The first process of a container ignores what it has not asked for.
-trap 'kill -TERM "$child" 2>/dev/null' TERM INT
+patience={_OUTPUT_WAIT_SECONDS}
+trap 'patience=1; kill -TERM "$child" 2>/dev/null' TERM INT
 wait "$child"
 code=$?
 while kill -0 "$child" 2>/dev/null; do
@@ -56,7 +57,7 @@ while kill -0 "$child" 2>/dev/null; do
   code=$?
 done
 echo "$code" >"$out/exit"
-(sleep {_OUTPUT_WAIT_SECONDS}; kill $tees) >/dev/null 2>&1 &
+(sleep "$patience"; kill $tees) >/dev/null 2>&1 &
 wait $tees
 exit "$code"
 """

@@ -97,10 +97,15 @@ def disrupted(reason: str, message: str = "") -> list[JsonObject]:
     ],
 )
 def test_what_was_done_to_a_trial_is_the_infrastructure_s_failure(pods: list[JsonObject], text: str) -> None:
-    outcome = explain_failure(FAILED, pods, [Exit("worker-0", 143, 1.0)] if pods and "Evict" in text else [], 128)
+    outcome = explain_failure(FAILED, pods, [], 128)
     assert (outcome.status, outcome.lost, outcome.exit_code) == (TrialStatus.FAILED, True, None)
     assert text in outcome.reason
     assert (outcome.started_at, outcome.ended_at) == (110.0, 120.0)
+
+
+def test_an_evicted_pod_is_lost_whatever_its_trial_said_when_it_was_ended() -> None:
+    evicted = pod(container=ended(143), conditions=disrupted("EvictionByEvictionAPI"))
+    assert explain_failure(FAILED, [evicted], [Exit("worker-0", 143, 1.0)], 128).lost
 
 
 @pytest.mark.parametrize(

@@ -275,10 +275,11 @@ class KubeflowTrainingService(TrainingService):
         return AttemptFolder(Path(handle["folder"])).metrics_file(handle["chief"])
 
     def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
-        """Of the replica that failed first, or else of the one that stands for the trial."""
-        folder = AttemptFolder(Path(handle["folder"]))
-        failed = next((end.replica for end in folder.exits() if end.code != 0), None)
-        return folder.last_output(failed or handle["chief"], max_lines)
+        """Of the replica that failed first, unless the one that stands for the trial has succeeded."""
+        folder, chief = AttemptFolder(Path(handle["folder"])), handle["chief"]
+        codes = {end.replica: end.code for end in folder.exits()}
+        failed = next((replica for replica, code in codes.items() if code != 0), chief)
+        return folder.last_output(chief if codes.get(chief) == 0 else failed, max_lines)
 
     def _adopt_printed_metrics(self, handle: JsonObject, folder: AttemptFolder) -> None:
         """Take metrics that the trial has printed instead of writing them, from the storage or from the pod's log."""

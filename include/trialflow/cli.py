@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trialflow import __version__
-from trialflow.errors import ConfigError
+from trialflow.errors import ConfigError, TrainingError
 from trialflow.experiment.loading import load_experiment
 from trialflow.records import ExperimentSpec
 from trialflow.settings import get_settings
@@ -39,14 +39,17 @@ def _root(
 @app.command()
 def validate(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
+    preflight: Annotated[bool, typer.Option("--preflight", help="Ask the cluster and the storage, too.")] = False,
 ) -> None:
     """Check an experiment file, its search space and its code, without running anything.
+
+    With --preflight the cluster of a kubeflow experiment is asked as well, over KUBECONFIG.
 
     Exits with 0 when the experiment can run, and with 1 after a list of everything that is wrong with it.
     """
     try:
-        spec = load_experiment(str(config.absolute()), get_settings())
-    except ConfigError as error:
+        spec = load_experiment(str(config.absolute()), get_settings(), preflight=preflight)
+    except (ConfigError, TrainingError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(escape(str(error)))
         raise typer.Exit(1) from error
     _print_spec(spec)

@@ -131,6 +131,17 @@ class FakeCluster:
         settings.api_key = {"authorization": f"Bearer {TOKEN}"}
         return ClusterApi(ApiClient(settings), namespace)
 
+    def kubeconfig(self, namespace: str = "default") -> JsonObject:
+        """What a kubeconfig file that leads here holds."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "fake",
+            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+            "users": [{"name": "fake", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake", "namespace": namespace}}],
+        }
+
     def count(self) -> Counter[str]:
         """How often each ``verb resource`` was asked for."""
         return Counter(f"{request.verb} {request.resource}" for request in self.requests)

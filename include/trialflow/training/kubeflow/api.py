@@ -179,7 +179,7 @@ class ClusterApi:
         client = self._client
         headers = dict(client.default_headers)
         client.update_params_for_auth(headers, [], ["BearerToken"])
-        encoded = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+        encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
         try:
             response = client.rest_client.pool_manager.request(
                 method,
@@ -218,4 +218,4 @@ def _plain(error: object) -> str:
 def resource_path(group_version: str, namespace: str, plural: str, name: str = "") -> str:
     """The path of a namespaced kind, or of one object: ``v1`` is the core group, others are ``group/version``."""
     root = f"/api/{group_version}" if "/" not in group_version else f"/apis/{group_version}"
-    return f"{root}/namespaces/{quote(namespace)}/{plural}" + (f"/{quote(name)}" if name else "")
+    return f"{root}/namespaces/{quote(namespace, safe='')}/{plural}" + (f"/{quote(name, safe='')}" if name else "")

@@ -35,8 +35,9 @@ def cluster_from_environment() -> ClusterApi:
             namespace = _OWN_NAMESPACE.read_text(encoding="utf-8").strip()
         else:
             context = get_settings().kubernetes_context
-            config.load_kube_config(context=context, client_configuration=settings)
-            namespace = _namespace_of(context)
+            file = os.environ.get("KUBECONFIG")
+            config.load_kube_config(config_file=file, context=context, client_configuration=settings)
+            namespace = _namespace_of(file, context)
     except (config.ConfigException, OSError) as error:
         raise TrainingError(
             f"there is no way to the cluster: {error}; set KUBECONFIG to a kubeconfig file, or run inside the cluster"
@@ -44,11 +45,11 @@ def cluster_from_environment() -> ClusterApi:
     return ClusterApi(ApiClient(settings), namespace)
 
 
-def _namespace_of(context: str | None) -> str:
+def _namespace_of(file: str | None, context: str | None) -> str:
     """The namespace that a context of the kubeconfig names, or the default one."""
     from kubernetes import config
 
-    contexts, active = config.list_kube_config_contexts()
+    contexts, active = config.list_kube_config_contexts(file)
     chosen = next((entry for entry in contexts if entry["name"] == context), active)
     return str(chosen["context"].get("namespace") or DEFAULT_NAMESPACE)
 

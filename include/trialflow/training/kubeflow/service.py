@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+
 from trialflow.errors import TrainingError
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
@@ -62,6 +64,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CLOSING_SECONDS = 60.0
+# An API server that restarts is waited for here, one that is away longer by Airflow's retries of the task.
+_patiently = retry(
+    retry=retry_if_exception_type(UnreachableError),
+    stop=stop_after_delay(60),
+    wait=wait_exponential(0.5, max=10),
+    reraise=True,
+)
 # How much of a trial's output is searched for metrics.
 _PRINTED_BYTES = 16 << 20
 
@@ -84,6 +93,7 @@ class KubeflowTrainingService(TrainingService):
     def experiment_folder(self, experiment_id: str, training: JsonObject) -> Path:
         return Path(read_section(training).facts.mount) / "nni" / experiment_id
 
+    @_patiently
     def open_experiment(self, experiment_id: str, training: JsonObject) -> None:
         """Lay the module `nni` beside the code, and make the image pull secrets."""
         section, folder = read_section(training), self.experiment_folder(experiment_id, training)
@@ -99,6 +109,7 @@ class KubeflowTrainingService(TrainingService):
             if role.registry_auth_path:
                 self._replace(secrets, make_pull_secret(experiment_id, section.facts.namespace, role))
 
+    @_patiently
     def close_experiment(self, experiment_id: str, training: JsonObject) -> None:
         """Delete the experiment's jobs and secrets, and wait until no pod of it is left."""
         section = read_section(training)
@@ -160,6 +171,7 @@ class KubeflowTrainingService(TrainingService):
     def plan(self, request: JobRequest) -> JsonObject:
         return make_manifest(request, read_section(request.training))
 
+    @_patiently
     def submit(self, request: JobRequest) -> None:
         handle, folder = self.handle(request), AttemptFolder(Path(request.folder))
         if self._was_cancelled(folder):
@@ -197,6 +209,7 @@ class KubeflowTrainingService(TrainingService):
                 ) from None
             logger.info("The job %s exists already", handle["name"])
 
+    @_patiently
     def cancel(self, handle: JsonObject) -> None:
         try:
             AttemptFolder(Path(handle["folder"])).cancel()
@@ -229,11 +242,13 @@ class KubeflowTrainingService(TrainingService):
     # ── following them ───────────────────────────────────────────────────────────────────────────────────────
 
     def poll(self, handle: JsonObject) -> JobState:
-        folder = AttemptFolder(Path(handle["folder"]))
         try:
-            job = self._informer(handle).get(handle["name"])
+            return self._poll(handle, AttemptFolder(Path(handle["folder"])))
         except UnreachableError as error:
             return JobState(reason=str(error))
+
+    def _poll(self, handle: JsonObject, folder: AttemptFolder) -> JobState:
+        job = self._informer(handle).get(handle["name"])
         if not folder.path.parent.is_dir():
             raise TrainingError(
                 f"the storage must be mounted wherever trials are followed; {folder.path.parent} is not to be seen; "
@@ -290,6 +305,8 @@ class KubeflowTrainingService(TrainingService):
             printed = last_bytes(output, _PRINTED_BYTES) or self._read_log(handle)
             if folder.adopt_printed_metrics(handle["chief"], printed):
                 logger.info("%s: its metrics were read from its output", handle["name"])
+        except UnreachableError:
+            raise
         except (OSError, ClusterError) as error:
             logger.warning("%s: its output could not be read for metrics: %s", handle["name"], error)
 

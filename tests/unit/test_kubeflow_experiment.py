@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from trialflow.training.kubeflow import waiting_room
 
 from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_running_lab, wait_for
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIG = f"""\
 authorName: default
 experimentName: example_tf
@@ -124,6 +126,22 @@ def test_the_experiment_runs_and_leaves_nothing_in_the_cluster(tmp_path: Path, c
     assert result["best"]["value"] == max(value for value in values if value is not None)
     assert json.loads((lab.storage / "nni" / "expaaaaa" / "result.json").read_text()) == result
     assert len(list((lab.storage / "nni" / "expaaaaa").glob("code-*"))) == 1
+
+
+@pytest.mark.parametrize("name", ["02-kubeflow-tensorflow", "03-kubeflow-pytorch"])
+def test_an_example_runs_with_only_its_storage_changed(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "user"
+    shutil.copytree(EXAMPLES / name, folder)
+    config = (folder / "config.yml").read_text()
+    assert "server: 192.0.2.10\n    path: /data/nfs/nni_storage" in config
+    config = config.replace("192.0.2.10", SERVER).replace("/data/nfs/nni_storage", EXPORT)
+    (folder / "config.yml").write_text(config)
+    with make_running_lab(tmp_path, trial_sdk="own") as lab:
+        manager = start(folder, lab.settings)
+        trial = run_to_end(TrialWatch(manager, suggest(manager)))
+        assert (trial.status, trial.reason) == (TrialStatus.SUCCEEDED, "")
+        assert trial.value is not None
+        assert len(manager.store.list_metrics(trial)) > 5
 
 
 def test_a_lost_trial_is_run_again_with_the_same_parameters(lab: Lab, code: Path) -> None:

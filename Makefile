@@ -6,7 +6,7 @@ EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env test test-unit test-airflow check bench lock clean
+.PHONY: help demo up down env test test-unit test-airflow test-cluster cluster cluster-down check bench lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,15 @@ test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
 	$(BIN)/python -m pytest tests/airflow
 
+test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on one of their own; as root
+	$(BIN)/python -m pytest tests/cluster
+
+cluster: $(VENV)/.ready-dev  ## Start a private Kubernetes with the training operator; prints its KUBECONFIG
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.ready-dev  ## End the private Kubernetes and everything that it started
+	@$(BIN)/python -m tests.cluster down
+
 check: $(VENV)/.ready-dev  ## Check style, types and the layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -64,4 +73,5 @@ lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
 
 clean: ## End the private Airflow and remove all that was set up
 	-$(EMBEDDED) down
+	-$(BIN)/python -m tests.cluster down
 	rm -rf $(VENV) .venv-core .trialflow

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from trialflow import __version__
 from trialflow.config import Format, convert, read_source
-from trialflow.errors import ConfigError, Problem
+from trialflow.errors import ConfigError, Problem, TrainingError
 from trialflow.experiment.loading import load_experiment
 from trialflow.records import ExperimentSpec
 from trialflow.settings import get_settings
@@ -44,13 +44,16 @@ def _root(
 @app.command()
 def validate(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
+    preflight: Annotated[bool, typer.Option("--preflight", help="Ask the cluster and the storage, too.")] = False,
 ) -> None:
     """Check an experiment file, its search space and its code, without running anything.
+
+    With --preflight the cluster of a kubeflow experiment is asked as well, over KUBECONFIG.
 
     Exits with 0 when the experiment can run, and with 1 after a list of everything that is wrong with it.
     """
     with _problems_on_stderr():
-        spec = load_experiment(str(config.absolute()), get_settings())
+        spec = load_experiment(str(config.absolute()), get_settings(), preflight=preflight)
     _print_spec(spec)
 
 
@@ -92,7 +95,7 @@ def _write(text: str, output: Path | None) -> None:
 def _problems_on_stderr() -> Iterator[None]:
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, TrainingError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(escape(str(error)))
         raise typer.Exit(1) from error
 

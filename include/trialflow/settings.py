@@ -48,6 +48,24 @@ class Settings(BaseSettings):
         default="trialflow_api", description="Airflow connection with the API's address and login."
     )
 
+    kubernetes_connection: str = Field(
+        default="kubernetes_default", description="Airflow connection with which kubeflow jobs are made."
+    )
+    kubernetes_context: str | None = Field(
+        default=None, description="Context of the kubeconfig, where no Airflow connection is used."
+    )
+    storage_mounts: str = Field(
+        default="",
+        description="Where storages are mounted here, separated by ';': 'server:/path=/mnt/x' for NFS, "
+        "'pvc:namespace/claim=/mnt/y' for a claim; what is not named is looked for in the mount table.",
+    )
+    waiting_limit_seconds: float = Field(
+        default=3600.0, gt=0, description="How long a job may wait for its first pod to run; then it counts as lost."
+    )
+    keep_jobs: Literal["never", "failed"] = Field(
+        default="never", description="Which jobs stay in the cluster after their end, to be looked at."
+    )
+
     @field_validator("allowed_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: Any) -> Any:

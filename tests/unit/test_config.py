@@ -744,13 +744,13 @@ def test_an_experiment_file_that_links_out_of_its_own_folder_is_refused(folder: 
         load_experiment(str(folder / "config.yml"), Settings(home=tmp_path, allowed_roots=()))
 
 
-def test_the_kubeflow_platform_is_understood_and_refused_by_name(folder: Path) -> None:
-    problem = problem_of(folder, KUBEFLOW)
+def test_the_kubeflow_file_of_an_nni_user_is_accepted_with_nothing_changed(folder: Path) -> None:
+    settings = Settings(home=folder / "home", allowed_roots=())
 
-    assert (problem.field, problem.line) == ("trainingServicePlatform", 7)
-    assert problem.rule == "is understood, but trials cannot run there yet"
-    assert problem.value == "kubeflow"
-    assert problem.remedy == "Use one of: local"
+    spec = load_experiment(write(folder, KUBEFLOW), settings, preflight=False)
+
+    assert (spec.platform, spec.trial_concurrency, spec.max_trial_number) == ("kubeflow", 1, 5)
+    assert [warning.partition(" ")[0] for warning in spec.warnings] == ["nniManagerIp", "logDir"]
 
 
 def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
@@ -776,14 +776,14 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
         "kubeflowConfig": {
             "operator": "tf-operator",
             "apiVersion": "v1",
+            "namespace": None,
+            "serviceAccountName": None,
             "storage": "nfs",
             "nfs": {"server": "210.28.132.167", "path": "/data/nfs/nni_storage"},
+            "pvc": None,
             "keyVault": None,
             "azureStorage": None,
             "uploadRetryCount": None,
-            "namespace": None,
-            "serviceAccountName": None,
-            "pvc": None,
         },
     }
 
@@ -805,8 +805,8 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
         (
             "storage: nfs",
             "storage: azureStorage",
-            "kubeflowConfig.keyVault",
-            "is required with storage azureStorage",
+            "kubeflowConfig.storage",
+            "is understood, but not built yet",
         ),
         (
             "server: 210.28.132.167",
@@ -815,24 +815,41 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
             "still holds a placeholder",
         ),
         ("    path: /data/nfs/nni_storage\n", "", "kubeflowConfig.nfs.path", "is required"),
+        ("apiVersion: v1", "apiVersion: v9", "kubeflowConfig.apiVersion", "must be one of v1alpha2"),
+        ("replicas: 1", "replicas: 0", "trial.worker.replicas", "must be at least 1"),
+        ("worker:", "master:", "trial.master", "is no role of tf-operator"),
+        ("useAnnotation: false", "useAnnotation: false\nmultiPhase: true", "multiPhase", "not built yet"),
+        ("trial:", "localConfig: {useActiveGpu: true}\ntrial:", "localConfig", "belongs to the local platform"),
+        (
+            "image: msranni",
+            "privateRegistryAuthPath: /etc/shadow\n    image: msranni",
+            "trial.worker.privateRegistryAuthPath",
+            "must lie inside an allowed folder",
+        ),
+        (
+            "image: msranni",
+            "podTemplate: {spec: {restartPolicy: Always}}\n    image: msranni",
+            "trial.worker.podTemplate.spec.restartPolicy",
+            "the operator overwrites it",
+        ),
     ],
 )
-def test_a_mistake_in_a_kubeflow_file_is_named_beside_the_platform(
+def test_a_mistake_in_a_kubeflow_file_is_named(
     folder: Path, old: str, new: str, field: str, rule: str
 ) -> None:
     assert KUBEFLOW.count(old) == 1
 
     rules = {problem.field: problem.rule for problem in problems_of(folder, KUBEFLOW.replace(old, new))}
 
+    assert set(rules) - {"trial.worker"} == {field} - {"trial.worker"}
     assert rule in rules[field]
-    assert "cannot run there yet" in rules["trainingServicePlatform"]
 
 
 def test_kubeflow_needs_its_own_section_and_a_role(folder: Path) -> None:
     config = yaml.safe_load(KUBEFLOW)
     del config["trial"]["worker"]
     rules = {problem.field: problem.rule for problem in problems_of(folder, config)}
-    assert rules["trial"] == "needs at least one role: worker, ps or master"
+    assert rules["trial.worker"].startswith("is required with tf-operator")
 
     del config["kubeflowConfig"]
     rules = {problem.field: problem.rule for problem in problems_of(folder, config)}

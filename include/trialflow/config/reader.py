@@ -30,7 +30,7 @@ _UNLIMITED_DURATION = "999d"
 # Keys that are understood and have no effect here: the value for which that is no news, and the reason.
 _WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "nniManagerIp": ("", "no trial talks to a manager; metrics travel through the storage"),
-    "logDir": ("", "the experiment's folder lies below TRIALFLOW_HOME"),
+    "logDir": ("", "the experiment's folder lies below TRIALFLOW_HOME, on kubeflow on the storage"),
     "logCollection": ("none", "the trials' output is on the storage already"),
     "multiThread": (False, "the tuner is asked for one trial at a time"),
     "versionCheck": (False, "there is no manager whose version could differ"),

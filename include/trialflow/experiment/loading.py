@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
@@ -13,6 +14,7 @@ from trialflow.experiment.annotated import with_search_space_of_code
 from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
+from trialflow.training.base import get_training_service
 from trialflow.tuners import check_tuner
 
 if TYPE_CHECKING:
@@ -21,16 +23,20 @@ if TYPE_CHECKING:
     from trialflow.settings import Settings
 
 
-def load_experiment(config: Any, settings: Settings, folder: str = "") -> ExperimentSpec:
+def load_experiment(
+    config: Any, settings: Settings, folder: str = "", *, preflight: bool = True
+) -> ExperimentSpec:
     """Read and check an experiment without running anything.
 
     Args:
         config: A file's path, the experiment as an object, or its YAML as a text of several lines.
         settings: Of this installation.
         folder: Where relative paths start in an experiment that is not a file.
+        preflight: Ask the training service as well; without, the experiment is checked but cannot be run.
 
     Raises:
         ConfigError: With everything that is wrong.
+        TrainingError: The training service could not be asked.
     """
     source = _read(config, settings, folder)
     roots = AllowedRoots.of(settings.allowed_roots, source.folder)
@@ -38,7 +44,14 @@ def load_experiment(config: Any, settings: Settings, folder: str = "") -> Experi
     problems = [*parsed.problems, *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)
-    return parsed.spec
+    return _preflight(parsed.spec, parsed, settings) if preflight else parsed.spec
+
+
+def _preflight(spec: ExperimentSpec, parsed: ParsedExperiment, settings: Settings) -> ExperimentSpec:
+    found = get_training_service(spec.platform, settings).preflight(spec.training, parsed.place)
+    if found.problems:
+        raise ConfigError(found.problems)
+    return replace(spec, training=found.training, warnings=(*spec.warnings, *found.warnings))
 
 
 def _read(config: Any, settings: Settings, folder: str) -> Source:
@@ -77,6 +90,8 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
         rule = "is understood, but trials cannot run there yet"
         remedy = f"Use one of: {', '.join(TRAINING_SERVICES)}"
         problems.append(parsed.place(("trainingServicePlatform",), rule, parsed.platform, remedy))
+    elif parsed.training is not None:
+        problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.place)
     if parsed.code is not None:
         folder, root = parsed.code
         found = list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]

@@ -60,7 +60,8 @@ class ExperimentManager:
     def create(cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None) -> ExperimentManager:
         """Create the experiment in the store, unless it is there."""
         manager = cls(experiment_id, settings)
-        folder = manager.settings.home / "experiments" / experiment_id
+        service = get_training_service(spec.platform, manager.settings)
+        folder = service.experiment_folder(experiment_id, spec.training)
         folder.mkdir(parents=True, exist_ok=True)
         manager.store.create_experiment(experiment_id, spec, str(folder))
         manager._study.create()
@@ -79,7 +80,7 @@ class ExperimentManager:
     @cached_property
     def training(self) -> TrainingService:
         """Where the experiment's jobs run."""
-        return get_training_service(self.experiment.spec.platform)
+        return get_training_service(self.experiment.spec.platform, self.settings)
 
     @cached_property
     def _study(self) -> ExperimentStudy:
@@ -88,11 +89,14 @@ class ExperimentManager:
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
     def stage_code(self) -> str:
-        """Copy the code to the experiment's folder; tells where it lies. Done once, however often it is called.
+        """Copy the code to the experiment's folder, and make what its jobs share; tells where the code lies.
+
+        Done once, however often it is called.
 
         Raises:
             ConfigError: The code folder is not as it should be.
             StagingError: The copy could not be completed.
+            TrainingError: What the jobs share could not be made.
         """
         if self.experiment.code_folder is not None:
             return self.experiment.code_folder
@@ -105,6 +109,7 @@ class ExperimentManager:
         if spec.use_annotation:
             files = carry_out_annotations(files, spec.search_space)
         place = FolderStorage(Path(self.experiment.folder)).stage(files)
+        self.training.open_experiment(self.id, spec.training)
         self.store.set_code_folder(self.id, place)
         self.refresh()
         return place
@@ -192,7 +197,10 @@ class ExperimentManager:
         ended = self.refresh().status.is_final
         for trial in self.store.list_unreported(self.id, None if ended else run_id):
             self.cancel(trial, TrialStatus.USER_CANCELED, reason)
-        return self.store.close_batch(self.id, batch) == 0 and ended
+        is_last = self.store.close_batch(self.id, batch) == 0 and ended
+        if is_last:
+            self.training.close_experiment(self.id, self.experiment.spec.training)
+        return is_last
 
     # ── the steps of a trial ─────────────────────────────────────────────────────────────────────────────────
 
@@ -214,12 +222,10 @@ class ExperimentManager:
 
     def submit(self, trial: Trial) -> Trial:
         """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
-        if trial.ended_at is not None:
+        if trial.ended_at is not None or trial.job is not None:
             return trial
         request = self.job_request(trial)
         self.training.submit(request)
-        if trial.job is not None:
-            return trial
         self.store.set_job(trial, self.training.handle(request))
         return self.store.get_trial(self.id, trial.id)
 

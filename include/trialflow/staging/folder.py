@@ -40,6 +40,8 @@ class FolderStorage(CodeStorage):
             growing.mkdir(parents=True, exist_ok=True)
             for file in files:
                 _copy(file, growing / file.name, growing / _COPYING)
+            for folder in (growing, *(path for path in growing.rglob("*") if path.is_dir())):
+                folder.chmod(0o755)  # Trials may run as another user, whatever our umask.
             growing.rename(target)
         except OSError as error:
             if self.is_staged(str(target)):

@@ -1,7 +1,7 @@
 """The ledger: every experiment, trial and metric, in rows that survive kill -9 of any process at any point.
 
-Order of calls for a trial: `claim` → `set_parameters` → `set_job` → (`add_metrics`, `set_running`)* → `set_ended` →
-`set_reported`. Each may be repeated: a repetition finds what the first call wrote and changes nothing.
+Order of calls for a trial: `claim` → `set_parameters` → `set_job` → (`set_reason`, `set_running`, `add_metrics`)* →
+`set_ended` → `set_reported`. Each may be repeated: a repetition finds what the first call wrote and changes nothing.
 """
 
 from __future__ import annotations
@@ -261,9 +261,13 @@ class Store:
         self._update_trial(trial, trials.c.job.is_(None), job=job)
 
     def set_running(self, trial: Trial, started_at: float) -> None:
-        """Note that the job runs."""
-        values = {"status": TrialStatus.RUNNING, "started_at": started_at}
+        """Note that the job runs, and waits for nothing any more."""
+        values = {"status": TrialStatus.RUNNING, "started_at": started_at, "reason": ""}
         self._update_trial(trial, trials.c.status == TrialStatus.WAITING, **values)
+
+    def set_reason(self, trial: Trial, reason: str) -> None:
+        """Note why a trial waits; nothing is noted of one that runs or has ended."""
+        self._update_trial(trial, trials.c.status == TrialStatus.WAITING, reason=reason)
 
     def set_ended(self, trial: Trial, outcome: Outcome, value: float | None) -> None:
         """Note how the attempt's job ended; the first note stands."""

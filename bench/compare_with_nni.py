@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,9 +172,13 @@ class Trialflow:
         spans = [(t.started_at or 0.0, t.ended_at or 0.0) for t in store.list_trials(experiment_id)]
         return Timing(sorted(spans)), experiment_id
 
-    def processes(self) -> list[psutil.Process]:
-        keeper = psutil.Process(self.embedded.group)
-        return keeper.children(recursive=True)
+    def command_lines(self) -> dict[psutil.Process, list[str]]:
+        """Of its processes, those that have just ended left out."""
+        found = {}
+        for process in psutil.Process(self.embedded.group).children(recursive=True):
+            with suppress(psutil.Error):
+                found[process] = process.cmdline()
+        return found
 
 
 @contextmanager
@@ -194,7 +198,7 @@ def running_trialflow() -> Iterator[Trialflow]:
 
 
 def scheduler_cpu_seconds(trialflow: Trialflow) -> float:
-    schedulers = [p for p in trialflow.processes() if p.cmdline()[-2:-1] == ["scheduler"]]
+    schedulers = [p for p, line in trialflow.command_lines().items() if line[-2:-1] == ["scheduler"]]
     return sum(sum(p.cpu_times()[:2]) for p in schedulers)
 
 
@@ -247,7 +251,7 @@ def compare(rounds: int, sequential: int, parallel: int, long: int) -> None:
     ours: dict[int, list[Timing]] = {1: [], 8: []}
     nnis: dict[int, list[Timing]] = {1: [], 8: []}
     with running_trialflow() as trialflow:
-        workers = sum("worker" in " ".join(p.cmdline()) for p in trialflow.processes())
+        workers = sum("worker" in " ".join(line) for line in trialflow.command_lines().values())
         for _ in range(rounds):
             for concurrency, trials in ((1, sequential), (8, parallel)):
                 cpu = scheduler_cpu_seconds(trialflow)

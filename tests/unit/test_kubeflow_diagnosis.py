@@ -57,6 +57,12 @@ def test_times_are_read_where_the_operator_wrote_them() -> None:
     assert status.created_at == 1767225600.0
 
 
+def test_a_job_that_ended_before_it_was_seen_to_run_began_when_it_was_taken_up() -> None:
+    short = job(condition("Created", 1), condition("Succeeded", 3))
+    short["status"]["startTime"] = "2026-01-01T00:00:02Z"
+    assert read_status(short).started_at == 1767225602.0
+
+
 def test_a_job_that_is_being_deleted_is_as_good_as_gone_unless_it_has_ended() -> None:
     stamp = "2026-01-01T00:00:30Z"
     assert read_status(job(condition("Running", 5), deletionTimestamp=stamp)).phase is Phase.DELETED

@@ -173,6 +173,16 @@ class StoreContract:
         assert (noted.parameters, noted.sampler_number, noted.job) == ({"x": 1}, 1, {"job": 1})
         assert (noted.started_at, noted.exit_code, noted.value) == (1.0, 1, 1.0)
 
+    def test_why_a_trial_waits_is_noted_until_it_runs(self, store: Store) -> None:
+        start_experiment(store)
+        trial = claim(store)
+        for reason in ("no room", "no image"):
+            store.set_reason(trial, reason)
+            assert store.get_trial(_ID, trial.id).reason == reason
+        store.set_running(trial, 1.0)
+        store.set_reason(trial, "too late")
+        assert store.get_trial(_ID, trial.id).reason == ""
+
     def test_a_trial_is_reported_once(self, store: Store) -> None:
         start_experiment(store)
         trial = claim(store)

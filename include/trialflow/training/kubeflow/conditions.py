@@ -44,7 +44,7 @@ class JobStatus:
 
     Attributes:
         created_at: In seconds since the epoch, as all times here.
-        started_at: When it was first seen to run; ``None`` if it never was.
+        started_at: When it was first seen to run; of an ended job that never was, when the operator took it up.
         ended_at: When it ended; ``None`` while it has not.
         message: What the operator says about the newest condition.
     """
@@ -70,7 +70,8 @@ def read_status(job: JsonObject) -> JobStatus:
     return JobStatus(
         phase=phase,
         created_at=_seconds(metadata.get("creationTimestamp")) or 0.0,
-        started_at=_time_of(running),
+        # A short job ends before the operator has seen it run.
+        started_at=_time_of(running) or (_seconds(status.get("startTime")) if ended else None),
         ended_at=(_seconds(status.get("completionTime")) or _time_of(newest)) if ended else None,
         message=(newest or {}).get("message") or "",
     )

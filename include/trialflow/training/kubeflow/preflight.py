@@ -11,7 +11,7 @@ from trialflow.training.base import JobRequest, Preflight
 from trialflow.training.kubeflow.api import ClusterError, NotFoundError, UnreachableError, resource_path
 from trialflow.training.kubeflow.manifest import make_manifest
 from trialflow.training.kubeflow.mounts import MOUNT_TABLE, Search, find_mount
-from trialflow.training.kubeflow.secrets import read_registry_login
+from trialflow.training.kubeflow.pull_secrets import read_registry_login
 from trialflow.training.kubeflow.section import CLUSTER_KEY, GROUP, Cluster, Section, Volume, read_section
 
 if TYPE_CHECKING:

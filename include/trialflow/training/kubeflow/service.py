@@ -51,9 +51,9 @@ from trialflow.training.kubeflow.names import (
     selector,
 )
 from trialflow.training.kubeflow.preflight import run_preflight
+from trialflow.training.kubeflow.pull_secrets import make_pull_secret
 from trialflow.training.kubeflow.rules import check_section
 from trialflow.training.kubeflow.run_script import make_run_script
-from trialflow.training.kubeflow.secrets import make_pull_secret
 from trialflow.training.kubeflow.section import GROUP, Section, read_section
 from trialflow.training.kubeflow.waiting_room import waiting_rooms
 

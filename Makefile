@@ -45,7 +45,7 @@ env:  ## Print the variables for the airflow command: eval "$$(make env)"
 test: test-unit test-airflow  ## Run all tests
 
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
-	.venv-core/bin/python -m pytest tests/unit
+	.venv-core/bin/python -m pytest -n 2 tests/unit
 
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
 	$(BIN)/python -m pytest tests/airflow

@@ -23,13 +23,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import sqlalchemy as sa
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.records import Trial
+from trialflow.settings import Settings
 from trialflow.store import Store
 from trialflow_airflow.embedded import CHECKOUT, Client, Embedded
 from trialflow_airflow.identity import identify
@@ -133,6 +138,20 @@ def run_nni(programs: Path, concurrency: int, trials: int) -> Timing:
 # ── Trialflow ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def experiment_config(concurrency: int, trials: int) -> dict[str, Any]:
+    return {
+        "authorName": "bench",
+        "experimentName": "noop",
+        "trialConcurrency": concurrency,
+        "maxTrialNum": trials,
+        "trainingServicePlatform": "local",
+        "searchSpacePath": "search_space.json",
+        "useAnnotation": False,
+        "tuner": {"builtinTunerName": "TPE", "classArgs": {"optimize_mode": "minimize"}},
+        "trial": {"command": "python3 trial.py", "codeDir": ".", "gpuNum": 0},
+    }
+
+
 @dataclass
 class Trialflow:
     """The private Airflow of the benchmark."""
@@ -143,17 +162,7 @@ class Trialflow:
     def run(self, concurrency: int, trials: int) -> tuple[Timing, str]:
         folder = FOLDER / "code"
         write_code(folder)
-        config = {
-            "authorName": "bench",
-            "experimentName": "noop",
-            "trialConcurrency": concurrency,
-            "maxTrialNum": trials,
-            "trainingServicePlatform": "local",
-            "searchSpacePath": "search_space.json",
-            "useAnnotation": False,
-            "tuner": {"builtinTunerName": "TPE", "classArgs": {"optimize_mode": "minimize"}},
-            "trial": {"command": "python3 trial.py", "codeDir": ".", "gpuNum": 0},
-        }
+        config = experiment_config(concurrency, trials)
         run_id = self.client.trigger(DAG_ID, {"config": config, "folder": str(folder)})
         experiment_id = identify(DAG_ID, run_id).experiment_id
         store = Store(f"sqlite:///{self.embedded.home / 'trialflow.db'}")
@@ -197,6 +206,38 @@ def count_files(folder: Path) -> int:
     return sum(1 for path in folder.rglob("*") if path.is_file())
 
 
+def store_statements_per_trial(trials: int = 10) -> float:
+    """SQL statements of one trial's life, from claim to report, without those of waiting; without Airflow."""
+    shutil.rmtree(FOLDER / "statements", ignore_errors=True)
+    write_code(FOLDER / "statements" / "code")
+    config = {"config": experiment_config(1, trials), "folder": str(FOLDER / "statements" / "code")}
+    settings = Settings(home=FOLDER / "statements")
+    manager = ExperimentManager.create("statements", load_experiment(settings=settings, **config), settings)
+    manager.stage_code()
+    manager.start()
+    slots = manager.plan_batch(1, "bench")
+    counted = 0
+
+    def count(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        for slot in slots:
+            trial = manager.suggest(slot, "bench")
+            assert isinstance(trial, Trial)
+            service, request = manager.training, manager.job_request(trial)
+            while service.poll(service.handle(request)).outcome is None:
+                time.sleep(0.02)
+            ended = TrialWatch(manager, trial).poll()
+            assert ended is not None
+            manager.report(ended)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+    return counted / trials
+
+
 # ── the comparison ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -224,6 +265,7 @@ def compare(rounds: int, sequential: int, parallel: int, long: int) -> None:
                 )
         console.print(_table(ours, nnis))
         console.print(f"worker processes: {workers}")
+        console.print(f"store statements per trial, waiting aside: {store_statements_per_trial():.0f}")
         if long:
             timing, experiment_id = trialflow.run(8, long)
             _print_long(console, timing, trialflow.embedded.home, experiment_id)

@@ -111,6 +111,9 @@ class Embedded:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            # More than the API server's 40 threads: it looks a token up in its event loop, and when that has to wait
+            # for a connection, the requests that hold the connections cannot end (30 s of silence, then errors 500).
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "64",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,

@@ -159,7 +159,7 @@ def test_what_trials_do_wrong_is_named_and_the_experiment_goes_on(runs: dict[str
     assert "this is the last line" in run.trials[1].reason
     assert sorted(run.told()) == ["COMPLETE"] * 4 + ["FAIL"] * 5
     states = {item["map_index"]: item["state"] for item in run.task_instances() if item["task_id"] == "trial.report"}
-    assert [index for index, state in states.items() if state == "failed"] == [1]
+    assert [index for index, state in states.items() if state == "failed"] == [run.trials[1].slot.index]
 
 
 def test_a_command_that_is_not_found_fails_its_trials(runs: dict[str, Run]) -> None:

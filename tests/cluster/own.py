@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -193,12 +194,20 @@ class OwnCluster(Cluster):
 
     def _wait_for(self, part: str, timeout_seconds: float = _READY_TIMEOUT_SECONDS) -> None:
         def ready() -> bool:
-            if not self._sandbox.pids(part):
+            if self._has_ended(part):
                 raise ClusterError(f"{part} must run, but has ended; see {self.home / 'logs' / part}.log")
             return self._does_its_work(part)
 
         log = self.home / "logs" / f"{part}.log"
         wait_until(ready, f"{part} to be ready; see {log}", timeout_seconds)
+
+    def _has_ended(self, part: str) -> bool:
+        """Whether it does not run; looks twice, for a program that is being loaded has no environment yet."""
+        for pause_seconds in (0.5, 0.0):
+            if self._sandbox.pids(part):
+                return False
+            time.sleep(pause_seconds)
+        return True
 
     def _does_its_work(self, part: str) -> bool:
         ports = self._layout.ports

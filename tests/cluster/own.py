@@ -99,6 +99,8 @@ class OwnCluster(Cluster):
         Args:
             tied: Whether the cluster ends with the calling process, however that ends.
         """
+        if os.geteuid() != 0:
+            raise ClusterError("a cluster has namespaces, mounts and control groups, which only root may make; be root")
         if not self.is_running:
             programs = self._assets.programs[OPERATOR].parent
             sandbox = Sandbox.start(self.home, programs, tied=tied)
@@ -115,8 +117,9 @@ class OwnCluster(Cluster):
         with suppress(FileNotFoundError):
             self._sandbox.end()
         remove_cgroup(self._layout.name)
-        for name in ("sandbox.pid", "sandbox.ready"):
-            (self.home / name).unlink(missing_ok=True)
+        nodes = [self._layout.config(f"{node}.toml") for node in NODES]
+        for file in (self.home / "sandbox.pid", self.home / "sandbox.ready", *nodes):
+            file.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """End it, and remove its folder."""
@@ -256,6 +259,11 @@ class OwnCluster(Cluster):
         self.start(f"containerd-{node}")
         self._start_kubelet(node)
 
+    def offer(self, resource: str, amount: int, node: str = NODES[0]) -> None:
+        """Let a node say that it has something, ``nvidia.com/gpu`` for example; nobody looks whether it is there."""
+        path = f"/status/capacity/{resource.replace('~', '~0').replace('/', '~1')}"
+        self._api.patch(f"/api/v1/nodes/{node}/status", [{"op": "add", "path": path, "value": str(amount)}])
+
     def _start_kubelet(self, node: str) -> None:
         self.start(f"dns-{node}")
         self.start(f"kubelet-{node}")
@@ -312,8 +320,8 @@ def _read_requests(lines: Iterator[str]) -> Iterator[tuple[str, Request]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:  # The last line, while it is written.
-            return
+        except ValueError:  # Half a line: it is being written, or its writer was killed.
+            continue
         target = event.get("objectRef", {})
         query = parse_qs(urlsplit(event["requestURI"]).query)
         ended = event["stage"] == "ResponseComplete"

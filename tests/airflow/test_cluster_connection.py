@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.triggers.base import TaskSuccessEvent
 
+from tests.unit.kubeflow_lab import make_role, make_running_lab, make_training
 from trialflow.errors import TrainingError
+from trialflow.experiment import ExperimentManager
+from trialflow.records import Slot, TrialStatus
+from trialflow.settings import get_settings
+from trialflow.testing import make_spec
 from trialflow.testing.fake_cluster import FakeCluster
 from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow_airflow import cluster as airflow_cluster
+from trialflow_airflow.triggers import TrialTrigger
 
 ID = "kubernetes_team"
 
@@ -74,6 +81,36 @@ def test_the_triggerer_fetches_it_beforehand_and_again_when_it_has_changed(
     connections[ID] = connection(fake, tmp_path, "other")
     asyncio.run(airflow_cluster.aconnect(ID))
     assert cluster_api().namespace == "other"
+
+
+def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
+    connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    with make_running_lab(tmp_path) as lab:
+        monkeypatch.setenv("TRIALFLOW_HOME", str(lab.settings.home))
+        monkeypatch.setenv("TRIALFLOW_KUBERNETES_CONNECTION", ID)
+        get_settings.cache_clear()
+        spec = make_spec(
+            platform="kubeflow",
+            training=make_training(lab.storage, worker=make_role("sleep 1")),
+            code_directory=str(code),
+            code_root=str(code),
+        )
+        manager = ExperimentManager.create("expaaaaa", spec, lab.settings)
+        manager.stage_code()
+        manager.start()
+        trial = manager.submit(manager.suggest(Slot(1, 0), "run"))
+        use_cluster(None)
+        connections[ID] = connection(lab.cluster, tmp_path, "default")
+
+        async def follow() -> list[object]:
+            return [event async for event in TrialTrigger("expaaaaa", trial.id).run()]
+
+        assert [type(event) for event in asyncio.run(follow())] == [TaskSuccessEvent]
+        assert manager.store.get_trial("expaaaaa", trial.id).status is TrialStatus.SUCCEEDED
+    get_settings.cache_clear()
 
 
 def test_a_connection_that_is_missing_says_how_to_add_it(connections: dict[str, Connection]) -> None:

@@ -51,6 +51,7 @@ test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow 
 	$(BIN)/python -m pytest tests/airflow
 
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on one of their own; as root
+	$(BIN)/python -m tests.cluster build
 	$(BIN)/python -m pytest tests/cluster
 
 cluster: $(VENV)/.ready-dev  ## Start a private Kubernetes with the training operator; prints its KUBECONFIG

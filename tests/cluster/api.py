@@ -50,6 +50,11 @@ class Api:
             return None
         return response.content if response.is_success else None
 
+    def patch(self, path: str, operations: list[dict[str, str]]) -> None:
+        """Change an object by a JSON patch."""
+        headers = {"Content-Type": "application/json-patch+json"}
+        self._request("PATCH", path, json=operations, headers=headers).raise_for_status()
+
     def create(self, document: dict[str, Any]) -> None:
         """Create an object; one that exists stays as it is."""
         path = _PATHS[document["kind"]].format(namespace=document["metadata"].get("namespace", ""))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,6 +99,8 @@ class OwnCluster(Cluster):
         Args:
             tied: Whether the cluster ends with the calling process, however that ends.
         """
+        if os.geteuid() != 0:
+            raise ClusterError("a cluster has namespaces, mounts and control groups, which only root may make; be root")
         if not self.is_running:
             programs = self._assets.programs[OPERATOR].parent
             sandbox = Sandbox.start(self.home, programs, tied=tied)
@@ -114,8 +117,9 @@ class OwnCluster(Cluster):
         with suppress(FileNotFoundError):
             self._sandbox.end()
         remove_cgroup(self._layout.name)
-        for name in ("sandbox.pid", "sandbox.ready"):
-            (self.home / name).unlink(missing_ok=True)
+        nodes = [self._layout.config(f"{node}.toml") for node in NODES]
+        for file in (self.home / "sandbox.pid", self.home / "sandbox.ready", *nodes):
+            file.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """End it, and remove its folder."""
@@ -193,12 +197,20 @@ class OwnCluster(Cluster):
 
     def _wait_for(self, part: str, timeout_seconds: float = _READY_TIMEOUT_SECONDS) -> None:
         def ready() -> bool:
-            if not self._sandbox.pids(part):
+            if self._has_ended(part):
                 raise ClusterError(f"{part} must run, but has ended; see {self.home / 'logs' / part}.log")
             return self._does_its_work(part)
 
         log = self.home / "logs" / f"{part}.log"
         wait_until(ready, f"{part} to be ready; see {log}", timeout_seconds)
+
+    def _has_ended(self, part: str) -> bool:
+        """Whether it does not run; looks twice, for a program that is being loaded has no environment yet."""
+        for pause_seconds in (0.5, 0.0):
+            if self._sandbox.pids(part):
+                return False
+            time.sleep(pause_seconds)
+        return True
 
     def _does_its_work(self, part: str) -> bool:
         ports = self._layout.ports
@@ -246,6 +258,11 @@ class OwnCluster(Cluster):
         """Start a lost node again; its pods of before are dead."""
         self.start(f"containerd-{node}")
         self._start_kubelet(node)
+
+    def offer(self, resource: str, amount: int, node: str = NODES[0]) -> None:
+        """Let a node say that it has something, ``nvidia.com/gpu`` for example; nobody looks whether it is there."""
+        path = f"/status/capacity/{resource.replace('~', '~0').replace('/', '~1')}"
+        self._api.patch(f"/api/v1/nodes/{node}/status", [{"op": "add", "path": path, "value": str(amount)}])
 
     def _start_kubelet(self, node: str) -> None:
         self.start(f"dns-{node}")
@@ -303,8 +320,8 @@ def _read_requests(lines: Iterator[str]) -> Iterator[tuple[str, Request]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:  # The last line, while it is written.
-            return
+        except ValueError:  # Half a line: it is being written, or its writer was killed.
+            continue
         target = event.get("objectRef", {})
         query = parse_qs(urlsplit(event["requestURI"]).query)
         ended = event["stage"] == "ResponseComplete"

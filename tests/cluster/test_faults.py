@@ -75,12 +75,34 @@ def test_a_pod_waits_with_a_reason_when_no_node_has_room(
     spec["containers"][0]["resources"] = {"requests": {"cpu": "1000"}}
     name = make_pod(core, namespace, spec)
 
-    def reason() -> str:
-        conditions = core.read_namespaced_pod(name, namespace).status.conditions or []
-        return next((item.message for item in conditions if item.reason == "Unschedulable"), "")
-
-    assert "Insufficient cpu" in wait_until(reason, "the scheduler's answer", PATIENCE_SECONDS)
+    assert "Insufficient cpu" in wait_until(
+        lambda: unschedulable(core, namespace, name), "the scheduler's answer", PATIENCE_SECONDS
+    )
     core.delete_namespaced_pod(name, namespace)
+
+
+def test_a_pod_that_needs_a_gpu_waits_until_a_node_offers_one(
+    breakable: OwnCluster, core: CoreV1Api, namespace: str
+) -> None:
+    spec = pod_spec(breakable, "true")
+    spec["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
+    name = make_pod(core, namespace, spec)
+    assert "Insufficient nvidia.com/gpu" in wait_until(
+        lambda: unschedulable(core, namespace, name), "the scheduler's answer", PATIENCE_SECONDS
+    )
+    breakable.offer("nvidia.com/gpu", 1)
+    wait_until(
+        lambda: core.read_namespaced_pod(name, namespace).status.phase == "Succeeded",
+        "the pod to run",
+        PATIENCE_SECONDS,
+    )
+    breakable.offer("nvidia.com/gpu", 0)
+
+
+def unschedulable(core: CoreV1Api, namespace: str, name: str) -> str:
+    """Why the scheduler finds no node for a pod; empty while it has not said so."""
+    conditions = core.read_namespaced_pod(name, namespace).status.conditions or []
+    return next((item.message for item in conditions if item.reason == "Unschedulable"), "")
 
 
 def test_the_pod_of_a_lost_node_is_given_up(breakable: OwnCluster, core: CoreV1Api, namespace: str) -> None:

@@ -42,12 +42,13 @@ def home(tmp_path: Path) -> Iterator[Path]:
 def machine() -> dict[str, set[str]]:
     """What a cluster could leave on a machine, besides processes."""
     settings = (Path("/proc/sys") / name for name in (*SYSCTLS, "net/ipv4/ip_forward"))
-    folders = [Path("/run"), Path("/run/netns"), Path("/var/lib"), Path("/var/log"), Path("/tmp"), Path("/opt")]
+    folders = [Path("/run"), Path("/run/netns"), Path("/var/lib"), Path("/var/log"), Path("/opt")]
     return {
         "mounts": {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
         "links": {path.name for path in Path("/sys/class/net").iterdir()},
         "settings": {f"{path} {path.read_text()}" for path in settings if path.exists()},
         "helpers": {str(path) for path in Path("/sbin").glob("mount.*")},
+        "certificates": {str(path) for path in Path("/tmp").glob("k8s-*")},
         "folders": {str(path) for folder in folders if folder.exists() for path in folder.iterdir()},
         "packet filter": packet_filter(),
         "control groups": {str(path) for path in Path("/sys/fs/cgroup").glob("*/*/")},

@@ -267,7 +267,8 @@ class KubeflowTrainingService(TrainingService):
         if status.phase is Phase.SUCCEEDED:
             return Outcome(TrialStatus.SUCCEEDED, 0, "", status.started_at, status.ended_at)
         if status.phase is Phase.FAILED:
-            return explain_failure(status, self._pods(handle), folder.exits(), handle["memory_mb"])
+            pods, exits = self._pods(handle), folder.exits()
+            return explain_failure(status, pods, exits, handle["chief"], handle["memory_mb"])
         if status.phase is Phase.DELETED:
             reason = f"the job {handle['name']} was deleted before it ended"
             return explain_vanished(folder.exits(), handle["chief"], reason)

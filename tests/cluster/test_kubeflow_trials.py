@@ -16,7 +16,7 @@ import yaml
 from kubernetes.client import CoreV1Api, CustomObjectsApi
 
 from tests.cluster.cluster import Cluster, NfsShare, wait_until
-from trialflow.errors import Problem
+from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, place
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.records import JsonObject, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
@@ -119,10 +119,6 @@ class Lab:
             return found if text in found else ""
 
         return str(wait_until(reason, f"a reason with {text!r}", PATIENCE_SECONDS))
-
-
-def place(path: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:
-    return Problem(".".join(path), rule, value, remedy)
 
 
 @pytest.fixture
@@ -327,6 +323,33 @@ def test_an_example_runs_with_only_server_path_and_image_changed(lab: Lab, name:
     assert manager.close_run(1, "run")
     assert lab.pods(manager.id) == []
     assert manager.store.get_trial(manager.id, running.id).status is TrialStatus.USER_CANCELED
+
+
+def test_an_nni_user_s_experiment_with_gpus_runs_with_only_server_path_and_image_changed(
+    lab: Lab, tmp_path: Path
+) -> None:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    config = CONFIG.replace(SERVER, lab.share.server).replace(EXPORT, lab.share.path)
+    (folder / "config.yml").write_text(config.replace("image: python:3", f"image: {lab.cluster.image}"))
+    (folder / "mnist_tf.py").write_text(CODE)
+    (folder / "search_space_tf.json").write_text('{"x": {"_type": "uniform", "_value": [0, 1]}}')
+    for node in lab.core.list_node().items:  # Of which no driver knows; the scheduler does.
+        lab.core.patch_node_status(node.metadata.name, {"status": {"capacity": {"nvidia.com/gpu": "1"}}})
+    manager = ExperimentManager.create(
+        lab.experiment_id, load_experiment(str(folder / "config.yml"), lab.settings), lab.settings
+    )
+    manager.stage_code()
+    manager.start()
+    manager.plan_batch(1, "run")
+    for index in range(5):
+        watch = TrialWatch(manager, suggest(manager, index))
+        trial = wait_until(watch.poll, "the trial to end", PATIENCE_SECONDS, 0.2)
+        assert (trial.status, trial.reason) == (TrialStatus.SUCCEEDED, "")
+        manager.report(trial)
+    assert manager.conclude().to_json()["trials"] == {"SUCCEEDED": 5}
+    assert manager.close_run(1, "run")
+    assert lab.pods(manager.id) == []
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,49 @@ from trialflow.training.kubeflow.informer import informers
 
 EXPERIMENT = "exp12345"
 SERVER, EXPORT = "nfs.example", "/export"
+# An NNI user's experiment as it ran with NNI, but for server, path and image.
+CONFIG = f"""\
+authorName: default
+experimentName: example_tf
+trialConcurrency: 1
+maxExecDuration: 1h
+maxTrialNum: 5
+#choice: local, remote, pai, kubeflow
+trainingServicePlatform: kubeflow
+searchSpacePath: search_space_tf.json
+logDir: /home/someone/nni_log_dir
+nniManagerIp: 10.0.0.1
+#choice: true, false
+useAnnotation: false
+tuner:
+  #choice: TPE, Random, Anneal, Evolution, BatchTuner, MetisTuner, GPTuner
+  builtinTunerName: TPE
+  classArgs:
+    #choice: maximize, minimize
+    optimize_mode: maximize
+trial:
+  codeDir: .
+  worker:
+    replicas: 1
+    command: python3 mnist_tf.py
+    gpuNum: 1
+    cpuNum: 1
+    memoryMB: 8192
+    image: python:3
+kubeflowConfig:
+  operator: tf-operator
+  apiVersion: v1
+  storage: nfs
+  nfs:
+    server: {SERVER}
+    path: {EXPORT}
+"""
+CODE = """
+import nni
+params = nni.get_next_parameter()
+nni.report_intermediate_result(params["x"] / 2)
+nni.report_final_result(params["x"])
+"""
 
 
 def make_role(command: str = "true", **changes: Any) -> JsonObject:

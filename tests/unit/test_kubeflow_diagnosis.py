@@ -103,7 +103,7 @@ def disrupted(reason: str, message: str = "") -> list[JsonObject]:
     ],
 )
 def test_what_was_done_to_a_trial_is_the_infrastructure_s_failure(pods: list[JsonObject], text: str) -> None:
-    outcome = explain_failure(FAILED, pods, [], 128)
+    outcome = explain_failure(FAILED, pods, [], "worker-0", 128)
     assert (outcome.status, outcome.lost, outcome.exit_code) == (TrialStatus.FAILED, True, None)
     assert text in outcome.reason
     assert (outcome.started_at, outcome.ended_at) == (110.0, 120.0)
@@ -111,7 +111,7 @@ def test_what_was_done_to_a_trial_is_the_infrastructure_s_failure(pods: list[Jso
 
 def test_an_evicted_pod_is_lost_whatever_its_trial_said_when_it_was_ended() -> None:
     evicted = pod(container=ended(143), conditions=disrupted("EvictionByEvictionAPI"))
-    assert explain_failure(FAILED, [evicted], [Exit("worker-0", 143, 1.0)], 128).lost
+    assert explain_failure(FAILED, [evicted], [Exit("worker-0", 143, 1.0)], "worker-0", 128).lost
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,7 @@ def test_an_evicted_pod_is_lost_whatever_its_trial_said_when_it_was_ended() -> N
     [
         ([pod(container=ended(1))], [Exit("worker-0", 1, 1.0)], 1, "exit code 1"),
         ([], [Exit("worker-0", 127, 1.0)], 127, "command was not found"),
+        ([], [Exit("ps-0", 4, 1.0)], 4, "exit code 4 (ps-0)"),
         ([pod(container=ended(137, "OOMKilled"))], [], 137, "OOMKilled: it used more than its memory of 128 MB; raise"),
         ([pod(container=ended(137, "OOMKilled"))], [Exit("worker-0", 137, 1.0)], 137, "OOMKilled"),
         ([pod(container=ended(128, "StartError", message='exec: "sh": not found'))], [], 128, 'exec: "sh": not found'),
@@ -134,7 +135,7 @@ def test_an_evicted_pod_is_lost_whatever_its_trial_said_when_it_was_ended() -> N
 def test_what_a_trial_did_is_its_own_failure(
     pods: list[JsonObject], exits: list[Exit], code: int, text: str
 ) -> None:
-    outcome = explain_failure(FAILED, pods, exits, 128)
+    outcome = explain_failure(FAILED, pods, exits, "worker-0", 128)
     assert (outcome.status, outcome.lost, outcome.exit_code) == (TrialStatus.FAILED, False, code)
     assert text in outcome.reason
 

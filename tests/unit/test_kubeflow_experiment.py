@@ -18,52 +18,9 @@ from trialflow.settings import Settings
 from trialflow.testing.fake_operator import add_pod, set_condition
 from trialflow.training.kubeflow import waiting_room
 
-from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_running_lab, wait_for
+from .kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, Lab, make_lab, make_running_lab, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CONFIG = f"""\
-authorName: default
-experimentName: example_tf
-trialConcurrency: 1
-maxExecDuration: 1h
-maxTrialNum: 5
-#choice: local, remote, pai, kubeflow
-trainingServicePlatform: kubeflow
-searchSpacePath: search_space_tf.json
-logDir: /home/someone/nni_log_dir
-nniManagerIp: 10.0.0.1
-#choice: true, false
-useAnnotation: false
-tuner:
-  #choice: TPE, Random, Anneal, Evolution, BatchTuner, MetisTuner, GPTuner
-  builtinTunerName: TPE
-  classArgs:
-    #choice: maximize, minimize
-    optimize_mode: maximize
-trial:
-  codeDir: .
-  worker:
-    replicas: 1
-    command: python3 mnist_tf.py
-    gpuNum: 1
-    cpuNum: 1
-    memoryMB: 8192
-    image: python:3
-kubeflowConfig:
-  operator: tf-operator
-  apiVersion: v1
-  storage: nfs
-  nfs:
-    server: {SERVER}
-    path: {EXPORT}
-"""
-CODE = """
-import nni
-params = nni.get_next_parameter()
-nni.report_intermediate_result(params["x"] / 2)
-nni.report_final_result(params["x"])
-"""
-
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:

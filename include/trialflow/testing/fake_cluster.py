@@ -274,8 +274,15 @@ class FakeCluster:
         if found is None:
             raise Refusal(404, f'{collection.plural} "{name}" not found')
         if verb == "delete":
-            self.remove(collection.plural, name)
+            self._delete(collection, name, body or {})
         return deepcopy(found)
+
+    def _delete(self, collection: Collection, name: str, options: JsonObject) -> None:
+        if options.get("propagationPolicy") == "Foreground" and collection.plural not in _REPLICAS:
+            # It would stay until the garbage collector has looked for its dependents, and there is none here.
+            self.change(collection.plural, name, lambda item: item["metadata"].update(deletionTimestamp=now()))
+        else:
+            self.remove(collection.plural, name)
 
     def _note(self, request: Request) -> None:
         self.requests.append(request)

@@ -138,10 +138,16 @@ class ClusterApi:
         """
         return self._json("POST", path, query, body)
 
-    def delete(self, path: str) -> bool:
-        """Delete an object and what belongs to it, which it outlives; tells whether there was one."""
+    def delete(self, path: str, *, after_dependents: bool = False) -> bool:
+        """Delete an object and what belongs to it; tells whether there was one.
+
+        Args:
+            path: Of the object.
+            after_dependents: It stays, marked, until all that belongs to it is gone; otherwise it is gone at once.
+        """
+        policy = "Foreground" if after_dependents else "Background"
         try:
-            self._json("DELETE", path, {}, {"propagationPolicy": "Foreground"})
+            self._json("DELETE", path, {}, {"propagationPolicy": policy})
         except NotFoundError:
             return False
         return True

@@ -115,7 +115,7 @@ def _event_time(event: JsonObject) -> str:
 
 
 def explain_failure(
-    status: JobStatus, pods: Sequence[JsonObject], exits: Sequence[Exit], memory_mb: int
+    status: JobStatus, pods: Sequence[JsonObject], exits: Sequence[Exit], chief: str, memory_mb: int
 ) -> Outcome:
     """Whether the trial failed or was lost.
 
@@ -123,6 +123,7 @@ def explain_failure(
         status: Of the failed job.
         pods: The job's.
         exits: How its replicas ended, the first one first.
+        chief: The replica that stands for the trial; others are named.
         memory_mb: What a replica was given, for the advice after a kill for memory; 0 if it had no limit.
     """
     lost = next(filter(None, map(_why_pod_was_lost, pods)), "")
@@ -136,7 +137,7 @@ def explain_failure(
                 return _failed(status, ended.get("exitCode", 137), f"OOMKilled: it used more than its memory{limit}")
     first = next((end for end in exits if end.code != 0), None)
     if first is not None:
-        where = "" if first.replica.endswith("-0") and len(exits) == 1 else f" ({first.replica})"
+        where = "" if first.replica == chief else f" ({first.replica})"
         return _failed(status, first.code, describe_exit(first.code) + where)
     return _judge_containers(status, pods)
 

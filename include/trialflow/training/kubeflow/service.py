@@ -120,7 +120,7 @@ class KubeflowTrainingService(TrainingService):
             if self._is_kept(read_status(job)):
                 kept.add(job["metadata"]["name"])
             else:
-                self._api.delete(f"{jobs}/{job['metadata']['name']}")
+                self._api.delete(f"{jobs}/{job['metadata']['name']}", after_dependents=True)
         for role in section.roles:
             if role.registry_auth_path:
                 name = secret_name(experiment_id, role.name)
@@ -227,7 +227,7 @@ class KubeflowTrainingService(TrainingService):
         return self._is_kept(read_status(job))
 
     def _delete(self, handle: JsonObject) -> None:
-        self._api.delete(f"{handle['collection']}/{handle['name']}")
+        self._api.delete(f"{handle['collection']}/{handle['name']}", after_dependents=True)
         self._informer(handle).forget(handle["name"])
 
     def _was_cancelled(self, folder: AttemptFolder) -> bool:
@@ -267,7 +267,8 @@ class KubeflowTrainingService(TrainingService):
         if status.phase is Phase.SUCCEEDED:
             return Outcome(TrialStatus.SUCCEEDED, 0, "", status.started_at, status.ended_at)
         if status.phase is Phase.FAILED:
-            return explain_failure(status, self._pods(handle), folder.exits(), handle["memory_mb"])
+            pods, exits = self._pods(handle), folder.exits()
+            return explain_failure(status, pods, exits, handle["chief"], handle["memory_mb"])
         if status.phase is Phase.DELETED:
             reason = f"the job {handle['name']} was deleted before it ended"
             return explain_vanished(folder.exits(), handle["chief"], reason)

@@ -237,11 +237,25 @@ class _Reader:
             if self._data.get("kubeflowConfig") is None:
                 self._refuse(("kubeflowConfig",), "is required on kubeflow", "Name operator, apiVersion and storage")
             return None
-        self._check_storage("kubeflowConfig", config)
         if not (trial.worker or trial.ps or trial.master):
             self._refuse(("trial",), "needs at least one role: worker, ps or master", "Describe the worker")
-        roles = trial.model_dump(exclude={"codeDir", "nasMode"})
-        return {**roles, "kubeflowConfig": config.model_dump(exclude={"reuse"})}
+        if self._data.get("localConfig"):
+            rule = "belongs to the local platform and has no meaning on kubeflow"
+            self._refuse(("localConfig",), rule, "Remove it; gpuNum of a role asks for GPUs", self._data["localConfig"])
+        return {**self._read_roles(trial), "kubeflowConfig": config.model_dump(exclude={"reuse"})}
+
+    def _read_roles(self, trial: v1.KubeflowTrial) -> JsonObject:
+        """The roles, with the files that they name as absolute paths."""
+        roles: JsonObject = trial.model_dump(exclude={"codeDir", "nasMode"})
+        for name, role in roles.items():
+            secret = role and role["privateRegistryAuthPath"]
+            if not secret:
+                continue
+            field = ("trial", name, "privateRegistryAuthPath")
+            path = self._resolve(field, secret)
+            if path is not None and not self._outside(field, path):
+                role["privateRegistryAuthPath"] = str(path)
+        return roles
 
     def _read_frameworkcontroller(self, trial: v1.FrameworkControllerTrial) -> JsonObject | None:
         section = "frameworkcontrollerConfig"
@@ -250,17 +264,17 @@ class _Reader:
             if self._data.get(section) is None:
                 self._refuse((section,), "is required on frameworkcontroller", "Name the storage")
             return None
-        self._check_storage(section, config)
+        self._check_storage(config)
         if not trial.taskRoles and not config.configPath:
             self._refuse(("trial", "taskRoles"), "needs at least one role, or a template of the whole object in "
                          f"{section}.configPath", "Describe the worker")  # fmt: skip
         return {"taskRoles": trial.model_dump()["taskRoles"], section: config.model_dump(exclude={"reuse"})}
 
-    def _check_storage(self, section: str, config: v1.KubeflowConfig | v1.FrameworkControllerConfig) -> None:
+    def _check_storage(self, config: v1.FrameworkControllerConfig) -> None:
         needed = {"nfs": ("nfs",), "azureStorage": ("keyVault", "azureStorage"), "pvc": ("pvc",)}[config.storage]
         for key in needed:
             if getattr(config, key) is None:
-                self._refuse((section, key), f"is required with storage {config.storage}", "Add it")
+                self._refuse(("frameworkcontrollerConfig", key), f"is required with storage {config.storage}", "Add it")
 
     def _read_algorithm(self, section: str, name_key: str, *, required: bool = False) -> AlgorithmSpec | None:
         raw, name_field = self._data.get(section), self._source.name(section, name_key)

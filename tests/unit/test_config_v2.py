@@ -485,12 +485,6 @@ BAD: dict[str, tuple[str, JsonObject, str, str]] = {
     ),
     "server missing": (KUBEFLOW, {"trainingService__storage__server": ...}, "trainingService.storage.server", "is req"),
     "storage missing": (KUBEFLOW, {"trainingService__storage": ...}, "trainingService.storage", "is required"),
-    "azure": (
-        KUBEFLOW,
-        {"trainingService__storage": {"storageType": "azureStorage", "azureAccount": "a", "azureShare": "s"}},
-        "trainingService.storage.storageType",
-        "is understood, but not built yet",
-    ),
     "memory": (KUBEFLOW, {"trainingService__ps__memorySize": "8Gi"}, "trainingService.ps.memorySize", "must be a"),
     "half a processor": (
         KUBEFLOW,

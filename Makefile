@@ -6,7 +6,8 @@ EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env test test-unit test-airflow test-cluster cluster cluster-down check bench lock clean
+.PHONY: help demo up down env check bench lock clean cluster cluster-down
+.PHONY: test test-unit test-airflow test-airflow-worker test-airflow-triggerer test-cluster
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,8 +48,15 @@ test: test-unit test-airflow  ## Run all tests
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 tests/unit
 
+# Two sessions at a time, each with an Airflow of its own: one for each way to wait for a trial.
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
-	$(BIN)/python -m pytest tests/airflow
+	@$(MAKE) --no-print-directory --output-sync=line --jobs=2 test-airflow-worker test-airflow-triggerer
+
+test-airflow-worker: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/airflow -k "not triggerer"
+
+test-airflow-triggerer: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/airflow -k triggerer
 
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on one of their own; as root
 	$(BIN)/python -m tests.cluster build

@@ -111,7 +111,8 @@ class Embedded:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            # A write may wait for the scheduler's longest one; the default of 5 s is not enough on a busy machine.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
             # More than the API server's 40 threads: it looks a token up in its event loop, and when that has to wait
             # for a connection, the requests that hold the connections cannot end (30 s of silence, then errors 500).
             "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "64",

@@ -132,6 +132,8 @@ class Experiment:
         code_folder: The staged copy of the code; ``None`` until it is complete.
         created_at: Seconds since the epoch, as all times here.
         started_at: When its first trial was claimed; the duration counts from here.
+        idle_seconds: How long it had ended before it was resumed, each time summed up; no part of its duration.
+        owner: Whose rights decide who may see and change it: the DAG that runs it.
     """
 
     id: str
@@ -146,6 +148,32 @@ class Experiment:
     created_at: float
     started_at: float | None
     ended_at: float | None
+    idle_seconds: float = 0.0
+    owner: str = ""
+
+    def duration_seconds(self, now: float) -> float:
+        """How long it has been running so far."""
+        if self.started_at is None:
+            return 0.0
+        return max(0.0, (self.ended_at or now) - self.started_at - self.idle_seconds)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that a person did to an experiment.
+
+    Attributes:
+        revision: Counts the changes of an experiment from 1.
+        at: Seconds since the epoch.
+        what: ``concurrency``, ``stop`` and so on.
+        value: The new value; ``None`` where there is none.
+    """
+
+    revision: int
+    at: float
+    who: str
+    what: str
+    value: Any
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,15 @@ class ExperimentManager:
         self._watches: dict[str, TrialWatch] = {}
 
     @classmethod
-    def create(cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None) -> ExperimentManager:
+    def create(
+        cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None, owner: str = ""
+    ) -> ExperimentManager:
         """Create the experiment in the store, unless it is there."""
         manager = cls(experiment_id, settings)
         service = get_training_service(spec.platform, manager.settings)
         folder = service.experiment_folder(experiment_id, spec.training)
         folder.mkdir(parents=True, exist_ok=True)
-        manager.store.create_experiment(experiment_id, spec, str(folder))
+        manager.store.create_experiment(experiment_id, spec, str(folder), owner)
         manager._study.create()
         return manager
 
@@ -73,8 +75,10 @@ class ExperimentManager:
         return self.store.get_experiment(self.id)
 
     def refresh(self) -> Experiment:
-        """Read the experiment anew."""
-        self.__dict__.pop("experiment", None)
+        """Read the experiment anew; what was made for another search space is made again."""
+        before = self.__dict__.pop("experiment", None)
+        if before is not None and before.spec != self.experiment.spec:
+            self.__dict__.pop("_study", None)
         return self.experiment
 
     @cached_property
@@ -98,9 +102,10 @@ class ExperimentManager:
             StagingError: The copy could not be completed.
             TrainingError: What the jobs share could not be made.
         """
-        if self.experiment.code_folder is not None:
-            return self.experiment.code_folder
         spec = self.experiment.spec
+        if self.experiment.code_folder is not None:
+            self.training.open_experiment(self.id, spec.training)  # It was closed if the experiment had ended.
+            return self.experiment.code_folder
         files, problems = scan_code(
             Path(spec.code_directory), Path(spec.code_root), self.settings.max_code_bytes, self.settings.max_code_files
         )
@@ -149,7 +154,7 @@ class ExperimentManager:
         """Whether maxExecDuration is over."""
         experiment = self.experiment
         return experiment.started_at is not None and (
-            time.time() - experiment.started_at >= experiment.max_duration_seconds
+            experiment.duration_seconds(time.time()) >= experiment.max_duration_seconds
         )
 
     def is_idle(self) -> bool:
@@ -215,6 +220,7 @@ class ExperimentManager:
             trial = self.store.claim(self.id, slot, run_id)
             if isinstance(trial, ClaimRefusal) or trial.parameters is not None or trial.ended_at is not None:
                 return trial
+            self.refresh()  # The search space may have been changed while there was no room.
             parameters, sampler_number = self._study.ask(trial)
             self.store.set_parameters(trial, parameters, sampler_number)
         trial = self.store.get_trial(self.id, trial.id)

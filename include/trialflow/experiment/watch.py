@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# How often a trial is looked up in the ledger, where a person may have ended it.
+_LOOK_SECONDS = 0.5
+
 
 class TrialWatch:
     """Follows a submitted trial.
@@ -43,13 +46,14 @@ class TrialWatch:
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
+        self._look_at = time.monotonic() + _LOOK_SECONDS
 
     def poll(self) -> Trial | None:
         """Look once: note what is new in the ledger, and give the trial if it has ended.
 
         A job that the infrastructure lost is submitted anew with the same parameters, as often as the settings allow.
         """
-        if self.trial.ended_at is not None:
+        if self.trial.ended_at is not None or self._was_ended():
             return self.trial
         state = self._service.poll(self._handle)
         if state.started_at is not None and self.trial.status is TrialStatus.WAITING:
@@ -70,6 +74,17 @@ class TrialWatch:
             return None
         self._end(outcome)
         return self.trial
+
+    def _was_ended(self) -> bool:
+        """Whether somebody ended the trial in the ledger; looked up now and then."""
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
+        if trial.ended_at is None:
+            return False
+        self.trial = trial
+        return True
 
     def _note_reason(self, reason: str) -> None:
         """Say once why the trial waits, whenever that changes."""

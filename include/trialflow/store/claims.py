@@ -97,7 +97,7 @@ def _refusal(row: sa.RowMapping, created: int, live: int, now: float) -> ClaimRe
         return ClaimRefusal.NOT_RUNNING
     if created >= row["max_trial_number"]:
         return ClaimRefusal.NO_TRIALS_LEFT
-    if row["started_at"] is not None and now - row["started_at"] >= row["max_duration_seconds"]:
+    if row["started_at"] is not None and now - row["started_at"] - row["idle_seconds"] >= row["max_duration_seconds"]:
         return ClaimRefusal.DURATION_OVER
     if live >= row["trial_concurrency"]:
         return ClaimRefusal.NO_ROOM

@@ -7,6 +7,7 @@ Order of calls for a trial: `claim` → `set_parameters` → `set_job` → (`set
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import groupby
@@ -17,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from trialflow.errors import NotFoundError, StoreError
 from trialflow.records import (
+    Change,
     Experiment,
     ExperimentSpec,
     ExperimentStatus,
@@ -29,13 +31,15 @@ from trialflow.records import (
     TrialStatus,
 )
 from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live
+from trialflow.store.control import Control, list_changes
 from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
+from trialflow.store.queries import METRICS_OF_TRIALS, MetricQuery
 from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, metrics, schema_version, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
 _TRIAL_FIELDS = [column.name for column in trials.columns if column.name not in ("batch", "slot", "status")]
@@ -89,7 +93,9 @@ class Store:
 
     # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def create_experiment(self, experiment_id: str, spec: ExperimentSpec, folder: str) -> Experiment:
+    def create_experiment(
+        self, experiment_id: str, spec: ExperimentSpec, folder: str, owner: str = ""
+    ) -> Experiment:
         """Create an experiment; one that exists under this id is returned as it is."""
         row = {
             "id": experiment_id,
@@ -100,6 +106,7 @@ class Store:
             "trial_concurrency": spec.trial_concurrency,
             "max_trial_number": spec.max_trial_number,
             "max_duration_seconds": spec.max_duration_seconds,
+            "owner": owner,
             "created_at": time.time(),
         }
         try:
@@ -128,6 +135,17 @@ class Store:
         with self._reading() as connection:
             rows = connection.execute(sa.select(experiments).order_by(experiments.c.created_at.desc())).mappings()
             return [_experiment(row) for row in rows]
+
+    @contextmanager
+    def control(self, experiment_id: str, who: str) -> Iterator[Control]:
+        """Act on an experiment for a person, in one transaction; see `trialflow.store.control`."""
+        with self._engine.begin() as connection:
+            yield Control(connection, experiment_id, who)
+
+    def list_changes(self, experiment_id: str) -> list[Change]:
+        """Everything that people did to an experiment, in order."""
+        with self._reading() as connection:
+            return list_changes(connection, experiment_id)
 
     def set_code_folder(self, experiment_id: str, code_folder: str) -> None:
         """Note where the complete copy of the code lies."""
@@ -190,6 +208,21 @@ class Store:
         with self._reading() as connection:
             query = sa.select(sa.func.max(batches.c.batch)).where(batches.c.experiment_id == experiment_id)
             return int(connection.execute(query).scalar() or 0)
+
+    def list_open_runs(self, experiment_id: str) -> list[str]:
+        """The ids of the runs that have not come to their end."""
+        query = sa.select(batches.c.run_id).where(
+            batches.c.experiment_id == experiment_id, batches.c.closed_at.is_(None)
+        )
+        with self._reading() as connection:
+            return list(connection.execute(query.order_by(batches.c.batch)).scalars())
+
+    def is_claimed(self, experiment_id: str, batch: int) -> bool:
+        """Whether every slot of a batch has a trial."""
+        size = sa.select(batches.c.size).where(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
+        claimed = sa.select(sa.func.count()).where(trials.c.experiment_id == experiment_id, trials.c.batch == batch)
+        with self._reading() as connection:
+            return int(connection.execute(claimed).scalar_one()) >= int(connection.execute(size).scalar() or 0)
 
     def close_batch(self, experiment_id: str, batch: int) -> int:
         """Note that the batch's run has come to its end; tells how many batches are still open."""
@@ -316,6 +349,16 @@ class Store:
         with self._reading() as connection:
             return [_trial(row) for row in connection.execute(query).mappings()]
 
+    def count_trials(self, experiment_id: str) -> dict[TrialStatus, int]:
+        """How many trials are in each status that occurs."""
+        query = (
+            sa.select(trials.c.status, sa.func.count())
+            .where(trials.c.experiment_id == experiment_id)
+            .group_by(trials.c.status)
+        )
+        with self._reading() as connection:
+            return {TrialStatus(status): int(count) for status, count in connection.execute(query)}
+
     # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def add_metrics(self, trial: Trial, new: Sequence[Metric]) -> None:
@@ -343,19 +386,55 @@ class Store:
         with self._reading() as connection:
             return [_metric(row) for row in connection.execute(query)]
 
-    def list_succeeded_metrics(self, experiment_id: str) -> list[list[Metric]]:
-        """What each successful trial reported, one list per trial."""
-        joined = metrics.join(
-            trials,
-            sa.and_(
-                metrics.c.experiment_id == trials.c.experiment_id,
-                metrics.c.trial_id == trials.c.id,
-                metrics.c.attempt == trials.c.attempt,
-            ),
+    def page_trials(
+        self, experiment_id: str, status: TrialStatus | None, limit: int, offset: int
+    ) -> tuple[list[Trial], int]:
+        """Some trials in the order in which they were claimed, and how many there are in all."""
+        conditions = [trials.c.experiment_id == experiment_id]
+        if status is not None:
+            conditions.append(trials.c.status == status)
+        query = sa.select(trials).where(*conditions).order_by(trials.c.number).limit(limit).offset(offset)
+        with self._reading() as connection:
+            total = connection.execute(sa.select(sa.func.count()).select_from(trials).where(*conditions)).scalar_one()
+            return [_trial(row) for row in connection.execute(query).mappings()], int(total)
+
+    def page_metrics(
+        self, experiment_id: str, query: MetricQuery, limit: int, offset: int
+    ) -> tuple[list[tuple[Trial, Metric]], int]:
+        """Some of what trials reported, by trial, and how many records there are in all."""
+        rows = (
+            sa.select(metrics, trials.c.number)
+            .select_from(METRICS_OF_TRIALS)
+            .where(trials.c.experiment_id == experiment_id, *query.conditions())
         )
+        order = (trials.c.number, metrics.c.type, metrics.c.sequence)
+        with self._reading() as connection:
+            total = connection.execute(sa.select(sa.func.count()).select_from(rows.subquery())).scalar_one()
+            found = connection.execute(rows.order_by(*order).limit(limit).offset(offset)).all()
+        of = {trial.number: trial for trial in self._select_trials(
+            experiment_id, trials.c.number.in_({row.number for row in found})
+        )}  # fmt: skip
+        return [(of[row.number], _metric(row)) for row in found], int(total)
+
+    def list_finals(self, experiment_id: str) -> dict[str, Metric]:
+        """The first final metric of each trial that has one, by trial id."""
         query = (
             sa.select(metrics)
-            .select_from(joined)
+            .select_from(METRICS_OF_TRIALS)
+            .where(
+                trials.c.experiment_id == experiment_id,
+                metrics.c.type == MetricType.FINAL,
+                metrics.c.sequence == 0,
+            )
+        )
+        with self._reading() as connection:
+            return {row.trial_id: _metric(row) for row in connection.execute(query)}
+
+    def list_succeeded_metrics(self, experiment_id: str) -> list[list[Metric]]:
+        """What each successful trial reported, one list per trial."""
+        query = (
+            sa.select(metrics)
+            .select_from(METRICS_OF_TRIALS)
             .where(trials.c.experiment_id == experiment_id, trials.c.status == TrialStatus.SUCCEEDED)
             .order_by(metrics.c.trial_id, metrics.c.type, metrics.c.sequence)
         )

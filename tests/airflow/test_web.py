@@ -44,6 +44,7 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
     ("GET", "{}/metric-data-latest", None, READ),
     ("GET", "{}/export-data", None, READ),
     ("GET", "{}/changes", None, READ),
+    ("GET", "{}/runs", None, READ),
     (
         "PUT",
         "{}/experiment?update_type=TRIAL_CONCURRENCY",

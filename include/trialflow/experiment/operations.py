@@ -114,7 +114,7 @@ class Operator:
             ConflictError: It goes on by itself, or would end again at once.
         """
         experiment = self._look()
-        alive = [run_id for run_id in self.store.list_open_runs(experiment.id) if is_alive(run_id)]
+        alive = [run_id for run_id in self.store.list_runs(experiment.id, only_open=True) if is_alive(run_id)]
         if alive:
             raise ConflictError(f"experiment {experiment.id} is {experiment.status}, its run {alive[0]} goes on")
         limit = self.store.find_limit(experiment.id, experiment.spec)

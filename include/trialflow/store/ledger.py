@@ -209,11 +209,11 @@ class Store:
             query = sa.select(sa.func.max(batches.c.batch)).where(batches.c.experiment_id == experiment_id)
             return int(connection.execute(query).scalar() or 0)
 
-    def list_open_runs(self, experiment_id: str) -> list[str]:
-        """The ids of the runs that have not come to their end."""
-        query = sa.select(batches.c.run_id).where(
-            batches.c.experiment_id == experiment_id, batches.c.closed_at.is_(None)
-        )
+    def list_runs(self, experiment_id: str, *, only_open: bool = False) -> list[str]:
+        """The ids of the runs that carry the experiment's batches, or of those that have not come to their end."""
+        query = sa.select(batches.c.run_id).where(batches.c.experiment_id == experiment_id)
+        if only_open:
+            query = query.where(batches.c.closed_at.is_(None))
         with self._reading() as connection:
             return list(connection.execute(query.order_by(batches.c.batch)).scalars())
 

@@ -13,11 +13,11 @@ from trialflow_airflow.web.access import name_experiment
 from trialflow_airflow.web.experiments import router as experiments_router
 from trialflow_airflow.web.routes import router
 
-_DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below `/experiments/{experiment_id}`; the same
-ones at the root mean the newest experiment that you may read. Every route needs Airflow's login
+_DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below `/experiments/{experiment_id}`;
+the same ones at the root mean the newest experiment that you may read. Every route needs Airflow's login
 (`POST /auth/token`, then `Authorization: Bearer …`): reading needs the right to read the DAG that runs the experiment,
-anything else the right to edit its runs. Lists come in pages, `limit` and `offset`; the header `X-Total-Count` tells how
-many entries there are."""
+anything else the right to edit its runs. Lists come in pages, `limit` and `offset`; the header `X-Total-Count` tells
+how many entries there are."""
 _STATUSES = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
@@ -28,7 +28,8 @@ _STATUSES = {
 
 def make_app() -> FastAPI:
     """Make the application that Airflow mounts below ``/api/v1/nni``."""
-    app = FastAPI(title="Trialflow", version=__version__, description=_DESCRIPTION, openapi_url=None, docs_url=None, redoc_url=None)
+    # FastAPI's own routes for the documentation would ask for no login.
+    app = FastAPI(title="Trialflow", version=__version__, description=_DESCRIPTION, openapi_url=None)
     app.include_router(experiments_router)
     app.include_router(router, tags=["The newest experiment"])
     named = [Depends(name_experiment)]

@@ -171,6 +171,12 @@ def list_changes(visit: Reader) -> list[dict[str, Any]]:
     return [nni_views.show_change(change) for change in visit.store.list_changes(visit.experiment.id)]
 
 
+@router.get("/runs")
+def list_runs(visit: Reader) -> list[str]:
+    """The ids of the DAG runs that carry the experiment, in order."""
+    return visit.store.list_runs(visit.experiment.id)
+
+
 # ── acting ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

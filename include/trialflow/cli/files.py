@@ -1,4 +1,4 @@
-"""``nnictl``: the command line that NNI users know."""
+"""The commands that read and write experiment files, on this machine alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trialflow import __version__
 from trialflow.config import Format, convert, read_source
 from trialflow.errors import ConfigError, Problem, TrainingError
 from trialflow.experiment.loading import load_experiment
@@ -21,27 +20,6 @@ from trialflow.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-app = typer.Typer(
-    help="Work with NNI experiments that run on Airflow.", no_args_is_help=True, pretty_exceptions_enable=False
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Work with NNI experiments that run on Airflow."""
-
-
-@app.command()
 def validate(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
     preflight: Annotated[bool, typer.Option("--preflight", help="Ask the cluster and the storage, too.")] = False,
@@ -57,7 +35,6 @@ def validate(
     _print_spec(spec)
 
 
-@app.command("convert")
 def convert_file(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
     to: Annotated[Format | None, typer.Option(help="NNI's format to write; by default the other one.")] = None,
@@ -130,7 +107,3 @@ def _describe_limits(spec: ExperimentSpec) -> str:
     }
     return ", ".join(text for text, limit in limits.items() if limit is not None) or "nothing"
 
-
-def main() -> None:
-    """The entry point of ``nnictl`` and ``trialflow``."""
-    app()

@@ -34,12 +34,12 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
     ("GET", "{}/trial-jobs?status=WAITING", None, READ),
     ("GET", "{}/trial-jobs?status=NONE", None, dict.fromkeys(ROLES, 422)),
     ("GET", "{}/trial-jobs?limit=0", None, dict.fromkeys(ROLES, 422)),
-    ("GET", "{}/trial-jobs/TRIAL", None, READ),
+    ("GET", "{}/trial-jobs/THIS", None, READ),
     ("GET", "{}/trial-jobs/nosuch", None, dict.fromkeys(ROLES, 404)),
-    ("GET", "{}/trial-jobs/TRIAL/log", None, dict.fromkeys(ROLES, 404)),
+    ("GET", "{}/trial-jobs/THIS/log", None, dict.fromkeys(ROLES, 404)),
     ("GET", "{}/metric-data", None, READ),
     ("GET", "{}/metric-data?limit=1000000", None, dict.fromkeys(ROLES, 422)),
-    ("GET", "{}/metric-data/TRIAL", None, READ),
+    ("GET", "{}/metric-data/THIS", None, READ),
     ("GET", "{}/metric-data-range/0/3", None, READ),
     ("GET", "{}/metric-data-latest", None, READ),
     ("GET", "{}/export-data", None, READ),
@@ -58,7 +58,7 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
         {"viewer": 403, "user": 422, "op": 422, "admin": 422},
     ),
     ("POST", "{}/stop", None, {"viewer": 403, "user": 200, "op": 200, "admin": 200}),
-    ("DELETE", "{}/trial-jobs/TRIAL", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
+    ("DELETE", "{}/trial-jobs/THIS", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
     ("POST", "{}/resume", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
 ]
 
@@ -92,7 +92,7 @@ def test_every_route_gives_every_role_what_it_may_have(
     lab: Lab, experiment: str, clients: dict[str, httpx.Client]
 ) -> None:
     table: list[tuple[str, str, Any, dict[str, int]]] = [
-        (method, path.format(f"/experiments/{ID}").replace("TRIAL", experiment), body, expected)
+        (method, path.format(f"/experiments/{ID}").replace("THIS", experiment), body, expected)
         for method, path, body, expected in ROUTES
     ]
     with lab.web(None) as stranger, lab.web(None) as forger:
@@ -112,7 +112,7 @@ def test_the_table_has_every_route_and_the_newest_experiment_has_the_same_ones(
     prefix = "/experiments/{experiment_id}"
     documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     covered = {
-        (method, path.partition("?")[0].format(prefix).replace("TRIAL", "{trial_id}").replace("0/3", "{first}/{last}"))
+        (method, path.partition("?")[0].format(prefix).replace("THIS", "{trial_id}").replace("0/3", "{first}/{last}"))
         for method, path, _, expected in ROUTES
         if "nosuch" not in path and "openapi" not in path
     }

@@ -20,6 +20,7 @@ from trialflow.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 def validate(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
     preflight: Annotated[bool, typer.Option("--preflight", help="Ask the cluster and the storage, too.")] = False,
@@ -106,4 +107,3 @@ def _describe_limits(spec: ExperimentSpec) -> str:
         f"the experiment at more than {spec.max_failed_trial_number} failed trials": spec.max_failed_trial_number,
     }
     return ", ".join(text for text, limit in limits.items() if limit is not None) or "nothing"
-

@@ -31,7 +31,9 @@ def read_trial_log(experiment: Experiment, trial: Trial, name: LogName, offset: 
         NotFoundError: There is no such output, or not yet.
     """
     root = Path(experiment.folder).resolve()
-    path = root / "trials" / trial.id / str(trial.attempt) / name.value
+    folder = root / "trials" / trial.id / str(trial.attempt)
+    chief = (trial.job or {}).get("chief")  # In a job of several replicas, this one stands for the trial.
+    path = (folder / "output" / chief if chief else folder) / name.value
     missing = f"trial {trial.label} has no {name} in {path}, or it cannot be seen from here"
     if path.parent.resolve() != path.parent:
         raise NotFoundError(missing)

@@ -37,7 +37,7 @@ QUICK_RECOVERY = {
 ROLES = ("viewer", "user", "op", "admin")
 USERS = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
 # How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
-WAYS = {"worker": "3600", "triggerer": "0"}
+WAYS = {"in-worker": "3600", "deferred": "0"}
 
 NOOP = """
 import nni

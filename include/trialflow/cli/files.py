@@ -1,24 +1,25 @@
-"""The commands that read and write experiment files, on this machine alone."""
+"""The commands that read and write experiment files, on this machine alone.
+
+What reads experiments is imported inside: no other command should have to wait for it.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trialflow.config import Format, convert, read_source
 from trialflow.errors import ConfigError, Problem, TrainingError
-from trialflow.experiment.loading import load_experiment
-from trialflow.records import ExperimentSpec
-from trialflow.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trialflow.records import ExperimentSpec
 
 
 def validate(
@@ -31,6 +32,9 @@ def validate(
 
     Exits with 0 when the experiment can run, and with 1 after a list of everything that is wrong with it.
     """
+    from trialflow.experiment.loading import load_experiment
+    from trialflow.settings import get_settings
+
     with _problems_on_stderr():
         spec = load_experiment(str(config.absolute()), get_settings(), preflight=preflight)
     _print_spec(spec)
@@ -38,7 +42,7 @@ def validate(
 
 def convert_file(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
-    to: Annotated[Format | None, typer.Option(help="NNI's format to write; by default the other one.")] = None,
+    to: Annotated[Literal["v1", "v2"] | None, typer.Option(help="NNI's format to write; by default the other one.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of printing.", metavar="FILE")
     ] = None,
@@ -47,9 +51,11 @@ def convert_file(
 
     Comments cannot be kept. What has no counterpart is listed on stderr.
     """
+    from trialflow.config import Format, convert, read_source
+
     with _problems_on_stderr():
         source = read_source(config.absolute(), "config")
-        conversion = convert(source, to)
+        conversion = convert(source, Format(to) if to else None)
         _write(conversion.text, output)
     warnings = list(conversion.warnings)
     if output is not None and conversion.paths and output.absolute().parent != config.absolute().parent:

@@ -402,14 +402,12 @@ class Store:
         self, experiment_id: str, query: MetricQuery, limit: int, offset: int
     ) -> tuple[list[tuple[Trial, Metric]], int]:
         """Some of what trials reported, by trial, and how many records there are in all."""
-        rows = (
-            sa.select(metrics, trials.c.number)
-            .select_from(METRICS_OF_TRIALS)
-            .where(trials.c.experiment_id == experiment_id, *query.conditions())
-        )
+        conditions = (trials.c.experiment_id == experiment_id, *query.conditions())
+        rows = sa.select(metrics, trials.c.number).select_from(METRICS_OF_TRIALS).where(*conditions)
+        count = sa.select(sa.func.count()).select_from(METRICS_OF_TRIALS).where(*conditions)
         order = (trials.c.number, metrics.c.type, metrics.c.sequence)
         with self._reading() as connection:
-            total = connection.execute(sa.select(sa.func.count()).select_from(rows.subquery())).scalar_one()
+            total = connection.execute(count).scalar_one()
             found = connection.execute(rows.order_by(*order).limit(limit).offset(offset)).all()
         of = {trial.number: trial for trial in self._select_trials(
             experiment_id, trials.c.number.in_({row.number for row in found})

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from trialflow.config.fields import seconds_of
@@ -27,6 +27,7 @@ Offset = Annotated[int, Query(ge=0)]
 TrialLimit = Annotated[int, Query(ge=1, le=10_000)]
 MetricLimit = Annotated[int, Query(ge=1, le=100_000)]
 _LARGEST_LOG_PART = 1 << 20
+_Items = list[dict[str, Any]]
 
 
 class NewParams(BaseModel):
@@ -74,19 +75,17 @@ def get_statistics(visit: Reader) -> list[dict[str, Any]]:
     return nni_views.show_statistics(visit.store.count_trials(visit.experiment.id))
 
 
-@router.get("/trial-jobs")
+@router.get("/trial-jobs", response_model=_Items)
 def list_trials(
     visit: Reader,
-    response: Response,
     status: Annotated[TrialStatus | None, Query()] = None,
     limit: TrialLimit = 1000,
     offset: Offset = 0,
-) -> list[dict[str, Any]]:
+) -> Response:
     """The trials, in the order in which they were made."""
     found, total = visit.store.page_trials(visit.experiment.id, status, limit, offset)
     finals = visit.store.list_finals(visit.experiment.id)
-    response.headers["X-Total-Count"] = str(total)
-    return [nni_views.show_trial(trial, finals.get(trial.id)) for trial in found]
+    return _page([nni_views.show_trial(trial, finals.get(trial.id)) for trial in found], total)
 
 
 @router.get("/trial-jobs/{trial_id}")
@@ -112,51 +111,48 @@ def get_trial_log(
     return PlainTextResponse(part.decode(errors="replace"), headers=headers)
 
 
-@router.get("/metric-data")
+@router.get("/metric-data", response_model=_Items)
 def list_metrics(
     visit: Reader,
-    response: Response,
     type_: Annotated[MetricType | None, Query(alias="type")] = None,
     limit: MetricLimit = 10_000,
     offset: Offset = 0,
-) -> list[dict[str, Any]]:
+) -> Response:
     """What the trials have reported, by trial."""
-    return _metrics(visit, response, MetricQuery(type=type_), limit, offset)
+    return _metrics(visit, MetricQuery(type=type_), limit, offset)
 
 
-@router.get("/metric-data/{trial_id}")
+@router.get("/metric-data/{trial_id}", response_model=_Items)
 def list_trial_metrics(
     visit: Reader,
-    response: Response,
     trial_id: TrialId,
     type_: Annotated[MetricType | None, Query(alias="type")] = None,
     limit: MetricLimit = 10_000,
     offset: Offset = 0,
-) -> list[dict[str, Any]]:
+) -> Response:
     """What one trial has reported."""
     visit.store.get_trial(visit.experiment.id, trial_id)
-    return _metrics(visit, response, MetricQuery(trial_id=trial_id, type=type_), limit, offset)
+    return _metrics(visit, MetricQuery(trial_id=trial_id, type=type_), limit, offset)
 
 
-@router.get("/metric-data-range/{first}/{last}")
+@router.get("/metric-data-range/{first}/{last}", response_model=_Items)
 def list_metrics_in_range(
     visit: Reader,
-    response: Response,
     first: Annotated[int, Path(ge=0, le=1_000_000_000)],
     last: Annotated[int, Path(ge=0, le=1_000_000_000)],
     limit: MetricLimit = 10_000,
     offset: Offset = 0,
-) -> list[dict[str, Any]]:
+) -> Response:
     """What the trials from one number to another have reported, both included."""
-    return _metrics(visit, response, MetricQuery(numbers=(first, last)), limit, offset)
+    return _metrics(visit, MetricQuery(numbers=(first, last)), limit, offset)
 
 
-@router.get("/metric-data-latest")
+@router.get("/metric-data-latest", response_model=_Items)
 def list_latest_metrics(
-    visit: Reader, response: Response, limit: MetricLimit = 10_000, offset: Offset = 0
-) -> list[dict[str, Any]]:
+    visit: Reader, limit: MetricLimit = 10_000, offset: Offset = 0
+) -> Response:
     """The last metric of each type of every trial."""
-    return _metrics(visit, response, MetricQuery(latest=True), limit, offset)
+    return _metrics(visit, MetricQuery(latest=True), limit, offset)
 
 
 @router.get("/export-data")
@@ -227,10 +223,14 @@ def _profile(visit: Visit) -> dict[str, Any]:
     return nni_views.show_profile(visit.experiment, changes[-1].revision if changes else 0, created)
 
 
-def _metrics(visit: Visit, response: Response, query: MetricQuery, limit: int, offset: int) -> list[dict[str, Any]]:
+def _metrics(visit: Visit, query: MetricQuery, limit: int, offset: int) -> Response:
     found, total = visit.store.page_metrics(visit.experiment.id, query, limit, offset)
-    response.headers["X-Total-Count"] = str(total)
-    return [nni_views.show_metric(trial, metric) for trial, metric in found]
+    return _page([nni_views.show_metric(trial, metric) for trial, metric in found], total)
+
+
+def _page(items: list[dict[str, Any]], total: int) -> Response:
+    """A part of a list; made here, for FastAPI would look at every value of it once more."""
+    return JSONResponse(items, headers={"X-Total-Count": str(total)})
 
 
 def _read(adjustable: Adjustable, value: Any) -> Any:

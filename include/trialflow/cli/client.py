@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NNI = "/api/v1/nni"
 _TIMEOUT_SECONDS = 60.0
 _PAGE = 1000
+# Statuses of experiments that have ended.
+ENDED = ("STOPPED", "DONE", "ERROR")
 
 
 class ApiError(TrialflowError):
@@ -82,7 +84,7 @@ class Api:
             ApiError: There is none, or there are more.
         """
         known = self.get_all("/experiments")
-        running = [item for item in known if item["status"] in ("INITIALIZED", "RUNNING")]
+        running = [item for item in known if item["status"] not in ENDED]
         if wanted is None:
             found = running
             rule = "name the experiment, for there is not exactly one that runs"

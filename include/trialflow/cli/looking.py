@@ -13,7 +13,7 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
-from trialflow.cli.client import Api, explain_failure
+from trialflow.cli.client import ENDED, Api, explain_failure
 from trialflow.cli.output import describe_duration, describe_experiment, describe_time, describe_trial, make_table, show
 from trialflow.cli.shared import ExperimentId, asking, run_address
 from trialflow.cli.target import config_file
@@ -25,7 +25,6 @@ log_app = typer.Typer(help="Show what an experiment or a trial has written.", no
 webui_app = typer.Typer(help="Find Airflow's pages.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the command line's own configuration.", no_args_is_help=True)
 
-_RUNNING = ("INITIALIZED", "RUNNING")
 TrialOption = Annotated[str | None, typer.Option("--trial", "-T", help="The trial's id.", metavar="TRIAL")]
 
 
@@ -82,7 +81,7 @@ def list_experiments(
 ) -> None:
     """List the experiments that run."""
     with asking(context) as (api, form):
-        found = [item for item in api.get_all("/experiments") if everything or item["status"] in _RUNNING]
+        found = [item for item in api.get_all("/experiments") if everything or item["status"] not in ENDED]
         show([describe_experiment(item) for item in found], form, found)
 
 
@@ -137,7 +136,7 @@ def top(
                 profile = api.get(f"{base}/experiment")
                 picture = _picture(api, base, profile, rows=max(5, console.height - 14))
                 live.update(picture, refresh=True)
-                if not console.is_terminal or profile["status"] not in _RUNNING:
+                if not console.is_terminal or profile["status"] in ENDED:
                     break
                 time.sleep(seconds)
         if console.is_terminal:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from trialflow.records import JsonObject
 
-_ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING)
-
 
 class Adjustable(StrEnum):
     """What may be changed of an experiment, by the name under which the change is noted."""
@@ -63,12 +61,12 @@ class Control:
         self._note(limit.value, value)
 
     def stop(self) -> bool:
-        """End the experiment and all its live trials in the ledger; tells whether it was active.
+        """End the experiment and all its live trials in the ledger; tells whether it had not ended before.
 
         Whoever follows a trial sees its end there and clears its job away.
         """
         row = self._lock()
-        if row["status"] not in _ACTIVE:
+        if ExperimentStatus(row["status"]).is_final:
             return False
         reason = f"stopped by {self.who}"
         now = time.time()

@@ -100,8 +100,8 @@ def _add_tasks() -> None:
 
     @task_group(group_id="trial")
     def trial(slot: int) -> None:  # noqa: ARG001  # a task knows its slot by its map index, without an XCom
-        # One asker at a time: the suggestions of a run are made in order.
-        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=1, **quiet)
+        # While one suggestion waits for room, the next one is started: then it is there when its turn comes.
+        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=2, **quiet)
         submit = TrialSubmitOperator(task_id="submit", **quiet)
         wait = TrialAwaitOperator(task_id="await", **quiet)
         # Runs also when the task before it failed or was stopped: then it clears the trial away.

@@ -31,8 +31,8 @@ QUICK_RECOVERY = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
 }
-# How tasks wait for a trial: deferred to the triggerer at once.
-WAYS = {"triggerer": "0"}
+# How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
+WAYS = {"worker": "3600", "triggerer": "0"}
 
 NOOP = """
 import nni

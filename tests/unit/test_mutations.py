@@ -14,7 +14,7 @@ import trialflow
 
 GUARDS = Path(__file__).with_name("test_once_only.py")
 # what → (file, text, the text that breaks it, the tests that must notice)
-MUTATIONS = {
+MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     "the cap": (
         "store/claims.py",
         'if live >= row["trial_concurrency"]:',
@@ -38,6 +38,12 @@ MUTATIONS = {
         "if frozen is None:\n            study.add_trial(",
         "if True:\n            study.add_trial(",
         "in_the_middle_of_an_ask",
+    ),
+    "one start per attempt": (
+        "training/local.py",
+        'while not (folder / "started").exists():',
+        'for _ in [(folder / "started").unlink(missing_ok=True)]:',
+        "a_submission_that_was_not_noted",
     ),
     "one telling per trial": (
         "experiment/study.py",

@@ -97,8 +97,8 @@ def test_many_processes_never_claim_more_than_the_cap(tmp_path: Path) -> None:
 
 def test_a_slot_is_claimed_once_and_gives_the_same_trial_again(tmp_path: Path) -> None:
     manager = make_manager(tmp_path)
-    first = suggest(manager, 0)
-    assert suggest(manager, 0) == first
+    first, again = suggest(manager, 0), suggest(manager, 0)
+    assert (again.id, again.parameters, again.job) == (first.id, first.parameters, first.job)
     assert len(manager.store.list_trials(manager.id)) == 1
     assert told(manager) == ["RUNNING"]
 
@@ -163,7 +163,6 @@ def test_a_submission_that_was_not_noted_starts_nothing_a_second_time(
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x')\n{TRIAL}"
     manager = make_manager(tmp_path, code)
-    trial = suggest(manager, 0)
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
@@ -171,8 +170,11 @@ def test_a_submission_that_was_not_noted_starts_nothing_a_second_time(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "set_job", die)
         with pytest.raises(KeyboardInterrupt):
-            manager.submit(trial)
+            suggest(manager, 0)
+    trial = suggest(manager, 0)
+    assert trial.job is None
     ended = run_to_end(manager, trial)
+    manager.training.submit(manager.job_request(trial))  # a task that was sent off before the end, and came late
     time.sleep(0.3)  # A second start would leave its mark by now.
     assert (ended.status, ended.attempt, starts.read_text()) == (TrialStatus.SUCCEEDED, 1, "x")
 

@@ -195,7 +195,8 @@ class ExperimentManager:
     def suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         """Claim a trial and ask the tuner for its parameters; the same trial again for the same slot.
 
-        What has ended by now is reported first, so that the suggestion knows every result there is.
+        What has ended by now is reported first, so that the suggestion knows every result there is. Where that is
+        cheap, the job is submitted at once.
         """
         self.settle()
         with self.store.study_lock(self.id):
@@ -204,7 +205,8 @@ class ExperimentManager:
                 return trial
             parameters, sampler_number = self._study.ask(trial)
             self.store.set_parameters(trial, parameters, sampler_number)
-        return self.store.get_trial(self.id, trial.id)
+        trial = self.store.get_trial(self.id, trial.id)
+        return self.submit(trial) if self.training.is_cheap else trial
 
     def submit(self, trial: Trial) -> Trial:
         """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
@@ -251,7 +253,7 @@ class ExperimentManager:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""
         from trialflow.experiment.watch import TrialWatch
 
-        if trial.job is None or not self.training.polls_cheaply:
+        if trial.job is None or not self.training.is_cheap:
             return None
         if trial.id not in self._watches:
             self._watches[trial.id] = TrialWatch(self, trial)

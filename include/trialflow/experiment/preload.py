@@ -8,6 +8,8 @@ from pathlib import Path
 
 from trialflow.records import AlgorithmSpec, ExperimentSpec, Metric, MetricType, Outcome, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
+from trialflow.training import JobRequest
+from trialflow.training.local import LocalTrainingService
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,13 @@ def preload() -> None:
         logger.exception("Trialflow could not warm this process up; tasks start slower")
 
 
+class _NoJobs(LocalTrainingService):
+    """Starts nothing: a process that forks others should have no other children."""
+
+    def submit(self, request: JobRequest) -> None:
+        pass
+
+
 def _rehearse(settings: Settings) -> None:
     from trialflow.experiment.manager import ExperimentManager
 
@@ -45,6 +54,7 @@ def _rehearse(settings: Settings) -> None:
         training={"command": "true"},
     )
     manager = ExperimentManager.create("preload", spec, settings)
+    manager.training = _NoJobs()
     manager.store.set_code_folder("preload", str(settings.home))
     manager.refresh()
     manager.start()

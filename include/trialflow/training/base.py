@@ -65,11 +65,12 @@ class TrainingService(ABC):
     can go on with them.
 
     Attributes:
-        polls_cheaply: Whether a poll is so cheap that whoever waits for room may poll every live trial many times a
-            second, besides the task that follows it.
+        is_cheap: Whether a call costs so little that a suggestion makes it on the way: it starts the job that it has
+            found parameters for, and while it waits for room it polls every live trial many times a second. The tasks
+            that follow do the same, and find it done.
     """
 
-    polls_cheaply: ClassVar[bool] = False
+    is_cheap: ClassVar[bool] = False
 
     @abstractmethod
     def handle(self, request: JobRequest) -> JsonObject:

@@ -44,7 +44,7 @@ _TAIL_BYTES = 16 << 10
 class LocalTrainingService(TrainingService):
     """Runs trials on the machine of the worker; ``training`` is ``{"command": shell command, "gpuNum": 0}``."""
 
-    polls_cheaply = True  # two looks at files
+    is_cheap = True  # two looks at files, one new process
 
     def plan(self, request: JobRequest) -> JsonObject:
         return {

@@ -21,6 +21,7 @@ from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, Tria
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal
 from trialflow.testing import make_spec
+from trialflow.training.local import LocalTrainingService
 
 RUN = "run-1"
 TIMEOUT_SECONDS = 90
@@ -164,7 +165,8 @@ def test_the_conclusion_names_the_best_trial_and_leaves_the_files(tmp_path: Path
     assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path) -> None:
+def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
     manager = make_manager(tmp_path, trial_concurrency=1, max_trial_number=1)
     spec = manager.experiment.spec
 
@@ -296,6 +298,7 @@ def test_a_run_that_ends_behind_a_finished_experiment_is_the_last(tmp_path: Path
 def test_a_suggestion_gives_way_to_one_that_was_killed_behind_its_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
     manager = make_manager(tmp_path, trial_concurrency=1)
     suggest(manager, 0)
     assert not manager.must_give_way()

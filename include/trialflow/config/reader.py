@@ -37,7 +37,6 @@ _WITHOUT_EFFECT: dict[str, str] = {
 _NOT_BUILT: dict[str, str] = {
     "useAnnotation": "Write the search space into a file and name it in searchSpacePath",
     "multiPhase": "Report one final metric per trial",
-    "advisor": "Use a tuner and, for early stopping, an assessor",
     "machineList": "Use trainingServicePlatform local or kubeflow",
     "paiConfig": "Use trainingServicePlatform local or kubeflow",
     "paiYarnConfig": "Use trainingServicePlatform local or kubeflow",
@@ -59,6 +58,7 @@ class ParsedExperiment:
         platform: As the file names it, if NNI knows it.
         code: The code folder and the allowed root it lies in, when both are right.
         place: Makes a problem with a field of the file.
+        advisor: As the file names it; ``None`` when there is none.
     """
 
     spec: ExperimentSpec | None
@@ -69,6 +69,7 @@ class ParsedExperiment:
     place: Callable[..., Problem]
     platform: str = ""
     code: tuple[Path, Path] | None = None
+    advisor: AlgorithmSpec | None = None
 
 
 def parse_experiment(source: Source, roots: AllowedRoots) -> ParsedExperiment:
@@ -101,14 +102,16 @@ class _Reader:
         training = self._read_training()
         tuner = self._read_algorithm("tuner", "builtinTunerName", required="advisor" not in self._data)
         assessor = self._read_algorithm("assessor", "builtinAssessorName")
+        advisor = self._read_algorithm("advisor", "builtinAdvisorName")
         raw_space, space = self._read_search_space()
         code = self._read_code_directory()
         spec = None
-        if model and training is not None and tuner and code and not self.problems:
-            spec = self._spec(model, training, tuner, assessor, raw_space, code)
+        suggesting = tuner or advisor
+        if model and training is not None and suggesting and code and not self.problems:
+            spec = self._spec(model, training, suggesting, assessor, raw_space, code)
         platform = self._data.get("trainingServicePlatform")
         known = platform if isinstance(platform, str) and platform in get_args(v1.Platform) else ""
-        return ParsedExperiment(spec, space, self.problems, tuner, assessor, self._source.problem, known, code)
+        return ParsedExperiment(spec, space, self.problems, tuner, assessor, self._source.problem, known, code, advisor)
 
     def _spec(
         self,
@@ -203,8 +206,8 @@ class _Reader:
             return None
         if not isinstance(raw, dict):
             return None
-        if section == "tuner" and self._data.get("advisor"):
-            self._refuse(("advisor",), "tuner and advisor exclude each other", "Remove one of them")
+        if section != "advisor" and self._data.get("advisor"):
+            self._refuse(("advisor",), f"{section} and advisor exclude each other", "Remove one of them")
         if any(raw.get(key) for key in ("codeDir", "classFileName", "className")):
             self._refuse((section,), f"a {section} class of your own is understood, but not built yet",
                          f"Name a built-in one with {name_key}", raw)  # fmt: skip

@@ -12,7 +12,7 @@ from trialflow.errors import ConfigError, Problem
 from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
-from trialflow.tuners import check_tuner
+from trialflow.tuners import check_space, check_tuner
 
 if TYPE_CHECKING:
     from trialflow.config import ParsedExperiment
@@ -34,7 +34,8 @@ def load_experiment(config: Any, settings: Settings, folder: str = "") -> Experi
     source = _read(config, settings, folder)
     roots = AllowedRoots.of(settings.allowed_roots, source.folder)
     parsed = parse_experiment(source, roots)
-    problems = [*parsed.problems, *_check_parts(parsed, settings)]
+    v2 = isinstance(source.data, dict) and "trainingService" in source.data
+    problems = [*parsed.problems, *_check_tuner(parsed, v2=v2), *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)
     return parsed.spec
@@ -65,11 +66,24 @@ def _read_file(name: str, settings: Settings) -> Source:
     return read_source(path, "config")
 
 
+def _check_tuner(parsed: ParsedExperiment, *, v2: bool) -> list[Problem]:
+    problems: list[Problem] = []
+    if parsed.tuner is not None:
+        problems += check_tuner(parsed.tuner, parsed.place, v2=v2)
+    if parsed.advisor is not None:
+        problems += check_tuner(parsed.advisor, parsed.place, section="advisor", v2=v2)
+    suggesting = parsed.tuner or parsed.advisor
+    if problems or suggesting is None:
+        return problems
+    return [
+        parsed.place(("searchSpacePath",), f"{found.field}: {found.rule}", found.value, found.remedy)
+        for found in check_space(suggesting, parsed.search_space)
+    ]
+
+
 def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     """What the parts that will carry the experiment out have to say about it."""
     problems: list[Problem] = []
-    if parsed.tuner is not None:
-        problems += check_tuner(parsed.tuner, parsed.place)
     if parsed.assessor is not None:
         problems += check_assessor(parsed.assessor, parsed.place)
     if parsed.platform and parsed.platform not in TRAINING_SERVICES:

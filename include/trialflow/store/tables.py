@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # Raised when a table changes; a store of another version is refused rather than misread.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = sa.MetaData()
 
@@ -55,6 +55,7 @@ trials = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("claimed_at", sa.Float, nullable=False),
     sa.Column("parameters", sa.JSON(none_as_null=True)),
+    sa.Column("note", sa.JSON(none_as_null=True)),
     sa.Column("sampler_number", sa.Integer),
     sa.Column("job", sa.JSON(none_as_null=True)),
     sa.Column("started_at", sa.Float),

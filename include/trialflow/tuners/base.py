@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trialflow.algorithms import ClassArgs, check_algorithm, load
@@ -24,6 +25,7 @@ REGISTRY = {
     "GridSearch": "trialflow.tuners.grid:GridSearch",
     "GPTuner": "trialflow.tuners.gp:GPTuner",
     "MetisTuner": "trialflow.tuners.metis:Metis",
+    "SMAC": "trialflow.tuners.smac:SMAC",
     "BatchTuner": "trialflow.tuners.batch:Batch",
     "QMC": "trialflow.tuners.qmc:QMC",
     "CmaEs": "trialflow.tuners.cmaes:CmaEs",
@@ -54,6 +56,7 @@ class Tuner(ABC):
         takes_nested: Whether it takes choices with options that have parameters of their own.
         takes_only_numbers: Whether all options of a choice have to be numbers.
         args_since_v2: Whether NNI refuses its class arguments in files of the v1 format.
+        requires: A module that is not always installed, and the extra of Trialflow that brings it.
     """
 
     Args: ClassVar[type[ClassArgs]] = ClassArgs
@@ -61,6 +64,7 @@ class Tuner(ABC):
     takes_nested: ClassVar[bool] = True
     takes_only_numbers: ClassVar[bool] = False
     args_since_v2: ClassVar[bool] = False
+    requires: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, spec: AlgorithmSpec) -> None:
         self.spec = spec
@@ -114,8 +118,16 @@ def check_tuner(
     other_section = "advisor" if section == "tuner" else "tuner"
     elsewhere = dict.fromkeys(others, f"belongs into the section {other_section}")
     problems = check_algorithm(spec, section, registry, {**REFUSED, **elsewhere}, place)
-    if problems or v2 or not get_tuner(spec).args_since_v2:
+    if problems:
         return problems
+    tuner = get_tuner(spec)
+    if tuner.requires and find_spec(tuner.requires[0]) is None:
+        remedy = f"Install trialflow[{tuner.requires[1]}] where Airflow runs"
+        return [place((section, f"builtin{section.capitalize()}Name"), "is not installed", spec.name, remedy)]
+    return [] if v2 or not tuner.args_since_v2 else _refuse_args(spec, section, place)
+
+
+def _refuse_args(spec: AlgorithmSpec, section: str, place: Place) -> list[Problem]:
     rule, remedy = "takes no class arguments in the v1 format", "none; remove it, or use the v2 format"
     return [
         place((section, "classArgs", name), f"{spec.name}: {rule}", show(value), f"Arguments of {spec.name}: {remedy}")

@@ -6,7 +6,8 @@ EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env test test-unit test-airflow check bench lock clean
+.PHONY: help demo up down env check bench lock clean cluster cluster-down
+.PHONY: test test-unit test-airflow test-airflow-worker test-airflow-triggerer test-cluster
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,10 +46,27 @@ env:  ## Print the variables for the airflow command: eval "$$(make env)"
 test: test-unit test-airflow  ## Run all tests
 
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
-	.venv-core/bin/python -m pytest tests/unit
+	.venv-core/bin/python -m pytest -n 2 tests/unit
 
+# Two sessions at a time, each with an Airflow of its own: one for each way to wait for a trial.
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
-	$(BIN)/python -m pytest tests/airflow
+	@$(MAKE) --no-print-directory --output-sync=line --jobs=2 test-airflow-worker test-airflow-triggerer
+
+test-airflow-worker: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/airflow -k "not triggerer"
+
+test-airflow-triggerer: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/airflow -k triggerer
+
+test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on one of their own; as root
+	$(BIN)/python -m tests.cluster build
+	$(BIN)/python -m pytest tests/cluster
+
+cluster: $(VENV)/.ready-dev  ## Start a private Kubernetes with the training operator; prints its KUBECONFIG
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.ready-dev  ## End the private Kubernetes and everything that it started
+	@$(BIN)/python -m tests.cluster down
 
 check: $(VENV)/.ready-dev  ## Check style, types and the layers
 	$(BIN)/ruff check .
@@ -59,9 +77,10 @@ bench: $(VENV)/.ready-dev  ## Compare with NNI 3.0 in one run; about 15 minutes
 	$(BIN)/python bench/compare_with_nni.py
 
 lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra postgres -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra kubernetes --extra postgres -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --group check --group test -c requirements.txt -o requirements-dev.txt
 
 clean: ## End the private Airflow and remove all that was set up
 	-$(EMBEDDED) down
+	-$(BIN)/python -m tests.cluster down
 	rm -rf $(VENV) .venv-core .trialflow

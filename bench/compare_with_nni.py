@@ -20,16 +20,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import sqlalchemy as sa
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.records import Trial
+from trialflow.settings import Settings
 from trialflow.store import Store
 from trialflow_airflow.embedded import CHECKOUT, Client, Embedded
 from trialflow_airflow.identity import identify
@@ -133,6 +138,20 @@ def run_nni(programs: Path, concurrency: int, trials: int) -> Timing:
 # ── Trialflow ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def experiment_config(concurrency: int, trials: int) -> dict[str, Any]:
+    return {
+        "authorName": "bench",
+        "experimentName": "noop",
+        "trialConcurrency": concurrency,
+        "maxTrialNum": trials,
+        "trainingServicePlatform": "local",
+        "searchSpacePath": "search_space.json",
+        "useAnnotation": False,
+        "tuner": {"builtinTunerName": "TPE", "classArgs": {"optimize_mode": "minimize"}},
+        "trial": {"command": "python3 trial.py", "codeDir": ".", "gpuNum": 0},
+    }
+
+
 @dataclass
 class Trialflow:
     """The private Airflow of the benchmark."""
@@ -143,17 +162,7 @@ class Trialflow:
     def run(self, concurrency: int, trials: int) -> tuple[Timing, str]:
         folder = FOLDER / "code"
         write_code(folder)
-        config = {
-            "authorName": "bench",
-            "experimentName": "noop",
-            "trialConcurrency": concurrency,
-            "maxTrialNum": trials,
-            "trainingServicePlatform": "local",
-            "searchSpacePath": "search_space.json",
-            "useAnnotation": False,
-            "tuner": {"builtinTunerName": "TPE", "classArgs": {"optimize_mode": "minimize"}},
-            "trial": {"command": "python3 trial.py", "codeDir": ".", "gpuNum": 0},
-        }
+        config = experiment_config(concurrency, trials)
         run_id = self.client.trigger(DAG_ID, {"config": config, "folder": str(folder)})
         experiment_id = identify(DAG_ID, run_id).experiment_id
         store = Store(f"sqlite:///{self.embedded.home / 'trialflow.db'}")
@@ -163,9 +172,13 @@ class Trialflow:
         spans = [(t.started_at or 0.0, t.ended_at or 0.0) for t in store.list_trials(experiment_id)]
         return Timing(sorted(spans)), experiment_id
 
-    def processes(self) -> list[psutil.Process]:
-        keeper = psutil.Process(self.embedded.group)
-        return keeper.children(recursive=True)
+    def command_lines(self) -> dict[psutil.Process, list[str]]:
+        """Of its processes, those that have just ended left out."""
+        found = {}
+        for process in psutil.Process(self.embedded.group).children(recursive=True):
+            with suppress(psutil.Error):
+                found[process] = process.cmdline()
+        return found
 
 
 @contextmanager
@@ -185,7 +198,7 @@ def running_trialflow() -> Iterator[Trialflow]:
 
 
 def scheduler_cpu_seconds(trialflow: Trialflow) -> float:
-    schedulers = [p for p in trialflow.processes() if p.cmdline()[-2:-1] == ["scheduler"]]
+    schedulers = [p for p, line in trialflow.command_lines().items() if line[-2:-1] == ["scheduler"]]
     return sum(sum(p.cpu_times()[:2]) for p in schedulers)
 
 
@@ -197,6 +210,38 @@ def count_files(folder: Path) -> int:
     return sum(1 for path in folder.rglob("*") if path.is_file())
 
 
+def store_statements_per_trial(trials: int = 10) -> float:
+    """SQL statements of one trial's life, from claim to report, without those of waiting; without Airflow."""
+    shutil.rmtree(FOLDER / "statements", ignore_errors=True)
+    write_code(FOLDER / "statements" / "code")
+    config = {"config": experiment_config(1, trials), "folder": str(FOLDER / "statements" / "code")}
+    settings = Settings(home=FOLDER / "statements")
+    manager = ExperimentManager.create("statements", load_experiment(settings=settings, **config), settings)
+    manager.stage_code()
+    manager.start()
+    slots = manager.plan_batch(1, "bench")
+    counted = 0
+
+    def count(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        for slot in slots:
+            trial = manager.suggest(slot, "bench")
+            assert isinstance(trial, Trial)
+            service, request = manager.training, manager.job_request(trial)
+            while service.poll(service.handle(request)).outcome is None:
+                time.sleep(0.02)
+            ended = TrialWatch(manager, trial).poll()
+            assert ended is not None
+            manager.report(ended)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+    return counted / trials
+
+
 # ── the comparison ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -206,7 +251,7 @@ def compare(rounds: int, sequential: int, parallel: int, long: int) -> None:
     ours: dict[int, list[Timing]] = {1: [], 8: []}
     nnis: dict[int, list[Timing]] = {1: [], 8: []}
     with running_trialflow() as trialflow:
-        workers = sum("worker" in " ".join(p.cmdline()) for p in trialflow.processes())
+        workers = sum("worker" in " ".join(line) for line in trialflow.command_lines().values())
         for _ in range(rounds):
             for concurrency, trials in ((1, sequential), (8, parallel)):
                 cpu = scheduler_cpu_seconds(trialflow)
@@ -224,6 +269,7 @@ def compare(rounds: int, sequential: int, parallel: int, long: int) -> None:
                 )
         console.print(_table(ours, nnis))
         console.print(f"worker processes: {workers}")
+        console.print(f"store statements per trial, waiting aside: {store_statements_per_trial():.0f}")
         if long:
             timing, experiment_id = trialflow.run(8, long)
             _print_long(console, timing, trialflow.embedded.home, experiment_id)

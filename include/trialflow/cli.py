@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,10 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from trialflow import __version__
-from trialflow.errors import ConfigError
+from trialflow.config import Format, convert, read_source
+from trialflow.errors import ConfigError, Problem, TrainingError
 from trialflow.experiment.loading import load_experiment
 from trialflow.records import ExperimentSpec
 from trialflow.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 app = typer.Typer(
     help="Work with NNI experiments that run on Airflow.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -39,17 +44,60 @@ def _root(
 @app.command()
 def validate(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
+    preflight: Annotated[bool, typer.Option("--preflight", help="Ask the cluster and the storage, too.")] = False,
 ) -> None:
     """Check an experiment file, its search space and its code, without running anything.
 
+    With --preflight the cluster of a kubeflow experiment is asked as well, over KUBECONFIG.
+
     Exits with 0 when the experiment can run, and with 1 after a list of everything that is wrong with it.
     """
+    with _problems_on_stderr():
+        spec = load_experiment(str(config.absolute()), get_settings(), preflight=preflight)
+    _print_spec(spec)
+
+
+@app.command("convert")
+def convert_file(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
+    to: Annotated[Format | None, typer.Option(help="NNI's format to write; by default the other one.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of printing.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write an experiment file in NNI's other format: v1 (NNI 1.x) or v2 (NNI 2.x and 3.x).
+
+    Comments cannot be kept. What has no counterpart is listed on stderr.
+    """
+    with _problems_on_stderr():
+        source = read_source(config.absolute(), "config")
+        conversion = convert(source, to)
+        _write(conversion.text, output)
+    warnings = list(conversion.warnings)
+    if output is not None and conversion.paths and output.absolute().parent != config.absolute().parent:
+        warnings.append(f"relative paths start at the file's new folder now: {', '.join(conversion.paths)}")
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+        return
     try:
-        spec = load_experiment(str(config.absolute()), get_settings())
-    except ConfigError as error:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        problem = Problem("output", f"cannot be written: {error.strerror}", str(output), "Check the folder's rights")
+        raise ConfigError([problem]) from error
+
+
+@contextmanager
+def _problems_on_stderr() -> Iterator[None]:
+    try:
+        yield
+    except (ConfigError, TrainingError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(escape(str(error)))
         raise typer.Exit(1) from error
-    _print_spec(spec)
 
 
 def _print_spec(spec: ExperimentSpec) -> None:
@@ -62,6 +110,7 @@ def _print_spec(spec: ExperimentSpec) -> None:
         "assessor": spec.assessor.name if spec.assessor else "none",
         "trials": f"{spec.max_trial_number}, at most {spec.trial_concurrency} at once",
         "duration": f"{spec.max_duration_seconds:.0f} s",
+        "ends early": _describe_limits(spec),
         "search space": ", ".join(spec.search_space),
         "code": spec.code_directory,
     }
@@ -71,6 +120,15 @@ def _print_spec(spec: ExperimentSpec) -> None:
     for warning in spec.warnings:
         console.print(f"warning: {escape(warning)}")
     console.print("The experiment can run.")
+
+
+def _describe_limits(spec: ExperimentSpec) -> str:
+    limits = {
+        f"a trial after {spec.max_trial_duration_seconds} s": spec.max_trial_duration_seconds,
+        f"the experiment at a value of {spec.goal}": spec.goal,
+        f"the experiment at more than {spec.max_failed_trial_number} failed trials": spec.max_failed_trial_number,
+    }
+    return ", ".join(text for text, limit in limits.items() if limit is not None) or "nothing"
 
 
 def main() -> None:

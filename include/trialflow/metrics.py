@@ -58,9 +58,8 @@ class MetricsTail:
         return len(self._rest)
 
     def _read_chunk(self) -> bytes:
+        # Opened each time, for what a network file system knows of a file's size may be a minute old.
         try:
-            if self.path.stat().st_size <= self._offset:
-                return b""
             with self.path.open("rb") as file:
                 file.seek(self._offset)
                 chunk = file.read(_CHUNK_BYTES)

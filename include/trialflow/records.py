@@ -88,6 +88,10 @@ class ExperimentSpec:
     Attributes:
         max_duration_seconds: No new trial starts after this much time since the start.
         max_trial_number: Trials created in all, failed ones included.
+        max_trial_duration_seconds: A trial whose job has run longer is stopped early; ``None``: as long as it takes.
+        max_failed_trial_number: Failed trials that are put up with; one more ends the experiment. ``None``: any number.
+        goal: The final metric with which the experiment has what it was made for, and ends; ``None``: there is none.
+        use_annotation: The search space stands in annotations of the code, which are carried out when it is staged.
         code_directory: The user's code, as it lies where the file was read.
         code_root: The allowed root in which ``code_directory`` was found to lie.
         training: What the training service needs, in its own terms (``command`` for ``local``).
@@ -106,6 +110,10 @@ class ExperimentSpec:
     code_root: str
     training: JsonObject
     assessor: AlgorithmSpec | None = None
+    max_trial_duration_seconds: float | None = None
+    max_failed_trial_number: int | None = None
+    goal: float | None = None
+    use_annotation: bool = False
     description: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -11,9 +11,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """What an operator may set; the environment variable is the name in upper case after ``TRIALFLOW_``."""
+    """What an operator may set; the environment variable is the name in upper case after ``TRIALFLOW_``.
 
-    model_config = SettingsConfigDict(env_prefix="TRIALFLOW_", frozen=True)
+    A variable that is set to nothing is as good as one that is not set.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TRIALFLOW_", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(
         default=Path("~/trialflow"), description="Folder of everything that Trialflow writes: one per experiment."
@@ -43,6 +46,24 @@ class Settings(BaseSettings):
     )
     api_connection: str = Field(
         default="trialflow_api", description="Airflow connection with the API's address and login."
+    )
+
+    kubernetes_connection: str = Field(
+        default="kubernetes_default", description="Airflow connection with which kubeflow jobs are made."
+    )
+    kubernetes_context: str | None = Field(
+        default=None, description="Context of the kubeconfig, where no Airflow connection is used."
+    )
+    storage_mounts: str = Field(
+        default="",
+        description="Where storages are mounted here, separated by ';': 'server:/path=/mnt/x' for NFS, "
+        "'pvc:namespace/claim=/mnt/y' for a claim; what is not named is looked for in the mount table.",
+    )
+    waiting_limit_seconds: float = Field(
+        default=3600.0, gt=0, description="How long a job may wait for its first pod to run; then it counts as lost."
+    )
+    keep_jobs: Literal["never", "failed"] = Field(
+        default="never", description="Which jobs stay in the cluster after their end, to be looked at."
     )
 
     @field_validator("allowed_roots", mode="before")

@@ -38,6 +38,7 @@ _COMPONENTS: dict[str, list[str]] = {
 }
 _START_TIMEOUT_SECONDS = 180.0
 _STOP_TIMEOUT_SECONDS = 20.0
+_SHORTEST_LIFE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,9 @@ class Embedded:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            # More than the API server's 40 threads: it looks a token up in its event loop, and when that has to wait
+            # for a connection, the requests that hold the connections cannot end (30 s of silence, then errors 500).
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "64",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -226,29 +230,62 @@ class Embedded:
 
 
 def keep() -> None:
-    """Run the components until one of them ends or this process is told to end; then end them all."""
+    """Run the components until this process is told to end; then end them all.
+
+    A component that was killed is started again. One that ends soon after its start will do so again: then all end.
+    """
     home = Path(os.environ["TRIALFLOW_HOME"])
-    processes = []
-    for name, command in _COMPONENTS.items():
-        with (home / f"{name}.log").open("ab") as log:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "airflow", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                )
-            )
+    processes = {name: _start_component(home, name) for name in _COMPONENTS}
+    started = dict.fromkeys(processes, time.monotonic())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        while all(process.poll() is None for process in processes):
+        while True:
             time.sleep(0.5)
+            for name in [name for name, process in processes.items() if process.poll() is not None]:
+                if time.monotonic() - started[name] < _SHORTEST_LIFE_SECONDS:
+                    return
+                _end_orphans()
+                processes[name], started[name] = _start_component(home, name), time.monotonic()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for process in processes:
+        for process in processes.values():
             process.terminate()
         deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS / 2
-        for process in processes:
+        for process in processes.values():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
         _signal_group(os.getpgrp(), signal.SIGKILL)
+
+
+def _start_component(home: Path, name: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "airflow", *_COMPONENTS[name]]
+    with (home / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _end_orphans() -> None:
+    """Kill what a killed component has left in our process group: its workers would wait for it for ever."""
+    group = os.getpgrp()
+    while True:
+        parents = _parents(group)
+        orphans = [pid for pid, parent in parents.items() if pid != group and parent not in parents]
+        if not orphans:
+            return
+        for pid in orphans:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _parents(group: int) -> dict[int, int]:
+    """The living processes of a process group, each with its parent."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                state, parent, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(its_group) == group and state != "Z":
+                    parents[int(entry.name)] = int(parent)
+    return parents
 
 
 def _signal_group(group: int, number: int) -> None:

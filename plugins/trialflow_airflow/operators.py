@@ -21,6 +21,7 @@ from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow.store import ClaimRefusal
+from trialflow_airflow import cluster
 from trialflow_airflow.airflow_api import connect
 from trialflow_airflow.identity import RunIdentity, following_run_id, identify, pool_name
 from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger
@@ -38,7 +39,10 @@ class _ExperimentOperator(BaseOperator):
 
     @cached_property
     def settings(self) -> Settings:
-        return get_settings()
+        """Of this installation; whoever acts on an experiment reads them first."""
+        settings = get_settings()
+        cluster.connect(settings.kubernetes_connection)
+        return settings
 
     def identity(self, context: Context) -> RunIdentity:
         """The run's experiment and batch."""
@@ -251,7 +255,7 @@ def trial_label(ti: Any) -> str:
     if trial.job is None and ti.task_id.endswith("submit"):
         return ""  # Asked for before the task has run: the label can wait, the trial should not.
     if trial.ended_at is None:
-        return trial.label
+        return f"{trial.label}: {trial.reason:.80}" if trial.reason else trial.label
     return f"{trial.label} → {trial.status if trial.value is None else format(trial.value, '.6g')}"
 
 

@@ -36,3 +36,5 @@ if sys.argv[1:2] in (["scheduler"], ["celery"]):
     # This process forks the tasks: what it has loaded, none of them loads again.
     import_module("trialflow_airflow.dag_factory")
     import_module("trialflow.experiment.preload").preload()
+    if import_module("trialflow.settings").get_settings().storage_mounts:
+        import_module("trialflow_airflow.cluster").preload()

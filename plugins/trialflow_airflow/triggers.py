@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from trialflow.experiment import ExperimentManager, TrialWatch
+from trialflow_airflow import cluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +62,7 @@ class ExperimentTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        manager = await asyncio.to_thread(ExperimentManager, self.experiment_id)
+        manager = await _open_manager(self.experiment_id)
         check = partial(manager.has_news, self.after) if self.waits_for == "room" else manager.is_idle
         while not await asyncio.to_thread(check):
             await asyncio.sleep(_POLL_SECONDS)
@@ -78,7 +79,8 @@ class _Poller:
 
     async def wait_for(self, experiment_id: str, trial_id: str) -> Trial:
         """The trial, once it has ended."""
-        watch = await asyncio.to_thread(self._open, experiment_id, trial_id)
+        manager = await _open_manager(experiment_id, self._managers)
+        watch = await asyncio.to_thread(self._open, manager, trial_id)
         future: asyncio.Future[Trial] = asyncio.get_running_loop().create_future()
         self._waiting[future] = watch
         if self._task is None or self._task.done():
@@ -88,9 +90,8 @@ class _Poller:
         finally:
             self._waiting.pop(future, None)
 
-    def _open(self, experiment_id: str, trial_id: str) -> TrialWatch:
-        manager = self._managers.setdefault(experiment_id, ExperimentManager(experiment_id))
-        return TrialWatch(manager, manager.store.get_trial(experiment_id, trial_id))
+    def _open(self, manager: ExperimentManager, trial_id: str) -> TrialWatch:
+        return TrialWatch(manager, manager.store.get_trial(manager.id, trial_id))
 
     async def _run(self) -> None:
         while self._waiting:
@@ -105,6 +106,20 @@ class _Poller:
                     future.set_result(trial)
             await asyncio.sleep(_POLL_SECONDS)
         self._managers.clear()
+
+
+async def _open_manager(
+    experiment_id: str, known: dict[str, ExperimentManager] | None = None
+) -> ExperimentManager:
+    """The manager of an experiment, with the way to its cluster open for the threads that will act."""
+    known = {} if known is None else known
+    if experiment_id not in known:
+        known.setdefault(experiment_id, await asyncio.to_thread(ExperimentManager, experiment_id))
+    manager = known[experiment_id]
+    experiment = await asyncio.to_thread(lambda: manager.experiment)
+    if experiment.spec.platform == "kubeflow":
+        await cluster.aconnect(manager.settings.kubernetes_connection)
+    return manager
 
 
 _poller = _Poller()

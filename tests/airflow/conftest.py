@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 DAG_ID = "nni_experiment"
 # What a test waits for at most; nothing here takes half of it.
 PATIENCE_SECONDS = 300.0
-# Recover from killed processes in seconds, where an installation takes a minute.
+# Recover from killed processes sooner than an installation, which takes minutes; a machine that is busy must not
+# take a slow task for a dead one.
 QUICK_RECOVERY = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
 }
 # How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
 WAYS = {"worker": "3600", "triggerer": "0"}

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from trialflow.records import Trial, TrialStatus
@@ -16,6 +17,8 @@ from .conftest import Lab, Run, locked_store, trial_processes, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from trialflow_airflow.embedded import Embedded
 
 # Each start of a trial's code leaves a line behind.
 COUNTED = """
@@ -89,20 +92,36 @@ def test_a_killed_step_is_run_again_and_nothing_happens_twice(lab: Lab, tmp_path
     _assert_nothing_lost_or_done_twice(run, folder)
 
 
-def test_trials_survive_a_crash_of_the_whole_airflow_and_are_found_again(lab: Lab, tmp_path: Path) -> None:
-    folder = tmp_path / "crash"
+@pytest.mark.parametrize("victim", ["scheduler", "triggerer", "everything"])
+def test_trials_survive_a_crash_and_are_found_again(lab: Lab, tmp_path: Path, victim: str) -> None:
+    folder = tmp_path / victim
     run = lab.start(folder, COUNTED.format(folder=str(folder), seconds=25), trialConcurrency=2, maxTrialNum=2)
     wait_until(lambda: _exists(run) and sum(t.started_at is not None for t in run.trials) == 2, "two running trials")
     before = trial_processes(run.experiment.folder)
-    assert lab.embedded.group is not None
 
-    os.killpg(lab.embedded.group, signal.SIGKILL)
-    wait_until(lambda: lab.embedded.group is None, "Airflow to be gone", 20)
+    _crash(lab.embedded, victim)
     assert set(trial_processes(run.experiment.folder)) & set(before)
     lab.embedded.start()
 
     assert run.wait() == "success"
     _assert_nothing_lost_or_done_twice(run, folder)
+
+
+def _crash(embedded: Embedded, victim: str) -> None:
+    """Kill a component with everything below it, or all of them; a component is started again by its keeper."""
+    group = embedded.group
+    assert group is not None
+    if victim == "everything":
+        os.killpg(group, signal.SIGKILL)
+        wait_until(lambda: embedded.group is None, "Airflow to be gone", 20)
+        return
+    (component,) = _components(group, victim)
+    component.kill()
+    wait_until(lambda: _components(group, victim) not in ([], [component]), f"another {victim}", 20)
+
+
+def _components(keeper: int, name: str) -> list[psutil.Process]:
+    return [child for child in psutil.Process(keeper).children() if name in " ".join(child.cmdline())]
 
 
 def _exists(run: Run) -> bool:

@@ -63,6 +63,26 @@ nni.get_next_parameter()
 time.sleep({seconds})
 nni.report_final_result(1.0)
 """
+# In NNI's v2 format, with annotations: the first trial never ends, the second one reaches the goal.
+ANNOTATED = """
+import time
+import nni
+'@nni.variable(nni.uniform(2, 3), name=x)'
+x = 0
+if nni.get_sequence_id() == 0:
+    time.sleep(600)
+'@nni.report_final_result(x)'
+"""
+WITH_A_GOAL = {
+    "experimentName": "goal",
+    "trialCommand": "python3 trial.py",
+    "trialConcurrency": 2,
+    "maxTrialNumber": 20,
+    "useAnnotation": True,
+    "goal": 2.0,
+    "tuner": {"name": "TPE", "classArgs": {"optimize_mode": "maximize"}},
+    "trainingService": {"platform": "local"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +91,7 @@ def runs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("experiments")
     no_command = {"command": "no-such-program --fast", "codeDir": ".", "gpuNum": 0}
     overdue = {"maxExecDuration": "4s", "trialConcurrency": 2, "maxTrialNum": 10}
+    write_experiment(folder / "goal", ANNOTATED)
     wrong = {"trialConcurrency": 0, "maxTrialNum": "many", "tuner": {"builtinTunerName": "Tea"}}
     return {
         "whole": lab.start(folder / "whole", trialConcurrency=3, maxTrialNum=6),
@@ -78,6 +99,7 @@ def runs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
         "failing": lab.start(folder / "failing", WAYS_TO_FAIL, trialConcurrency=3, maxTrialNum=len(EXPECTED)),
         "not found": lab.start(folder / "not-found", trial=no_command, maxTrialNum=2),
         "overdue": lab.start(folder / "overdue", SLOW.format(seconds=6), **overdue),
+        "goal": lab.trigger({"config": WITH_A_GOAL, "folder": str(folder / "goal")}),
         "bad": lab.start(folder / "bad", **wrong),
     }
 
@@ -137,7 +159,7 @@ def test_what_trials_do_wrong_is_named_and_the_experiment_goes_on(runs: dict[str
     assert "this is the last line" in run.trials[1].reason
     assert sorted(run.told()) == ["COMPLETE"] * 4 + ["FAIL"] * 5
     states = {item["map_index"]: item["state"] for item in run.task_instances() if item["task_id"] == "trial.report"}
-    assert [index for index, state in states.items() if state == "failed"] == [1]
+    assert [index for index, state in states.items() if state == "failed"] == [run.trials[1].slot.index]
 
 
 def test_a_command_that_is_not_found_fails_its_trials(runs: dict[str, Run]) -> None:
@@ -246,3 +268,17 @@ def test_the_airflow_command_triggers_an_experiment_given_as_an_object(lab: Lab,
     run = Run(lab, run_id)
     assert run.wait() == "success"
     assert [trial.status for trial in run.trials] == [TrialStatus.SUCCEEDED]
+
+
+def test_an_annotated_v2_experiment_ends_at_its_goal(runs: dict[str, Run]) -> None:
+    run = runs["goal"]
+
+    assert run.wait() == "success"
+
+    hanging, good, *more = run.trials
+    assert [trial.status for trial in more] in ([], [TrialStatus.SYS_CANCELED])
+    assert (hanging.status, good.status) == (TrialStatus.SYS_CANCELED, TrialStatus.SUCCEEDED)
+    assert good.value == (good.parameters or {})["trial/x/uniform"]
+    assert run.experiment.status is ExperimentStatus.DONE
+    assert run.experiment.status_reason.startswith(f"trial #1 {good.id} reached the goal of 2 with 2.")
+    assert trial_processes(run.experiment.folder) == []

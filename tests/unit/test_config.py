@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 from pathlib import Path
@@ -429,7 +430,7 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
         ({"trialConcurency": 3}, "trialConcurency", "Did you mean trialConcurrency?"),
         ({"trial__gpuNumber": 0}, "trial.gpuNumber", "Did you mean gpuNum?"),
         ({"tuner__clasArgs": {}}, "tuner.clasArgs", "Did you mean classArgs?"),
-        ({"trial__zzz": 0}, "trial.zzz", "Remove it; known here: codeDir, command, gpuNum"),
+        ({"trial__zzz": 0}, "trial.zzz", "Remove it; known here: codeDir, command, gpuNum, nasMode"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(
@@ -743,13 +744,13 @@ def test_an_experiment_file_that_links_out_of_its_own_folder_is_refused(folder: 
         load_experiment(str(folder / "config.yml"), Settings(home=tmp_path, allowed_roots=()))
 
 
-def test_the_kubeflow_platform_is_understood_and_refused_by_name(folder: Path) -> None:
-    problem = problem_of(folder, KUBEFLOW)
+def test_the_kubeflow_file_of_an_nni_user_is_accepted_with_nothing_changed(folder: Path) -> None:
+    settings = Settings(home=folder / "home", allowed_roots=())
 
-    assert (problem.field, problem.line) == ("trainingServicePlatform", 7)
-    assert problem.rule == "is understood, but trials cannot run there yet"
-    assert problem.value == "kubeflow"
-    assert problem.remedy == "Use one of: local"
+    spec = load_experiment(write(folder, KUBEFLOW), settings, preflight=False)
+
+    assert (spec.platform, spec.trial_concurrency, spec.max_trial_number) == ("kubeflow", 1, 5)
+    assert [warning.partition(" ")[0] for warning in spec.warnings] == ["nniManagerIp", "logDir"]
 
 
 def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
@@ -768,14 +769,18 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
             "memoryMB": 8192,
             "image": "msranni/nni:latest",
             "privateRegistryAuthPath": None,
+            "podTemplate": None,
         },
         "ps": None,
         "master": None,
         "kubeflowConfig": {
             "operator": "tf-operator",
             "apiVersion": "v1",
+            "namespace": None,
+            "serviceAccountName": None,
             "storage": "nfs",
             "nfs": {"server": "210.28.132.167", "path": "/data/nfs/nni_storage"},
+            "pvc": None,
             "keyVault": None,
             "azureStorage": None,
             "uploadRetryCount": None,
@@ -800,8 +805,8 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
         (
             "storage: nfs",
             "storage: azureStorage",
-            "kubeflowConfig.keyVault",
-            "is required with storage azureStorage",
+            "kubeflowConfig.storage",
+            "is understood, but not built yet",
         ),
         (
             "server: 210.28.132.167",
@@ -810,36 +815,121 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
             "still holds a placeholder",
         ),
         ("    path: /data/nfs/nni_storage\n", "", "kubeflowConfig.nfs.path", "is required"),
+        ("apiVersion: v1", "apiVersion: v9", "kubeflowConfig.apiVersion", "must be one of v1alpha2"),
+        ("replicas: 1", "replicas: 0", "trial.worker.replicas", "must be at least 1"),
+        ("worker:", "master:", "trial.master", "is no role of tf-operator"),
+        ("useAnnotation: false", "useAnnotation: false\nmultiPhase: true", "multiPhase", "not built yet"),
+        ("trial:", "localConfig: {useActiveGpu: true}\ntrial:", "localConfig", "belongs to the local platform"),
+        (
+            "image: msranni",
+            "privateRegistryAuthPath: /etc/shadow\n    image: msranni",
+            "trial.worker.privateRegistryAuthPath",
+            "must lie inside an allowed folder",
+        ),
+        (
+            "image: msranni",
+            "podTemplate: {spec: {restartPolicy: Always}}\n    image: msranni",
+            "trial.worker.podTemplate.spec.restartPolicy",
+            "the operator overwrites it",
+        ),
     ],
 )
-def test_a_mistake_in_a_kubeflow_file_is_named_beside_the_platform(
+def test_a_mistake_in_a_kubeflow_file_is_named(
     folder: Path, old: str, new: str, field: str, rule: str
 ) -> None:
     assert KUBEFLOW.count(old) == 1
 
     rules = {problem.field: problem.rule for problem in problems_of(folder, KUBEFLOW.replace(old, new))}
 
+    assert set(rules) - {"trial.worker"} == {field} - {"trial.worker"}
     assert rule in rules[field]
-    assert "cannot run there yet" in rules["trainingServicePlatform"]
 
 
 def test_kubeflow_needs_its_own_section_and_a_role(folder: Path) -> None:
     config = yaml.safe_load(KUBEFLOW)
     del config["trial"]["worker"]
     rules = {problem.field: problem.rule for problem in problems_of(folder, config)}
-    assert rules["trial"] == "needs at least one role: worker, ps or master"
+    assert rules["trial.worker"].startswith("is required with tf-operator")
 
     del config["kubeflowConfig"]
     rules = {problem.field: problem.rule for problem in problems_of(folder, config)}
     assert rules["kubeflowConfig"] == "is required on kubeflow"
 
 
-@pytest.mark.parametrize("platform", ["remote", "pai", "paiYarn", "frameworkcontroller"])
-def test_the_other_platforms_are_refused_by_name(folder: Path, platform: str) -> None:
-    problem = problem_of(folder, changed(trainingServicePlatform=platform))
+MACHINES = [{"ip": "10.0.0.1", "username": "u", "passwd": "hunter2"}, {"ip": "m", "port": 2222, "username": "u"}]
+TASK_ROLE: JsonObject = {
+    "name": "worker",
+    "taskNum": 1,
+    "command": "python3 main.py",
+    "gpuNum": 0,
+    "cpuNum": 1,
+    "memoryMB": 1024,
+    "image": "img",
+    "frameworkAttemptCompletionPolicy": {"minFailedTaskCount": 1, "minSucceededTaskCount": 1},
+}
+FRAMEWORKCONTROLLER = {"nfs": {"server": "10.0.0.1", "path": "/data"}, "namespace": "tuning"}
+PLATFORMS: dict[str, JsonObject] = {
+    "remote": {"machineList": MACHINES, "remoteConfig": {"reuse": True}},
+    "frameworkcontroller": {
+        "trial": {"codeDir": "code", "taskRoles": [TASK_ROLE]},
+        "frameworkcontrollerConfig": FRAMEWORKCONTROLLER,
+    },
+    "pai": {"paiConfig": {"userName": "u", "host": "h", "token": "hunter2"}},
+    "paiYarn": {"paiYarnConfig": {"userName": "u", "host": "h", "passWord": "hunter2"}},
+    "aml": {"amlConfig": {"workspaceName": "w"}},
+    "dlts": {"dltsConfig": {"dashboard": "d"}},
+    "adl": {},
+    "hybrid": {"hybridConfig": {"trainingServicePlatforms": ["local", "remote"]}},
+}
+
+
+@pytest.mark.parametrize(("platform", "sections"), PLATFORMS.items(), ids=PLATFORMS)
+def test_the_other_platforms_are_read_and_refused_by_name(
+    folder: Path, platform: str, sections: JsonObject
+) -> None:
+    problem = problem_of(folder, changed(trainingServicePlatform=platform, **sections))
 
     assert (problem.field, problem.value) == ("trainingServicePlatform", platform)
     assert "cannot run there yet" in problem.rule
+
+
+@pytest.mark.parametrize(
+    ("platform", "changes", "field", "rule"),
+    [
+        ("remote", {"machineList": [{"username": "u"}]}, "machineList.0.ip", "is required"),
+        ("remote", {"machineList": [{**MACHINES[0], "user": "u"}]}, "machineList.0.user", "not a key"),
+        ("remote", {"machineList": [{"ip": "m", "username": "u", "port": 0}]}, "machineList.0.port", "at least 1"),
+        ("frameworkcontroller", {"trial__taskRoles": ...}, "trial.taskRoles", "needs at least one role"),
+        (
+            "frameworkcontroller",
+            {"trial__taskRoles": [{**TASK_ROLE, "taskNum": "1"}]},
+            "trial.taskRoles.0.taskNum",
+            "must be an integer",
+        ),
+        ("frameworkcontroller", {"frameworkcontrollerConfig": ...}, "frameworkcontrollerConfig", "is required on"),
+        (
+            "frameworkcontroller",
+            {"frameworkcontrollerConfig": {"storage": "pvc"}},
+            "frameworkcontrollerConfig.pvc",
+            "is required with storage pvc",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_of_another_platform_is_named_beside_the_platform(
+    folder: Path, platform: str, changes: JsonObject, field: str, rule: str
+) -> None:
+    config = changed(trainingServicePlatform=platform, **copy.deepcopy(PLATFORMS[platform]))
+    for path, value in changes.items():
+        section, _, key = path.rpartition("__")
+        target = config[section] if section else config
+        target[key] = value
+        if value is ...:
+            del target[key]
+
+    rules = {problem.field: problem.rule for problem in problems_of(folder, config)}
+
+    assert rule in rules[field]
+    assert set(rules) == {field, "trainingServicePlatform"}
 
 
 @pytest.mark.parametrize(
@@ -908,7 +998,7 @@ def test_an_advisor_beside_an_assessor_is_refused(folder: Path) -> None:
 
     problem = problem_of(folder, changed(tuner=..., **sections))
 
-    assert (problem.field, problem.rule) == ("advisor", "assessor and advisor exclude each other")
+    assert (problem.field, problem.rule) == ("assessor", "assessor and advisor exclude each other")
 
 
 @pytest.mark.parametrize(
@@ -944,40 +1034,41 @@ def test_a_tuner_beside_an_advisor_is_refused(folder: Path) -> None:
     assert "tuner and advisor exclude each other" in [problem.rule for problem in problems]
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"searchSpacePath": ...}], ids=["with a search space", "without one"]
-)
-def test_annotations_are_refused_by_name(folder: Path, changes: JsonObject) -> None:
-    problem = problem_of(folder, changed(useAnnotation=True, **changes))
+def test_a_search_space_beside_annotations_is_refused(folder: Path) -> None:
+    (folder / "code" / "main.py").write_text("'@nni.variable(nni.uniform(0, 1), name=x)'\nx = 0\n")
 
-    assert (problem.field, problem.rule) == ("useAnnotation", "is understood, but not built yet")
-    assert "searchSpacePath" in problem.remedy
+    problem = problem_of(folder, changed(useAnnotation=True))
+
+    assert (problem.field, problem.value) == ("searchSpacePath", "space.json")
+    assert problem.rule.startswith("and useAnnotation: true exclude each other")
+
+
+def test_a_flag_that_is_text_is_one_problem(folder: Path) -> None:
+    problem = problem_of(folder, changed(useAnnotation="yes"))
+
+    assert (problem.field, problem.rule) == ("useAnnotation", "must be true or false")
 
 
 def test_several_phases_are_refused_by_name(folder: Path) -> None:
     assert problem_of(folder, changed(multiPhase=True)).field == "multiPhase"
 
 
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [({"trial__gpuNum": 1}, "trial.gpuNum"), ({"localConfig": {"gpuIndices": "0,1"}}, "localConfig")],
-)
-def test_gpu_scheduling_of_local_trials_is_refused(folder: Path, changes: JsonObject, field: str) -> None:
-    problem = problem_of(folder, changed(**changes))
+@pytest.mark.parametrize("config", [{}, {"localConfig": {"gpuIndices": "0,1"}}])
+def test_gpu_scheduling_of_local_trials_is_refused(folder: Path, config: JsonObject) -> None:
+    problem = problem_of(folder, changed(trial__gpuNum=1, **config))
 
-    assert problem.field == field
+    assert problem.field == "trial.gpuNum"
     assert problem.rule == "GPU scheduling of local trials is not built yet"
+    assert problem.remedy.startswith("Set trial.gpuNum: 0")
 
 
-def test_the_v2_format_is_refused_by_name(folder: Path) -> None:
-    problem = problem_of(
-        folder,
-        "experimentName: e\ntrialConcurrency: 1\ntrialCommand: python3 main.py\n"
-        "searchSpaceFile: space.json\ntrainingService:\n  platform: local\n",
-    )
-
-    assert (problem.field, problem.line) == ("trainingService", 5)
-    assert problem.rule == "the v2 format is not built yet"
+@pytest.mark.parametrize("indices", ["a", "0,", -1, True, [0]])
+def test_gpu_indices_are_numbers(folder: Path, indices: Any) -> None:
+    if indices == [0]:
+        assert load(folder, changed(localConfig={"gpuIndices": indices})).warnings
+    else:
+        problem = problem_of(folder, changed(localConfig={"gpuIndices": indices}))
+        assert problem.rule.startswith("must be the number of a GPU")
 
 
 @pytest.mark.parametrize(
@@ -1055,6 +1146,8 @@ def test_an_unusual_experiment_name_is_kept_as_it_is(folder: Path, name: str) ->
             "logDir has no effect: the experiment's folder lies below TRIALFLOW_HOME",
         ),
         ({"logCollection": "http"}, "logCollection has no effect"),
+        ({"trial__nasMode": "classic_mode"}, "trial.nasMode has no effect: there is no architecture search"),
+        ({"localConfig": {"gpuIndices": "0,1"}}, "localConfig.gpuIndices has no effect: the trials ask for no GPU"),
         ({"multiThread": True}, "multiThread has no effect"),
         ({"versionCheck": True}, "versionCheck has no effect"),
         ({"tuner__gpuIndices": "0"}, "tuner.gpuIndices has no effect"),
@@ -1068,3 +1161,33 @@ def test_a_key_without_effect_is_accepted_with_a_warning(
 
     assert len(warnings) == 1
     assert warnings[0].startswith(warning)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"logCollection": "none"}, {"multiThread": False}, {"versionCheck": False}, {"nniManagerIp": ""}],
+)
+def test_a_key_that_says_what_is_so_anyway_gives_no_warning(folder: Path, changes: JsonObject) -> None:
+    assert load(folder, changed(**changes)).warnings == ()
+
+
+def test_a_search_space_may_stand_in_the_file_itself(folder: Path) -> None:
+    assert load(folder, changed(searchSpacePath=..., searchSpace=json.loads(SPACE))).search_space == json.loads(SPACE)
+
+
+def test_a_problem_of_a_search_space_in_the_file_is_placed_on_its_line(folder: Path) -> None:
+    text = CONFIG.replace(
+        "searchSpacePath: space.json", "searchSpace:\n  x:\n    _type: uniform\n    _value: [1, 0]"
+    )
+    problem = problem_of(folder, text)
+
+    assert (problem.field, problem.line) == ("searchSpace.x._value", 10)
+    assert "low must not be greater than high" in problem.rule
+
+
+@pytest.mark.parametrize("text", ["{your_path}", "${replace_to_your_path}", "/mnt/{your_user}/code"])
+def test_a_placeholder_in_quotes_is_named_as_well(folder: Path, text: str) -> None:
+    problem = problem_of(folder, changed(trial__codeDir=text))
+
+    assert (problem.field, problem.rule) == ("trial.codeDir", "still holds a placeholder")
+    assert problem.value in text

@@ -19,7 +19,7 @@ from trialflow.experiment import ExperimentManager, TrialWatch
 from trialflow.experiment import manager as manager_module
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
-from trialflow.store import ClaimRefusal
+from trialflow.store import ClaimRefusal, Store
 from trialflow.testing import make_spec
 from trialflow.training.local import LocalTrainingService
 
@@ -165,9 +165,10 @@ def test_the_conclusion_names_the_best_trial_and_leaves_the_files(tmp_path: Path
     assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
-    manager = make_manager(tmp_path, trial_concurrency=1, max_trial_number=1)
+def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path) -> None:
+    gate = tmp_path / "open"
+    code = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n{GOOD}"
+    manager = make_manager(tmp_path, code, trial_concurrency=1, max_trial_number=1)
     spec = manager.experiment.spec
 
     def twice(verb: Any, *args: Any) -> Any:
@@ -184,8 +185,14 @@ def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path, monkeypatch
     twice(manager.stage_code)
     twice(manager.start)
     (slot,) = twice(manager.plan_batch, 1, RUN)
+    trial = manager.suggest(slot, RUN)
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while manager.suggest(slot, RUN).status is not TrialStatus.RUNNING:  # Then nothing changes before the gate opens.
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     trial = twice(manager.suggest, slot, RUN)
     trial = twice(manager.submit, trial)
+    gate.touch()
     ended = follow(manager, trial)
     assert follow(ExperimentManager(manager.id, manager.settings), ended) == ended
     twice(manager.report, ended)
@@ -300,7 +307,14 @@ def test_a_suggestion_gives_way_to_one_that_was_killed_behind_its_claim(
 ) -> None:
     monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
     manager = make_manager(tmp_path, trial_concurrency=1)
-    suggest(manager, 0)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "set_parameters", die)
+        with pytest.raises(KeyboardInterrupt):
+            suggest(manager, 0)
     assert not manager.must_give_way()
     assert not manager.has_news()
 

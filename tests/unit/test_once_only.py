@@ -26,6 +26,11 @@ nni.report_final_result(params["x"])
 """
 
 
+def waiting_for(gate: Path) -> str:
+    """A trial that ends when the file is there."""
+    return f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n{TRIAL}"
+
+
 def make_manager(home: Path, code: str = TRIAL, concurrency: int = 2, trials: int = 5) -> ExperimentManager:
     folder = home / "code"
     folder.mkdir(parents=True)
@@ -105,9 +110,11 @@ def test_a_slot_is_claimed_once_and_gives_the_same_trial_again(tmp_path: Path) -
 
 
 def test_no_room_then_no_trials_left(tmp_path: Path) -> None:
-    manager = make_manager(tmp_path, concurrency=1, trials=2)
+    gate = tmp_path / "open"
+    manager = make_manager(tmp_path, waiting_for(gate), concurrency=1, trials=2)
     first = suggest(manager, 0)
     assert manager.suggest(Slot(1, 1), "run") is ClaimRefusal.NO_ROOM
+    gate.touch()
     run_to_end(manager, first)
     second = suggest(manager, 1)
     assert manager.store.get_trial(manager.id, first.id).reported_at is not None

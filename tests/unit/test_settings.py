@@ -29,6 +29,13 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     assert (settings.home, settings.max_code_files, settings.trial_sdk) == (tmp_path, 7, "own")
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_variable_that_is_set_to_nothing_leaves_the_default(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"TRIALFLOW_{name.upper()}", "")
+
+    assert Settings() == Settings.model_construct(home=Path("~/trialflow").expanduser())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -66,6 +66,18 @@ def test_the_code_is_staged_with_its_folders_contents_and_execute_bits(
     assert [path.name for path in place.parent.iterdir()] == [place.name]
 
 
+def test_content_that_takes_the_place_of_a_file_is_staged(code: Path, storage: FolderStorage) -> None:
+    as_it_is = storage.stage(files_of(code))
+    files = [file.with_content(b"other") if file.name == "main.py" else file for file in files_of(code)]
+
+    place = Path(storage.stage(files))
+
+    assert str(place) != as_it_is
+    assert (place / "main.py").read_text() == "other"
+    assert (place / "lib" / "net.py").read_text() == "print('net')\n"
+    assert (code / "main.py").read_text() == "print('main')\n"
+
+
 def test_code_that_is_staged_is_not_copied_again(
     code: Path, storage: FolderStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

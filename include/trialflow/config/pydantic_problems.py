@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from trialflow.errors import Problem
+from trialflow.config import placeholders
+from trialflow.config.placeholders import unfilled_name
 from trialflow.search_space import show
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from trialflow.config.source import FieldPath, Source
+    from trialflow.errors import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,7 +35,14 @@ _RULES: dict[str, tuple[str, str]] = {
     "greater_than_equal": ("must be at least {ge}", "Raise it"),
     "greater_than": ("must be greater than {gt}", "Raise it"),
     "less_than_equal": ("must be at most {le}", "Lower it"),
+    "too_short": ("must have at least {min_length} item", "Start each item with '- '"),
     "finite_number": ("must be finite", "Write a number"),
+    "free_duration": (
+        "must be a number greater than 0 of at most 10 digits, followed by s, m, h or d; without a unit it is seconds",
+        "Write 90m or 0.5h, for example",
+    ),
+    "size": ("must be a whole number of MB, or a number followed by b, kb, mb, gb or tb", "Write 8gb, for example"),
+    "gpu_indices": ("must be the number of a GPU, or several with commas between them", "Write 0 or \"0,1\""),
 }
 _DURATION = ("must be a whole number of at most 10 digits, followed by s, m, h or d", "Write 90m or 1h, for example")
 
@@ -51,9 +60,8 @@ def validate(
 def _problem(model: type[BaseModel], error: ErrorDetails, source: Source, prefix: FieldPath) -> Problem:
     path = (*prefix, *(str(part) for part in error["loc"]))
     value = None if error["type"] == "missing" else show(error["input"])
-    if _is_placeholder(error["input"]) and error["type"] != "extra_forbidden":
-        name = next(iter(error["input"]))
-        return source.problem(path, "still holds a placeholder", f"{{{name}}}", "Replace it, braces included")
+    if error["type"] != "extra_forbidden" and (name := unfilled_name(error["input"])) is not None:
+        return source.problem(path, placeholders.RULE, f"{{{name}}}", placeholders.REMEDY)
     if error["type"] == "extra_forbidden":
         rule, remedy = "is not a key that NNI knows here", _spelling_remedy(model, error)
         return source.problem(path, rule, value, remedy)
@@ -67,11 +75,6 @@ def _with_value(rule: tuple[str, str], value: str | None) -> tuple[str, str | No
     return rule[0], value, rule[1]
 
 
-def _is_placeholder(value: Any) -> bool:
-    """Whether YAML read ``{your_server_ip}``, left unfilled, as a mapping."""
-    return isinstance(value, dict) and len(value) == 1 and next(iter(value.values())) is None
-
-
 def _spelling_remedy(model: type[BaseModel], error: ErrorDetails) -> str:
     known = _keys_at(model, error["loc"][:-1])
     close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -81,7 +84,13 @@ def _spelling_remedy(model: type[BaseModel], error: ErrorDetails) -> str:
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at ``loc``, found by walking the annotations of the fields."""
     for part in loc:
-        annotation = model.model_fields[str(part)].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        if isinstance(part, str):
+            model = _model_in(model.model_fields[part].annotation) or model
     return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as ``list[Machine] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)

@@ -1,15 +1,19 @@
-"""From a parsed v1 file to an `ExperimentSpec`: rules across keys, paths, and what is refused by name."""
+"""From a checked document to an `ExperimentSpec`: rules across keys, paths, and what is refused by name.
+
+Everything here is in v1 terms, in which `trialflow.config.formats` gives a document of either format.
+"""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from trialflow.config import v1
+from trialflow.config.fields import seconds_of
+from trialflow.config.formats import EXPERIMENT_NAME, Document, add_problems, read_document
 from trialflow.config.paths import expand
-from trialflow.config.pydantic_problems import validate
+from trialflow.config.placeholders import find_placeholders
 from trialflow.config.source import Source, read_source
 from trialflow.errors import ConfigError, Problem
 from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject
@@ -19,31 +23,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trialflow.config.paths import AllowedRoots
+    from trialflow.config.source import FieldPath
 
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_TRIAL_MODELS: dict[str, type[v1.LocalTrial] | type[v1.KubeflowTrial]] = {
-    "local": v1.LocalTrial,
-    "kubeflow": v1.KubeflowTrial,
+_UNLIMITED_TRIALS = 99999
+_UNLIMITED_DURATION = "999d"
+# Keys that are understood and have no effect here: the value for which that is no news, and the reason.
+_WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
+    "nniManagerIp": ("", "no trial talks to a manager; metrics travel through the storage"),
+    "logDir": ("", "the experiment's folder lies below TRIALFLOW_HOME, on kubeflow on the storage"),
+    "logCollection": ("none", "the trials' output is on the storage already"),
+    "multiThread": (False, "the tuner is asked for one trial at a time"),
+    "versionCheck": (False, "there is no manager whose version could differ"),
+    "trial.nasMode": ("", "there is no architecture search"),
+    "kubeflowConfig.reuse": (False, "each trial is a job of its own"),
+    "frameworkcontrollerConfig.reuse": (False, "each trial is a job of its own"),
+    "remoteConfig.reuse": (False, "each trial is a job of its own"),
 }
-# Keys that are understood and have no effect here, with the reason.
-_WITHOUT_EFFECT: dict[str, str] = {
-    "nniManagerIp": "no trial talks to a manager; metrics travel through the storage",
-    "logDir": "the experiment's folder lies below TRIALFLOW_HOME",
-    "logCollection": "the trials' output is on the storage already",
-    "multiThread": "the tuner is asked for one trial at a time",
-    "versionCheck": "there is no manager whose version could differ",
+# What stands in a v2 document and has no counterpart in v1; by its last part.
+_WITHOUT_COUNTERPART = {
+    "trialCommand": "each role has a command of its own",
+    "trialGpuNumber": "each role has a gpuNumber of its own",
+    "codeDirectory": "every role runs the code of trialCodeDirectory, as in NNI",
+    "reuseMode": "each trial is a job of its own",
 }
-# Sections and flags that are understood and not carried out yet.
-_NOT_BUILT: dict[str, str] = {
-    "useAnnotation": "Write the search space into a file and name it in searchSpacePath",
-    "multiPhase": "Report one final metric per trial",
-    "machineList": "Use trainingServicePlatform local or kubeflow",
-    "paiConfig": "Use trainingServicePlatform local or kubeflow",
-    "paiYarnConfig": "Use trainingServicePlatform local or kubeflow",
-    "frameworkcontrollerConfig": "Use trainingServicePlatform local or kubeflow",
+# Sections and flags that are understood and not carried out yet, with the platform to which a section belongs.
+_NOT_BUILT: dict[str, tuple[str, str]] = {
+    "multiPhase": ("", "Report one final metric per trial"),
+    "sharedStorage": ("", "Remove it: code and results lie below TRIALFLOW_HOME"),
+    "machineList": ("remote", "Remove it, or run on that platform"),
+    "remoteConfig": ("remote", "Remove it, or run on that platform"),
+    "paiConfig": ("pai", "Remove it, or run on that platform"),
+    "paiYarnConfig": ("paiYarn", "Remove it, or run on that platform"),
+    "frameworkcontrollerConfig": ("frameworkcontroller", "Remove it, or run on that platform"),
+    "amlConfig": ("aml", "Remove it, or run on that platform"),
+    "dltsConfig": ("dlts", "Remove it, or run on that platform"),
+    "hybridConfig": ("hybrid", "Remove it, or run on that platform"),
 }
-# An Airflow asset URI and file names are made from the name.
-_NAME = re.compile(r"(?!\.{1,2}$)[^/\\]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -51,14 +66,17 @@ class ParsedExperiment:
     """What could be read of an experiment.
 
     Attributes:
-        spec: ``None`` when there are problems.
+        spec: ``None`` when there are problems. With annotations its search space is empty: it stands in the code.
         search_space: The parameters that are right.
         tuner: As the file names it, even when something else is wrong.
         assessor: The same; ``None`` when there is none.
-        platform: As the file names it, if NNI knows it.
+        place: Makes a problem with a field of the file, which is named in v1 terms.
+        platform: v1's name of it, if NNI knows it.
         code: The code folder and the allowed root it lies in, when both are right.
-        place: Makes a problem with a field of the file.
+        training: The section for the training service, when it has the right keys and types.
+        use_annotation: Whether the search space stands in the code.
         advisor: As the file names it; ``None`` when there is none.
+        is_v2: Whether the file is in NNI's v2 format.
     """
 
     spec: ExperimentSpec | None
@@ -69,34 +87,40 @@ class ParsedExperiment:
     place: Callable[..., Problem]
     platform: str = ""
     code: tuple[Path, Path] | None = None
+    training: JsonObject | None = None
+    use_annotation: bool = False
     advisor: AlgorithmSpec | None = None
+    is_v2: bool = False
 
 
 def parse_experiment(source: Source, roots: AllowedRoots) -> ParsedExperiment:
-    """Read a v1 experiment; never raises for bad input, but lists everything that is wrong with it."""
+    """Read an experiment of either format; never raises for bad input, but lists everything that is wrong with it."""
     if not isinstance(source.data, dict):
         problem = source.problem((), "an experiment is a mapping of keys to values", show(source.data),
                                  "Write it as in the NNI documentation")  # fmt: skip
         return ParsedExperiment(None, SearchSpace(()), [problem], None, None, source.problem)
-    return _Reader(source, roots).read()
+    try:
+        document = read_document(source)
+    except ConfigError as error:
+        return ParsedExperiment(None, SearchSpace(()), list(error.problems), None, None, source.problem)
+    return _Reader(document, roots).read()
 
 
 class _Reader:
-    """Collects problems while it reads; one instance per file."""
+    """Collects problems while it reads; one instance per document."""
 
-    def __init__(self, source: Source, roots: AllowedRoots) -> None:
-        self._source = source
+    def __init__(self, document: Document, roots: AllowedRoots) -> None:
+        self._document = document
+        self._source = document.source
         self._roots = roots
-        self._data: JsonObject = source.data
+        self._data: JsonObject = document.source.data
+        platform = self._data.get("trainingServicePlatform")
+        self._platform = platform if isinstance(platform, str) and platform in get_args(v1.Platform) else ""
         self.problems: list[Problem] = []
+        add_problems(self.problems, find_placeholders(document.written))
+        add_problems(self.problems, document.problems)
 
     def read(self) -> ParsedExperiment:
-        if "trainingService" in self._data and "trainingServicePlatform" not in self._data:
-            self._refuse(("trainingService",), "the v2 format is not built yet",
-                         "Write the v1 keys (trainingServicePlatform, trial, searchSpacePath, …)")  # fmt: skip
-            return ParsedExperiment(None, SearchSpace(()), self.problems, None, None, self._source.problem)
-        model, problems = validate(v1.ExperimentV1, self._data, self._source)
-        self.problems += problems
         self._check_name()
         self._refuse_what_is_not_built()
         training = self._read_training()
@@ -107,30 +131,46 @@ class _Reader:
         code = self._read_code_directory()
         spec = None
         suggesting = tuner or advisor
-        if model and training is not None and suggesting and code and not self.problems:
-            spec = self._spec(model, training, suggesting, assessor, raw_space, code)
-        platform = self._data.get("trainingServicePlatform")
-        known = platform if isinstance(platform, str) and platform in get_args(v1.Platform) else ""
-        return ParsedExperiment(spec, space, self.problems, tuner, assessor, self._source.problem, known, code, advisor)
+        if training is not None and suggesting and code and not self.problems:
+            spec = self._spec(training, suggesting, assessor, raw_space, code)
+        return ParsedExperiment(
+            spec=spec,
+            search_space=space,
+            problems=self.problems,
+            tuner=tuner,
+            assessor=assessor,
+            place=self._source.problem,
+            platform=self._platform,
+            code=code,
+            training=training,
+            use_annotation=self._data.get("useAnnotation") is True,
+            advisor=advisor,
+            is_v2=self._document.translation is not None,
+        )
 
     def _spec(
         self,
-        model: v1.ExperimentV1,
         training: JsonObject,
         tuner: AlgorithmSpec,
         assessor: AlgorithmSpec | None,
         search_space: JsonObject,
         code: tuple[Path, Path],
     ) -> ExperimentSpec:
+        """The specification of a document without problems: its schema has made sure of every type."""
+        data = self._data
         return ExperimentSpec(
-            name=model.experimentName,
-            author=model.authorName,
-            description=model.description,
-            trial_concurrency=model.trialConcurrency,
-            max_trial_number=model.maxTrialNum,
-            max_duration_seconds=_seconds(model.maxExecDuration),
-            platform=model.trainingServicePlatform,
+            name=data["experimentName"],
+            author=data["authorName"],
+            description=data.get("description", ""),
+            trial_concurrency=data["trialConcurrency"],
+            max_trial_number=data.get("maxTrialNum", _UNLIMITED_TRIALS),
+            max_duration_seconds=float(seconds_of(data.get("maxExecDuration", _UNLIMITED_DURATION)) or 0),
+            max_trial_duration_seconds=_seconds_or_none(data.get("maxTrialDuration")),
+            max_failed_trial_number=data.get("maxFailedTrialNum"),
+            goal=data.get("goal"),
+            platform=data["trainingServicePlatform"],
             search_space=search_space,
+            use_annotation=data.get("useAnnotation", False),
             tuner=tuner,
             assessor=assessor,
             code_directory=str(code[0]),
@@ -141,76 +181,129 @@ class _Reader:
 
     def _check_name(self) -> None:
         name = self._data.get("experimentName")
-        if isinstance(name, str) and name.strip() and not (_NAME.fullmatch(name) and name.isprintable()):
+        if isinstance(name, str) and name.strip() and not (EXPERIMENT_NAME.fullmatch(name) and name.isprintable()):
             rule = "must be 1 to 128 printable characters without slash or backslash, and not . or .."
             self._refuse(("experimentName",), rule, "Choose a plain name", name)
 
     def _refuse_what_is_not_built(self) -> None:
-        for key, remedy in _NOT_BUILT.items():
-            if self._data.get(key):
+        for key, (platform, remedy) in _NOT_BUILT.items():
+            if self._data.get(key) and not (platform and platform == self._platform):
                 self._refuse((key,), "is understood, but not built yet", remedy, self._data[key])
 
     def _warnings(self) -> tuple[str, ...]:
-        warnings = [f"{key} has no effect: {why}" for key, why in _WITHOUT_EFFECT.items() if self._data.get(key)]
-        for section in ("tuner", "assessor"):
+        warnings = [
+            f"{self._source.name(*key.split('.'))} has no effect: {why}"
+            for key, (usual, why) in _WITHOUT_EFFECT.items()
+            if (value := self._value_at(key)) is not None and value != usual
+        ]
+        for section in ("tuner", "assessor", "advisor"):
             warnings += [
-                f"{section}.{key} has no effect: {section}s run in the worker, without a GPU"
+                f"{self._source.name(section, key)} has no effect: {section}s run in the worker, without a GPU"
                 for key in ("gpuNum", "gpuIndices")
-                if (self._data.get(section) or {}).get(key) is not None
+                if self._value_at(f"{section}.{key}") is not None
             ]
-        return tuple(warnings)
+        if self._platform == "local" and self._data.get("localConfig"):
+            warnings += [
+                f"{self._source.name('localConfig', key)} has no effect: the trials ask for no GPU"
+                for key in self._data["localConfig"]
+            ]
+        if self._data.get("searchSpace") and self._data.get("searchSpacePath"):
+            name = self._source.name("searchSpacePath")
+            warnings.append(f"searchSpace has no effect: {name} counts, as in NNI")
+        return (*warnings, *self._warnings_of_v2())
+
+    def _warnings_of_v2(self) -> list[str]:
+        translation = self._document.translation
+        return [
+            f"{'.'.join(path)} has no effect: {_WITHOUT_COUNTERPART[path[-1]]}"
+            for path in (translation.left_behind if translation else ())
+            if path[-1] in _WITHOUT_COUNTERPART
+        ]
+
+    def _value_at(self, dotted: str) -> Any:
+        value: Any = self._data
+        for part in dotted.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
 
     def _read_training(self) -> JsonObject | None:
-        platform, trial = self._data.get("trainingServicePlatform"), self._data.get("trial")
-        model_class = _TRIAL_MODELS.get(platform) if isinstance(platform, str) else None
-        if model_class is None or not isinstance(trial, dict):
+        trial = self._document.sections.get("trial")
+        if isinstance(trial, v1.KubeflowTrial):
+            return self._read_kubeflow(trial)
+        if isinstance(trial, v1.FrameworkControllerTrial):
+            return self._read_frameworkcontroller(trial)
+        if not isinstance(trial, v1.LocalTrial):
             return None
-        model, problems = validate(model_class, trial, self._source, ("trial",))
-        self.problems += problems
-        if isinstance(model, v1.KubeflowTrial):
-            return self._read_kubeflow(model)
-        self._refuse_gpu_scheduling(model)
-        return None if model is None else model.model_dump(exclude={"codeDir"})
+        training = trial.model_dump(exclude={"codeDir", "nasMode"})
+        if self._platform == "remote":
+            return training | {key: self._data.get(key) for key in ("machineList", "remoteConfig")}
+        self._refuse_gpu_scheduling(trial)
+        return training
 
-    def _refuse_gpu_scheduling(self, trial: v1.LocalTrial | None) -> None:
-        remedy = "Set gpuNum: 0 and choose the device in the trial's command"
-        if trial and trial.gpuNum:
+    def _refuse_gpu_scheduling(self, trial: v1.LocalTrial) -> None:
+        if trial.gpuNum:
+            key = self._source.name("trial", "gpuNum")
+            remedy = f"Set {key}: 0 and choose the device in the trial's command"
             self._refuse(("trial", "gpuNum"), "GPU scheduling of local trials is not built yet", remedy, trial.gpuNum)
-        if self._data.get("localConfig"):
-            config = self._data["localConfig"]
-            self._refuse(("localConfig",), "GPU scheduling of local trials is not built yet", remedy, config)
 
     def _read_kubeflow(self, trial: v1.KubeflowTrial) -> JsonObject | None:
-        if self._data.get("kubeflowConfig") is None:
-            self._refuse(("kubeflowConfig",), "is required on kubeflow", "Name operator, apiVersion and storage")
+        config = self._document.sections.get("kubeflowConfig")
+        if not isinstance(config, v1.KubeflowConfig):
+            if self._data.get("kubeflowConfig") is None:
+                self._refuse(("kubeflowConfig",), "is required on kubeflow", "Name operator, apiVersion and storage")
             return None
-        config, problems = validate(
-            v1.KubeflowConfig, self._data["kubeflowConfig"], self._source, ("kubeflowConfig",)
-        )
-        self.problems += problems
-        if config is None:
-            return None
-        needed = {"nfs": ("nfs",), "azureStorage": ("keyVault", "azureStorage")}[config.storage]
-        for key in needed:
-            if getattr(config, key) is None:
-                self._refuse(("kubeflowConfig", key), f"is required with storage {config.storage}", "Add it")
         if not (trial.worker or trial.ps or trial.master):
             self._refuse(("trial",), "needs at least one role: worker, ps or master", "Describe the worker")
-        return {**trial.model_dump(exclude={"codeDir"}), "kubeflowConfig": config.model_dump()}
+        if self._data.get("localConfig"):
+            rule = "belongs to the local platform and has no meaning on kubeflow"
+            self._refuse(("localConfig",), rule, "Remove it; gpuNum of a role asks for GPUs", self._data["localConfig"])
+        return {**self._read_roles(trial), "kubeflowConfig": config.model_dump(exclude={"reuse"})}
+
+    def _read_roles(self, trial: v1.KubeflowTrial) -> JsonObject:
+        """The roles, with the files that they name as absolute paths."""
+        roles: JsonObject = trial.model_dump(exclude={"codeDir", "nasMode"})
+        for name, role in roles.items():
+            secret = role and role["privateRegistryAuthPath"]
+            if not secret:
+                continue
+            field = ("trial", name, "privateRegistryAuthPath")
+            path = self._resolve(field, secret)
+            if path is not None and not self._outside(field, path):
+                role["privateRegistryAuthPath"] = str(path)
+        return roles
+
+    def _read_frameworkcontroller(self, trial: v1.FrameworkControllerTrial) -> JsonObject | None:
+        section = "frameworkcontrollerConfig"
+        config = self._document.sections.get(section)
+        if not isinstance(config, v1.FrameworkControllerConfig):
+            if self._data.get(section) is None:
+                self._refuse((section,), "is required on frameworkcontroller", "Name the storage")
+            return None
+        self._check_storage(config)
+        if not trial.taskRoles and not config.configPath:
+            self._refuse(("trial", "taskRoles"), "needs at least one role, or a template of the whole object in "
+                         f"{section}.configPath", "Describe the worker")  # fmt: skip
+        return {"taskRoles": trial.model_dump()["taskRoles"], section: config.model_dump(exclude={"reuse"})}
+
+    def _check_storage(self, config: v1.FrameworkControllerConfig) -> None:
+        needed = {"nfs": ("nfs",), "azureStorage": ("keyVault", "azureStorage"), "pvc": ("pvc",)}[config.storage]
+        for key in needed:
+            if getattr(config, key) is None:
+                self._refuse(("frameworkcontrollerConfig", key), f"is required with storage {config.storage}", "Add it")
 
     def _read_algorithm(self, section: str, name_key: str, *, required: bool = False) -> AlgorithmSpec | None:
-        raw = self._data.get(section)
+        raw, name_field = self._data.get(section), self._source.name(section, name_key)
         if raw is None:
             if required:
-                self._refuse((section,), "is required", f"Name one: {section}: {{{name_key}: TPE}}")
+                self._refuse((section,), "is required", f"Name one: {section}: {{{name_field.split('.')[-1]}: TPE}}")
             return None
         if not isinstance(raw, dict):
             return None
         if section != "advisor" and self._data.get("advisor"):
-            self._refuse(("advisor",), f"{section} and advisor exclude each other", "Remove one of them")
+            self._refuse((section,), f"{section} and advisor exclude each other", "Remove one of them")
         if any(raw.get(key) for key in ("codeDir", "classFileName", "className")):
             self._refuse((section,), f"a {section} class of your own is understood, but not built yet",
-                         f"Name a built-in one with {name_key}", raw)  # fmt: skip
+                         f"Name a built-in one with {name_field}", raw)  # fmt: skip
             return None
         name, arguments = raw.get(name_key), raw.get("classArgs", {})
         if name is None:
@@ -221,7 +314,12 @@ class _Reader:
         return AlgorithmSpec(name, arguments, include) if isinstance(arguments, dict) else None
 
     def _read_search_space(self) -> tuple[JsonObject, SearchSpace]:
-        name = self._data.get("searchSpacePath")
+        name, inline = self._data.get("searchSpacePath"), self._data.get("searchSpace")
+        if self._data.get("useAnnotation") is True:
+            self._refuse_search_space_beside_annotations()
+            return {}, SearchSpace(())
+        if name is None and inline is not None:
+            return self._check_search_space(inline, None)
         if not isinstance(name, str) or not name:
             if name is None and not self._data.get("useAnnotation"):
                 self._refuse(("searchSpacePath",), "is required", "Name the JSON file with the search space")
@@ -230,14 +328,29 @@ class _Reader:
         if path is None or self._outside(("searchSpacePath",), path):
             return {}, SearchSpace(())
         try:
-            raw = read_source(path, "searchSpacePath").data
+            raw = read_source(path, self._source.name("searchSpacePath")).data
         except ConfigError as error:
+            place = self._source.problem
             self.problems += [
-                found if found.file else self._source.problem((found.field,), found.rule, found.value, found.remedy)
+                found if found.file else place(("searchSpacePath",), found.rule, found.value, found.remedy)
                 for found in error.problems
             ]
             return {}, SearchSpace(())
-        space, problems = parse_search_space(raw, str(path))
+        return self._check_search_space(raw, path)
+
+    def _refuse_search_space_beside_annotations(self) -> None:
+        for key in ("searchSpacePath", "searchSpace"):
+            if self._data.get(key):
+                rule = "and useAnnotation: true exclude each other: the annotations in the code are the search space"
+                self._refuse((key,), rule, "Remove one of them", self._data[key])
+
+    def _check_search_space(self, raw: Any, path: Path | None) -> tuple[JsonObject, SearchSpace]:
+        space, problems = parse_search_space(raw, str(path or ""))
+        if path is None:
+            problems = [
+                self._source.problem(("searchSpace", *found.field.split(".")), found.rule, found.value, found.remedy)
+                for found in problems
+            ]
         self.problems += problems
         return raw if isinstance(raw, dict) else {}, space
 
@@ -259,7 +372,7 @@ class _Reader:
             return None
         return (path, root) if root else None
 
-    def _resolve(self, field: tuple[str, ...], name: str) -> Path | None:
+    def _resolve(self, field: FieldPath, name: str) -> Path | None:
         """An absolute path; relative ones start at the experiment file."""
         if "\0" in name:
             self._refuse(field, "must be a path", "Remove the NUL character", name)
@@ -271,7 +384,7 @@ class _Reader:
             return None
         return path if path.is_absolute() else (self._source.folder or Path()) / path
 
-    def _outside(self, field: tuple[str, ...], path: Path) -> bool:
+    def _outside(self, field: FieldPath, path: Path) -> bool:
         try:
             outside = self._roots.root_of(path) is None
             path.exists()
@@ -282,10 +395,11 @@ class _Reader:
             self._refuse(field, self._roots.describe(), self._roots.remedy, str(path))
         return outside
 
-    def _refuse(self, field: tuple[str, ...], rule: str, remedy: str, value: Any = None) -> None:
+    def _refuse(self, field: FieldPath, rule: str, remedy: str, value: Any = None) -> None:
         shown = printable(value) if isinstance(value, str) else None if value is None else show(value)
-        self.problems.append(self._source.problem(field, rule, shown, remedy))
+        add_problems(self.problems, [self._source.problem(field, rule, shown, remedy)])
 
 
-def _seconds(duration: str) -> float:
-    return float(int(duration[:-1]) * _UNIT_SECONDS[duration[-1]])
+def _seconds_or_none(duration: Any) -> float | None:
+    seconds = seconds_of(duration)
+    return None if seconds is None else float(seconds)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from trialflow.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_FILE_BYTES = 1 << 20
 # Aliases let a small file stand for a huge tree; no real experiment comes near this.
@@ -26,16 +29,23 @@ class Source:
         data: The parsed document.
         file: The file's path; empty for an object or a text that was handed over as such.
         folder: Relative paths in the document start here; ``None`` when there is no such folder.
-        lines: Line of each field, counted from 1.
+        lines: Line of each field as it was written, counted from 1.
+        original: Place of a field in ``data`` → its place in the document as it was written, where that differs.
     """
 
     data: Any
     file: str = ""
     folder: Path | None = None
     lines: dict[FieldPath, int] = field(default_factory=dict)
+    original: Callable[[FieldPath], FieldPath] | None = None
+
+    def name(self, *path: str) -> str:
+        """What the user calls a field of ``data``."""
+        return ".".join(self.original(path) if self.original else path)
 
     def problem(self, path: FieldPath, rule: str, value: str | None = None, remedy: str = "") -> Problem:
         """A problem with one of the document's fields, placed on the nearest line that is known."""
+        path = self.original(path) if self.original else path
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
         return Problem(".".join(path), rule, value, remedy, file=self.file, line=line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
@@ -9,9 +10,11 @@ from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
 from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError, Problem
+from trialflow.experiment.annotated import with_search_space_of_code
 from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
+from trialflow.training.base import get_training_service
 from trialflow.tuners import check_space, check_tuner
 
 if TYPE_CHECKING:
@@ -20,25 +23,35 @@ if TYPE_CHECKING:
     from trialflow.settings import Settings
 
 
-def load_experiment(config: Any, settings: Settings, folder: str = "") -> ExperimentSpec:
+def load_experiment(
+    config: Any, settings: Settings, folder: str = "", *, preflight: bool = True
+) -> ExperimentSpec:
     """Read and check an experiment without running anything.
 
     Args:
         config: A file's path, the experiment as an object, or its YAML as a text of several lines.
         settings: Of this installation.
         folder: Where relative paths start in an experiment that is not a file.
+        preflight: Ask the training service as well; without, the experiment is checked but cannot be run.
 
     Raises:
         ConfigError: With everything that is wrong.
+        TrainingError: The training service could not be asked.
     """
     source = _read(config, settings, folder)
     roots = AllowedRoots.of(settings.allowed_roots, source.folder)
-    parsed = parse_experiment(source, roots)
-    v2 = isinstance(source.data, dict) and "trainingService" in source.data
-    problems = [*parsed.problems, *_check_tuner(parsed, v2=v2), *_check_parts(parsed, settings)]
+    parsed = with_search_space_of_code(parse_experiment(source, roots), settings)
+    problems = [*parsed.problems, *_check_tuner(parsed), *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)
-    return parsed.spec
+    return _preflight(parsed.spec, parsed, settings) if preflight else parsed.spec
+
+
+def _preflight(spec: ExperimentSpec, parsed: ParsedExperiment, settings: Settings) -> ExperimentSpec:
+    found = get_training_service(spec.platform, settings).preflight(spec.training, parsed.place)
+    if found.problems:
+        raise ConfigError(found.problems)
+    return replace(spec, training=found.training, warnings=(*spec.warnings, *found.warnings))
 
 
 def _read(config: Any, settings: Settings, folder: str) -> Source:
@@ -66,12 +79,12 @@ def _read_file(name: str, settings: Settings) -> Source:
     return read_source(path, "config")
 
 
-def _check_tuner(parsed: ParsedExperiment, *, v2: bool) -> list[Problem]:
+def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
     problems: list[Problem] = []
     if parsed.tuner is not None:
-        problems += check_tuner(parsed.tuner, parsed.place, v2=v2)
+        problems += check_tuner(parsed.tuner, parsed.place, v2=parsed.is_v2)
     if parsed.advisor is not None:
-        problems += check_tuner(parsed.advisor, parsed.place, section="advisor", v2=v2)
+        problems += check_tuner(parsed.advisor, parsed.place, section="advisor", v2=parsed.is_v2)
     suggesting = parsed.tuner or parsed.advisor
     if problems or suggesting is None:
         return problems
@@ -90,6 +103,8 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
         rule = "is understood, but trials cannot run there yet"
         remedy = f"Use one of: {', '.join(TRAINING_SERVICES)}"
         problems.append(parsed.place(("trainingServicePlatform",), rule, parsed.platform, remedy))
+    elif parsed.training is not None:
+        problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.place)
     if parsed.code is not None:
         folder, root = parsed.code
         found = list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import ConfigError, StagingError
+from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
 from trialflow.experiment.results import Result, write_results
 from trialflow.experiment.study import ExperimentStudy, intermediate_values
@@ -64,7 +65,8 @@ class ExperimentManager:
     def create(cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None) -> ExperimentManager:
         """Create the experiment in the store, unless it is there."""
         manager = cls(experiment_id, settings)
-        folder = manager.settings.home / "experiments" / experiment_id
+        service = get_training_service(spec.platform, manager.settings)
+        folder = service.experiment_folder(experiment_id, spec.training)
         folder.mkdir(parents=True, exist_ok=True)
         manager.store.create_experiment(experiment_id, spec, str(folder))
         manager._study.create()
@@ -83,7 +85,7 @@ class ExperimentManager:
     @cached_property
     def training(self) -> TrainingService:
         """Where the experiment's jobs run."""
-        return get_training_service(self.experiment.spec.platform)
+        return get_training_service(self.experiment.spec.platform, self.settings)
 
     @cached_property
     def _study(self) -> ExperimentStudy:
@@ -92,11 +94,14 @@ class ExperimentManager:
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
     def stage_code(self) -> str:
-        """Copy the code to the experiment's folder; tells where it lies. Done once, however often it is called.
+        """Copy the code to the experiment's folder, and make what its jobs share; tells where the code lies.
+
+        Done once, however often it is called.
 
         Raises:
             ConfigError: The code folder is not as it should be.
             StagingError: The copy could not be completed.
+            TrainingError: What the jobs share could not be made.
         """
         if self.experiment.code_folder is not None:
             return self.experiment.code_folder
@@ -106,7 +111,10 @@ class ExperimentManager:
         )
         if problems:
             raise ConfigError(problems)
+        if spec.use_annotation:
+            files = carry_out_annotations(files, spec.search_space)
         place = FolderStorage(Path(self.experiment.folder)).stage(files)
+        self.training.open_experiment(self.id, spec.training)
         self.store.set_code_folder(self.id, place)
         self.refresh()
         return place
@@ -126,6 +134,7 @@ class ExperimentManager:
         An experiment whose batch could not claim a single trial although it was free to ends with an error: the next
         batch would do no better.
         """
+        self._end_at_limit()
         experiment = self.refresh()
         trials = self.store.list_trials(self.id)
         if experiment.status is not ExperimentStatus.RUNNING:
@@ -200,7 +209,10 @@ class ExperimentManager:
         ended = self.refresh().status.is_final
         for trial in self.store.list_unreported(self.id, None if ended else run_id):
             self.cancel(trial, TrialStatus.USER_CANCELED, reason)
-        return self.store.close_batch(self.id, batch) == 0 and ended
+        is_last = self.store.close_batch(self.id, batch) == 0 and ended
+        if is_last:
+            self.training.close_experiment(self.id, self.experiment.spec.training)
+        return is_last
 
     # ── the steps of a trial ─────────────────────────────────────────────────────────────────────────────────
 
@@ -241,20 +253,37 @@ class ExperimentManager:
 
     def submit(self, trial: Trial) -> Trial:
         """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
-        if trial.ended_at is not None:
+        if trial.ended_at is not None or trial.job is not None:
             return trial
         request = self.job_request(trial)
         self.training.submit(request)
-        if trial.job is not None:
-            return trial
         self.store.set_job(trial, self.training.handle(request))
         return self.store.get_trial(self.id, trial.id)
 
     def report(self, trial: Trial) -> Trial:
-        """Clear the ended trial's job away, tell the tuner and free the place, once.
+        """Clear the ended trial's job away, tell the tuner and free the place, once; end the experiment at a limit.
 
         A trial that has not ended, because whoever followed it was stopped, is cancelled.
         """
+        reported = self._clear_away(trial)
+        self._end_at_limit()
+        return reported
+
+    def cancel(self, trial: Trial, status: TrialStatus, reason: str) -> Trial:
+        """End a trial from outside; one that has ended by itself keeps its result."""
+        self.store.set_ended(trial, Outcome(status, reason=reason), None)
+        return self._clear_away(self.store.get_trial(self.id, trial.id))
+
+    def settle(self) -> None:
+        """Report every trial that has ended and whose own tasks have not come to it yet."""
+        for trial in self.store.list_unreported(self.id):
+            ended = trial if trial.ended_at is not None else self._look_at(trial)
+            if ended is not None:
+                self._watches.pop(trial.id, None)
+                self._clear_away(ended)
+        self._end_at_limit()
+
+    def _clear_away(self, trial: Trial) -> Trial:
         if trial.reported_at is not None:
             return trial
         if trial.ended_at is None:
@@ -268,18 +297,18 @@ class ExperimentManager:
             self.store.set_reported(trial)
         return self.store.get_trial(self.id, trial.id)
 
-    def cancel(self, trial: Trial, status: TrialStatus, reason: str) -> Trial:
-        """End a trial from outside; one that has ended by itself keeps its result."""
-        self.store.set_ended(trial, Outcome(status, reason=reason), None)
-        return self.report(self.store.get_trial(self.id, trial.id))
+    def _end_at_limit(self) -> None:
+        """End the experiment whose goal is reached or of which too many trials failed, and the trials that still run.
 
-    def settle(self) -> None:
-        """Report every trial that has ended and whose own tasks have not come to it yet."""
+        Whoever dies in here leaves a ledger from which the next one comes to the same end.
+        """
+        limit = self.store.find_limit(self.id, self.experiment.spec)
+        if limit is None:
+            return
+        self.store.change_status(self.id, limit.status, from_=_ACTIVE, reason=limit.reason)
         for trial in self.store.list_unreported(self.id):
-            ended = trial if trial.ended_at is not None else self._look_at(trial)
-            if ended is not None:
-                self._watches.pop(trial.id, None)
-                self.report(ended)
+            self._watches.pop(trial.id, None)
+            self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
 
     def _look_at(self, trial: Trial) -> Trial | None:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""

@@ -48,6 +48,7 @@ class Result:
             "experiment_id": self.experiment.id,
             "experiment_name": spec.name,
             "status": self.experiment.status.value,
+            "status_reason": self.experiment.status_reason,
             "optimize_mode": spec.optimize_mode.value,
             "best": best,
             "trials": self.counts,

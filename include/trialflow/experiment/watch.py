@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,18 +56,37 @@ class TrialWatch:
         state = self._service.poll(self._handle)
         if state.started_at is not None and self.trial.status is TrialStatus.WAITING:
             self._store.set_running(self.trial, state.started_at)
-            self.trial = replace(self.trial, status=TrialStatus.RUNNING, started_at=state.started_at)
+            self.trial = replace(self.trial, status=TrialStatus.RUNNING, started_at=state.started_at, reason="")
+        elif state.reason:
+            self._note_reason(state.reason)
         stop = self._read_metrics()
-        outcome = state.outcome or stop
+        outcome = state.outcome or stop or self._overdue(state.started_at)
         if outcome is None:
             return None
         if outcome.lost and self.trial.attempt < self._manager.settings.trial_attempts:
             logger.warning("%s: attempt %d lost: %s", self.trial.label, self.trial.attempt, outcome.reason)
+            # First what is left of it: a job that only waits too long might still start beside the next one.
+            self._service.cancel(self._handle)
             self._store.start_next_attempt(self.trial, outcome.reason)
             self._follow(self._store.get_trial(self.trial.experiment_id, self.trial.id))
             return None
         self._end(outcome)
         return self.trial
+
+    def _note_reason(self, reason: str) -> None:
+        """Say once why the trial waits, whenever that changes."""
+        if reason == self.trial.reason:
+            return
+        logger.warning("%s waits: %s", self.trial.label, reason)
+        self._store.set_reason(self.trial, reason)
+        self.trial = replace(self.trial, reason=reason)
+
+    def _overdue(self, started_at: float | None) -> Outcome | None:
+        """The end of a job that runs longer than maxTrialDuration; NNI calls it stopped early, too."""
+        limit = self._manager.experiment.spec.max_trial_duration_seconds
+        if limit is None or started_at is None or time.time() - started_at <= limit:
+            return None
+        return Outcome(TrialStatus.EARLY_STOPPED, reason=f"it ran longer than maxTrialDuration, {limit:g} s")
 
     def _read_metrics(self) -> Outcome | None:
         """Take in what the trial has reported; an outcome means that the assessor wants it stopped."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class CodeFile:
         size: In bytes.
         digest: SHA-256 of its content, in hex.
         executable: Whether its owner may execute it.
+        content: What is staged instead of what lies at ``path``; ``size`` and ``digest`` are of this.
     """
 
     name: str
@@ -31,6 +33,18 @@ class CodeFile:
     size: int
     digest: str
     executable: bool
+    content: bytes | None = None
+
+    def with_content(self, content: bytes) -> CodeFile:
+        """The same file with other content."""
+        return replace(self, size=len(content), digest=hashlib.sha256(content).hexdigest(), content=content)
+
+    def copy_to(self, target: Path) -> None:
+        """Write what is to be staged to a local file."""
+        if self.content is None:
+            shutil.copyfile(self.path, target)
+        else:
+            target.write_bytes(self.content)
 
 
 class CodeStorage(ABC):

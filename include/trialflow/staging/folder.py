@@ -40,6 +40,8 @@ class FolderStorage(CodeStorage):
             growing.mkdir(parents=True, exist_ok=True)
             for file in files:
                 _copy(file, growing / file.name, growing / _COPYING)
+            for folder in (growing, *(path for path in growing.rglob("*") if path.is_dir())):
+                folder.chmod(0o755)  # Trials may run as another user, whatever our umask.
             growing.rename(target)
         except OSError as error:
             if self.is_staged(str(target)):
@@ -60,7 +62,7 @@ def _copy(file: CodeFile, target: Path, partial: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copyfile(file.path, partial)
+        file.copy_to(partial)
         partial.chmod(0o755 if file.executable else 0o644)
         if digest_file(partial) != file.digest:
             raise StagingError(f"{file.name} changed while it was staged; run the task again when it is at rest")

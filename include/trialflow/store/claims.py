@@ -11,11 +11,15 @@ import string
 import time
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 
 from trialflow.errors import NotFoundError
-from trialflow.records import ExperimentStatus, Slot, StrEnum, Trial, TrialStatus
+from trialflow.records import ExperimentSpec, ExperimentStatus, Slot, StrEnum, Trial, TrialStatus
+from trialflow.store.limits import find_limit
 from trialflow.store.tables import experiments, trials
 
+# Reads a specification from its column, and writes it there.
+SPEC: TypeAdapter[ExperimentSpec] = TypeAdapter(ExperimentSpec)
 _ID_ALPHABET = string.ascii_letters + string.digits
 
 
@@ -25,6 +29,7 @@ class ClaimRefusal(StrEnum):
     NO_ROOM = "NO_ROOM"
     NO_TRIALS_LEFT = "NO_TRIALS_LEFT"
     DURATION_OVER = "DURATION_OVER"
+    LIMIT_REACHED = "LIMIT_REACHED"
     NOT_RUNNING = "NOT_RUNNING"
     # The tuner waits for the result of another trial, or has nothing to suggest any more.
     NO_SUGGESTION = "NO_SUGGESTION"
@@ -74,6 +79,8 @@ def claim_trial(connection: sa.Connection, experiment_id: str, slot: Slot, run_i
         return str(earlier)
     created, live = _count(connection, experiment_id)
     refusal = _refusal(row, created, live, time.time())
+    if refusal is None and find_limit(connection, experiment_id, SPEC.validate_python(row["spec"])) is not None:
+        refusal = ClaimRefusal.LIMIT_REACHED
     if refusal is not None:
         raise Refused(refusal)
     return _insert(connection, experiment_id, slot, run_id)

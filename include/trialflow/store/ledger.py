@@ -1,8 +1,8 @@
 """The ledger: every experiment, trial and metric, in rows that survive kill -9 of any process at any point.
 
 Order of calls for a trial: `claim` → `set_parameters` (or `release`) → `set_sampler_number` → `set_job` →
-(`add_metrics`, `set_running`)* → `set_ended` → `set_reported`. Each may be repeated: a repetition finds what the first
-call wrote and changes nothing.
+(`set_reason`, `set_running`, `add_metrics`)* → `set_ended` → `set_reported`. Each may be repeated: a repetition finds
+what the first call wrote and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 from sqlalchemy.exc import IntegrityError
 
 from trialflow.errors import NotFoundError, StoreError
@@ -30,8 +29,9 @@ from trialflow.records import (
     Trial,
     TrialStatus,
 )
-from trialflow.store.claims import ClaimRefusal, Refused, claim_trial, count_live, release_trial
+from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live, release_trial
 from trialflow.store.engine import get_engine
+from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
 from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, metrics, schema_version, trials
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-_SPEC: TypeAdapter[ExperimentSpec] = TypeAdapter(ExperimentSpec)
 _TRIAL_FIELDS = [column.name for column in trials.columns if column.name not in ("batch", "slot", "status")]
 
 # A metric belongs to the present attempt of a trial.
@@ -102,7 +101,7 @@ class Store:
         """Create an experiment; one that exists under this id is returned as it is."""
         row = {
             "id": experiment_id,
-            "spec": _SPEC.dump_python(spec, mode="json"),
+            "spec": SPEC.dump_python(spec, mode="json"),
             "status": ExperimentStatus.INITIALIZED,
             "status_reason": "",
             "folder": folder,
@@ -239,6 +238,13 @@ class Store:
         with self._reading() as connection:
             return count_live(connection, experiment_id)
 
+    def find_limit(self, experiment_id: str, spec: ExperimentSpec) -> Limit | None:
+        """The limit that ends the experiment now, if it has reached one; see `trialflow.store.limits`."""
+        if spec.goal is None and spec.max_failed_trial_number is None:
+            return None
+        with self._reading() as connection:
+            return find_limit(connection, experiment_id, spec)
+
     def get_trial(self, experiment_id: str, trial_id: str) -> Trial:
         """Read a trial.
 
@@ -279,9 +285,13 @@ class Store:
         self._update_trial(trial, trials.c.job.is_(None), job=job)
 
     def set_running(self, trial: Trial, started_at: float) -> None:
-        """Note that the job runs."""
-        values = {"status": TrialStatus.RUNNING, "started_at": started_at}
+        """Note that the job runs, and waits for nothing any more."""
+        values = {"status": TrialStatus.RUNNING, "started_at": started_at, "reason": ""}
         self._update_trial(trial, trials.c.status == TrialStatus.WAITING, **values)
+
+    def set_reason(self, trial: Trial, reason: str) -> None:
+        """Note why a trial waits; nothing is noted of one that runs or has ended."""
+        self._update_trial(trial, trials.c.status == TrialStatus.WAITING, reason=reason)
 
     def set_ended(self, trial: Trial, outcome: Outcome, value: float | None) -> None:
         """Note how the attempt's job ended; the first note stands."""
@@ -404,7 +414,7 @@ def _metrics_of(trial: Trial) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _experiment(row: sa.RowMapping) -> Experiment:
     values = dict(row)
-    spec, status = _SPEC.validate_python(values.pop("spec")), ExperimentStatus(values.pop("status"))
+    spec, status = SPEC.validate_python(values.pop("spec")), ExperimentStatus(values.pop("status"))
     return Experiment(spec=spec, status=status, **values)
 
 

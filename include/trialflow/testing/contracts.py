@@ -124,6 +124,35 @@ class StoreContract:
         claim(store)  # The duration counts from the first claim.
         assert store.claim(_ID, Slot(1, 1), _RUN) is ClaimRefusal.DURATION_OVER
 
+    def test_nothing_is_claimed_once_a_value_has_reached_the_goal(self, store: Store) -> None:
+        for number, (mode, below, reached) in enumerate((("maximize", 0.4, 0.5), ("minimize", 0.6, 0.5))):
+            experiment_id = f"{_ID}{number}"
+            tuner = AlgorithmSpec("TPE", {"optimize_mode": mode})
+            start_experiment(store, experiment_id, trial_concurrency=9, goal=0.5, tuner=tuner)
+            for index, value in enumerate((below, reached)):
+                trial = store.claim(experiment_id, Slot(1, index), _RUN)
+                assert isinstance(trial, Trial)
+                store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED), value)
+            assert store.claim(experiment_id, Slot(1, 2), _RUN) is ClaimRefusal.LIMIT_REACHED
+            limit = store.find_limit(experiment_id, store.get_experiment(experiment_id).spec)
+            assert limit is not None
+            assert limit.status is ExperimentStatus.DONE
+
+    def test_nothing_is_claimed_once_too_many_trials_have_failed(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=9, max_failed_trial_number=1)
+        for index in range(2):
+            store.set_ended(claim(store, index), Outcome(TrialStatus.FAILED), None)
+        assert store.claim(_ID, Slot(1, 2), _RUN) is ClaimRefusal.LIMIT_REACHED
+        limit = store.find_limit(_ID, store.get_experiment(_ID).spec)
+        assert limit is not None
+        assert limit.status is ExperimentStatus.ERROR
+
+    def test_trials_that_were_stopped_are_no_failures(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=9, max_failed_trial_number=0)
+        for index, status in enumerate((TrialStatus.EARLY_STOPPED, TrialStatus.USER_CANCELED)):
+            store.set_ended(claim(store, index), Outcome(status), None)
+        assert claim(store, 2).number == 2
+
     def test_nothing_is_claimed_before_the_start_and_after_the_end(self, store: Store) -> None:
         store.create_experiment(_ID, make_spec(), "/")
         assert store.claim(_ID, Slot(1, 0), _RUN) is ClaimRefusal.NOT_RUNNING
@@ -145,6 +174,16 @@ class StoreContract:
         assert (noted.parameters, noted.note, noted.sampler_number) == ({"x": 1}, {"note": 1}, 1)
         assert noted.job == {"job": 1}
         assert (noted.started_at, noted.exit_code, noted.value) == (1.0, 1, 1.0)
+
+    def test_why_a_trial_waits_is_noted_until_it_runs(self, store: Store) -> None:
+        start_experiment(store)
+        trial = claim(store)
+        for reason in ("no room", "no image"):
+            store.set_reason(trial, reason)
+            assert store.get_trial(_ID, trial.id).reason == reason
+        store.set_running(trial, 1.0)
+        store.set_reason(trial, "too late")
+        assert store.get_trial(_ID, trial.id).reason == ""
 
     def test_a_trial_is_reported_once(self, store: Store) -> None:
         start_experiment(store)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trialflow.errors import TrainingError
+from trialflow.settings import Settings, get_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from trialflow.errors import Problem
     from trialflow.records import JsonObject, Outcome
+
+    # Makes a problem with a field of the experiment file: path of the field, rule, value, remedy.
+    Place = Callable[..., Problem]
 
 # platform → the class that serves it
 REGISTRY = {
     "local": "trialflow.training.local:LocalTrainingService",
+    "kubeflow": "trialflow.training.kubeflow:KubeflowTrainingService",
 }
 
 
@@ -57,8 +65,26 @@ class JobState:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Preflight:
+    """What a training service found out about itself before the first job.
+
+    Attributes:
+        training: The ``training`` section, completed with what later calls need to know.
+        problems: Everything that keeps jobs from running.
+        warnings: What was accepted although it may not be meant so, one sentence each.
+    """
+
+    training: JsonObject
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class TrainingService(ABC):
     """Runs jobs.
+
+    Order of calls for an experiment: `check` (any time, no effect) → `preflight` → `experiment_folder` →
+    `open_experiment` → the jobs → `close_experiment`. A service without anything to do there leaves them as they are.
 
     Order of calls for one attempt: `plan` and `handle` (any time, no effect) → `submit` → `poll` until there is an
     outcome → `cancel`, which also lets go of a job that has ended by itself. Handles are JSON, so that another process
@@ -71,6 +97,52 @@ class TrainingService(ABC):
     """
 
     is_cheap: ClassVar[bool] = False
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._given_settings = settings
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Of this installation."""
+        return self._given_settings or get_settings()
+
+    # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self, training: JsonObject, place: Place) -> list[Problem]:  # noqa: ARG002
+        """What is wrong with the ``training`` section by itself, whatever runs it."""
+        return []
+
+    def preflight(self, training: JsonObject, place: Place) -> Preflight:  # noqa: ARG002
+        """Ask whatever runs the jobs whether it can; leaves nothing behind.
+
+        Args:
+            training: A section without problems.
+            place: Makes a problem with a field of the experiment file.
+
+        Raises:
+            TrainingError: It could not be asked.
+        """
+        return Preflight(training)
+
+    def experiment_folder(self, experiment_id: str, training: JsonObject) -> Path:  # noqa: ARG002
+        """Where the experiment's code, trials and results lie, as it is called here."""
+        return self.settings.home / "experiments" / experiment_id
+
+    def open_experiment(self, experiment_id: str, training: JsonObject) -> None:  # noqa: B027
+        """Make what all jobs of the experiment share; may be repeated.
+
+        Raises:
+            TrainingError: It could not be made.
+        """
+
+    def close_experiment(self, experiment_id: str, training: JsonObject) -> None:  # noqa: B027
+        """Remove whatever the experiment has left behind, jobs included; files stay. May be repeated.
+
+        Raises:
+            TrainingError: Something is still there.
+        """
+
+    # ── its jobs ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
     def handle(self, request: JobRequest) -> JsonObject:
@@ -113,8 +185,8 @@ class TrainingService(ABC):
         """The end of the job's error output, or of its output when there is none; for people."""
 
 
-def get_training_service(platform: str) -> TrainingService:
-    """The service for a platform.
+def get_training_service(platform: str, settings: Settings | None = None) -> TrainingService:
+    """The service for a platform; with this process's settings unless others are given.
 
     Raises:
         TrainingError: There is none.
@@ -124,6 +196,6 @@ def get_training_service(platform: str) -> TrainingService:
             f"trainingServicePlatform {platform!r} is not built yet; this version runs: {', '.join(REGISTRY)}"
         )
     module, name = REGISTRY[platform].split(":")
-    service: Any = getattr(import_module(module), name)()
+    service: Any = getattr(import_module(module), name)(settings)
     assert isinstance(service, TrainingService)
     return service

@@ -30,15 +30,14 @@ from typing import TextIO
 from trialflow.errors import TrainingError
 from trialflow.metrics import METRICS_FILE
 from trialflow.records import JsonObject, Outcome, TrialStatus
+from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, TrainingService
+from trialflow.training.ending import describe_exit, last_output
 
-# Where the `nni` module for trials lies.
-SDK_FOLDER = Path(__file__).resolve().parents[1] / "sdk"
 # The installation's own configuration, database address and keys are none of a trial's business.
 _PRIVATE_PREFIXES = ("AIRFLOW", "_AIRFLOW", "TRIALFLOW")
 _KILL_TIMEOUT_SECONDS = 5.0
 _LOCK_WAIT_SECONDS = 0.01
-_TAIL_BYTES = 16 << 10
 
 
 class LocalTrainingService(TrainingService):
@@ -97,12 +96,7 @@ class LocalTrainingService(TrainingService):
         return Path(handle["folder"]) / METRICS_FILE
 
     def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
-        folder = Path(handle["folder"])
-        for name in ("stderr", "stdout"):
-            lines = _tail(folder / name).decode(errors="replace").splitlines()[-max_lines:]
-            if lines:
-                return "\n".join(lines)
-        return ""
+        return last_output(Path(handle["folder"]), max_lines)
 
 
 def _try_lock(lock: TextIO) -> bool:
@@ -197,20 +191,8 @@ def _read_exit(folder: Path, started_at: float | None) -> Outcome | None:
     except FileNotFoundError:
         return None
     status = TrialStatus.SUCCEEDED if code == 0 else TrialStatus.FAILED
-    reason = "" if code == 0 else _describe_exit(code)
+    reason = "" if code == 0 else describe_exit(code)
     return Outcome(status, code, reason, started_at, ended_at)
-
-
-def _describe_exit(code: int) -> str:
-    """What a shell's exit code means."""
-    if code == 127:
-        return "exit code 127: the trial's command was not found"
-    if code == 126:
-        return "exit code 126: the trial's command cannot be executed"
-    if code > 128:
-        with contextlib.suppress(ValueError):
-            return f"exit code {code}: ended by {signal.Signals(code - 128).name}"
-    return f"exit code {code}"
 
 
 def _modified_at(path: Path) -> float | None:
@@ -258,12 +240,3 @@ def _is_zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
-
-
-def _tail(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            return file.read()
-    except FileNotFoundError:
-        return b""

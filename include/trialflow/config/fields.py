@@ -1,0 +1,78 @@
+"""What the schemas of both formats are made of: field types, and the numbers that stand behind texts with a unit."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNIT_BYTES = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+_DURATION = re.compile(r"\s*([0-9]{0,10}\.?[0-9]{1,10})\s*([smhd])", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9]{0,15}\.?[0-9]{1,15})\s*([kmgt]?b)", re.IGNORECASE)
+
+
+# Below these stand keys that are not NNI's: a user's own, or those of Kubernetes and OpenPAI.
+OPAQUE = frozenset({"classArgs", "searchSpace", "podTemplate", "openpaiConfig"})
+
+
+class Section(BaseModel):
+    """Base of every section of an experiment file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def seconds_of(value: Any) -> int | None:
+    """A duration in whole seconds, rounded up; a number is seconds. ``None`` when it is no duration above 0."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 < value < 10**10 else None
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return (math.ceil(float(match[1]) * _UNIT_SECONDS[match[2].lower()]) or None) if match else None
+
+
+def megabytes_of(value: Any) -> int | None:
+    """A size in whole MB, rounded up; a number is MB. ``None`` when it is no size."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if value >= 0 else None
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    return math.ceil(float(match[1]) * _UNIT_BYTES[match[2].lower()] / _UNIT_BYTES["mb"]) if match else None
+
+
+def _check_duration(value: Any) -> Any:
+    if seconds_of(value) is None:
+        raise PydanticCustomError("free_duration", "must be a duration")
+    return value
+
+
+def _check_size(value: Any) -> Any:
+    if megabytes_of(value) is None:
+        raise PydanticCustomError("size", "must be a size")
+    return value
+
+
+def _check_gpu_indices(value: Any) -> Any:
+    indices = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    if value is not None and not all(re.fullmatch(r"\s*[0-9]+\s*", str(index)) for index in indices):
+        raise PydanticCustomError("gpu_indices", "must be the numbers of GPUs")
+    return value
+
+
+Count = Annotated[int, Field(strict=True, ge=1, le=99999)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Amount = Annotated[int, Field(strict=True, ge=0)]
+Integer = Annotated[int, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1, strip_whitespace=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+# A whole number and one lower-case unit, as NNI 1.x wanted it.
+Duration = Annotated[str, StringConstraints(strict=True, pattern=r"^[1-9][0-9]{0,9}[smhd]$")]
+# What NNI 2.x and 3.x read: any number with a unit, or seconds.
+FreeDuration = Annotated[Any, AfterValidator(_check_duration)]
+MemorySize = Annotated[Any, AfterValidator(_check_size)]
+GpuIndices = Annotated[Any, AfterValidator(_check_gpu_indices)]
+# The value at which an experiment has what it was made for.
+Goal = Annotated[float, Field(strict=True, allow_inf_nan=False)]

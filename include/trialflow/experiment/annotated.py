@@ -1,0 +1,79 @@
+"""Experiments with annotations: the search space is read off the code, and the code is staged rewritten.
+
+The user's files are never changed. What is staged is rewritten from the very files that are staged, and must give the
+search space with which the experiment was loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trialflow.annotations import read_annotations
+from trialflow.errors import ConfigError, Problem
+from trialflow.records import JsonObject
+from trialflow.search_space import parse_search_space
+from trialflow.staging.scan import list_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trialflow.config import ParsedExperiment
+    from trialflow.settings import Settings
+    from trialflow.staging import CodeFile
+
+_SUFFIX = ".py"
+
+
+def with_search_space_of_code(parsed: ParsedExperiment, settings: Settings) -> ParsedExperiment:
+    """The experiment with the search space that stands in its code; an experiment without annotations as it is."""
+    if not parsed.use_annotation or parsed.code is None:
+        return parsed
+    listed, _ = list_code(*parsed.code, settings.max_code_bytes, settings.max_code_files)
+    raw, _, problems = _read((name, path) for name, path, _ in listed)
+    if not raw and not problems:
+        rule = "needs a search space, and no file of the code holds an annotation with a parameter"
+        remedy = "Write '''@nni.variable(nni.uniform(0, 1), name=x)''' above an assignment to x"
+        problems = [parsed.place(("useAnnotation",), rule, None, remedy)]
+    return replace(
+        parsed,
+        spec=parsed.spec and replace(parsed.spec, search_space=raw),
+        search_space=parse_search_space(raw)[0],
+        problems=[*parsed.problems, *problems],
+    )
+
+
+def carry_out_annotations(files: Sequence[CodeFile], search_space: JsonObject) -> list[CodeFile]:
+    """The files of an experiment with annotations, as they are staged.
+
+    Args:
+        files: The code as it lies with the user.
+        search_space: With which the experiment was loaded.
+
+    Raises:
+        ConfigError: The annotations are wrong, or give another search space by now.
+    """
+    raw, contents, problems = _read((file.name, file.path) for file in files)
+    if not problems and raw != search_space:
+        rule = "the annotations have changed since the experiment was loaded"
+        problems = [Problem("trial.codeDir", rule, None, "Start the experiment anew")]
+    if problems:
+        raise ConfigError(problems)
+    return [file.with_content(contents[file.name]) if file.name in contents else file for file in files]
+
+
+def _read(files: Iterable[tuple[str, Path]]) -> tuple[JsonObject, dict[str, bytes], list[Problem]]:
+    """The search space of some files, what becomes of those that are annotated, and what is wrong with them."""
+    search_space: JsonObject = {}
+    contents: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    for name, path in files:
+        if not name.endswith(_SUFFIX):
+            continue
+        found = read_annotations(path.read_bytes(), name.removesuffix(_SUFFIX).replace("/", "."), str(path))
+        search_space |= found.search_space
+        problems += found.problems
+        if found.code is not None:
+            contents[name] = found.code
+    return search_space, contents, problems

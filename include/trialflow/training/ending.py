@@ -1,0 +1,43 @@
+"""How a job's end is told to people, whatever ran it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TAIL_BYTES = 16 << 10
+
+
+def describe_exit(code: int) -> str:
+    """What a shell's exit code means."""
+    if code == 127:
+        return "exit code 127: the trial's command was not found"
+    if code == 126:
+        return "exit code 126: the trial's command cannot be executed"
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            return f"exit code {code}: ended by {signal.Signals(code - 128).name}"
+    return f"exit code {code}"
+
+
+def last_output(folder: Path, max_lines: int) -> str:
+    """The end of a folder's file ``stderr``, or of its ``stdout`` when there is none."""
+    for name in ("stderr", "stdout"):
+        lines = last_bytes(folder / name, _TAIL_BYTES).decode(errors="replace").splitlines()[-max_lines:]
+        if lines:
+            return "\n".join(lines)
+    return ""
+
+
+def last_bytes(path: Path, max_bytes: int) -> bytes:
+    """The end of a file; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - max_bytes))
+            return file.read(max_bytes)
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,343 @@
+"""The training service: jobs of Kubeflow's training operator, followed by a watch and by files on a shared storage.
+
+What may happen twice or late:
+
+- *submit* writes the attempt's files, then creates the job; one that exists and is ours is the one it wanted.
+- *cancel* notes on the storage that the job must not run, then deletes it. A submit looks at that note before it
+  creates and again after: whichever of the two comes last deletes the job. A submit that dies in between leaves a job
+  that is deleted by its own repetition, or at the end of the experiment.
+- A pod that the operator replaces finds on the storage that its replica was started before, and gives up; so a job is
+  run once, or lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from trialflow.errors import TrainingError
+from trialflow.records import JsonObject, Outcome, TrialStatus
+from trialflow.sdk import SDK_FOLDER
+from trialflow.training.base import JobRequest, JobState, Preflight, TrainingService
+from trialflow.training.ending import last_bytes
+from trialflow.training.kubeflow.api import (
+    ClusterApi,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    UnreachableError,
+    resource_path,
+)
+from trialflow.training.kubeflow.attempt_folder import READABLE_FOLDER, AttemptFolder
+from trialflow.training.kubeflow.conditions import JobStatus, Phase, read_status
+from trialflow.training.kubeflow.connection import cluster_api
+from trialflow.training.kubeflow.diagnosis import explain_failure, explain_vanished
+from trialflow.training.kubeflow.informer import JobInformer, informers
+from trialflow.training.kubeflow.manifest import SDK_FOLDER_NAME, make_manifest, run_script_name
+from trialflow.training.kubeflow.names import (
+    EXPERIMENT,
+    JOB_NAME_LABEL,
+    MANAGED_BY,
+    TRIAL,
+    experiment_labels,
+    job_labels,
+    job_name,
+    secret_name,
+    selector,
+)
+from trialflow.training.kubeflow.preflight import run_preflight
+from trialflow.training.kubeflow.pull_secrets import make_pull_secret
+from trialflow.training.kubeflow.rules import check_section
+from trialflow.training.kubeflow.run_script import make_run_script
+from trialflow.training.kubeflow.section import GROUP, Section, read_section
+from trialflow.training.kubeflow.waiting_room import waiting_rooms
+
+if TYPE_CHECKING:
+    from trialflow.errors import Problem
+    from trialflow.training.base import Place
+
+logger = logging.getLogger(__name__)
+
+_CLOSING_SECONDS = 60.0
+# An API server that restarts is waited for here, one that is away longer by Airflow's retries of the task.
+_patiently = retry(
+    retry=retry_if_exception_type(UnreachableError),
+    stop=stop_after_delay(60),
+    wait=wait_exponential(0.5, max=10),
+    reraise=True,
+)
+# How much of a trial's output is searched for metrics.
+_PRINTED_BYTES = 16 << 20
+
+
+class KubeflowTrainingService(TrainingService):
+    """Runs trials as TFJobs and PyTorchJobs; ``training`` is the v1 section with what the preflight has found out."""
+
+    @property
+    def _api(self) -> ClusterApi:
+        return cluster_api()
+
+    # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self, training: JsonObject, place: Place) -> list[Problem]:
+        return check_section(training, place)
+
+    def preflight(self, training: JsonObject, place: Place) -> Preflight:
+        return run_preflight(training, place, self._api, self.settings)
+
+    def experiment_folder(self, experiment_id: str, training: JsonObject) -> Path:
+        return Path(read_section(training).facts.mount) / "nni" / experiment_id
+
+    @_patiently
+    def open_experiment(self, experiment_id: str, training: JsonObject) -> None:
+        """Lay the module `nni` beside the code, and make the image pull secrets."""
+        section, folder = read_section(training), self.experiment_folder(experiment_id, training)
+        try:
+            (folder / "trials").mkdir(parents=True, exist_ok=True)
+            for made in (folder, folder / "trials"):
+                made.chmod(READABLE_FOLDER)
+            _lay_out_sdk(folder / SDK_FOLDER_NAME)
+        except OSError as error:
+            raise _storage_error(folder, error) from error
+        secrets = resource_path("v1", section.facts.namespace, "secrets")
+        for role in section.roles:
+            if role.registry_auth_path:
+                self._replace(secrets, make_pull_secret(experiment_id, section.facts.namespace, role))
+
+    @_patiently
+    def close_experiment(self, experiment_id: str, training: JsonObject) -> None:
+        """Delete the experiment's jobs and secrets, and wait until no pod of it is left."""
+        section = read_section(training)
+        of_experiment = selector(experiment_labels(experiment_id))
+        jobs = _collection(section)
+        kept = set()
+        for job in self._api.get(jobs, labelSelector=of_experiment)["items"]:
+            if self._is_kept(read_status(job)):
+                kept.add(job["metadata"]["name"])
+            else:
+                self._api.delete(f"{jobs}/{job['metadata']['name']}", after_dependents=True)
+        for role in section.roles:
+            if role.registry_auth_path:
+                name = secret_name(experiment_id, role.name)
+                self._api.delete(resource_path("v1", section.facts.namespace, "secrets", name))
+        self._await_no_pods(resource_path("v1", section.facts.namespace, "pods"), of_experiment, kept)
+
+    def _is_kept(self, status: JobStatus) -> bool:
+        return self.settings.keep_jobs == "failed" and status.phase is Phase.FAILED
+
+    def _await_no_pods(self, pods: str, of_experiment: str, kept: set[str]) -> None:
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        delay = 0.1
+        while True:
+            found = self._api.get(pods, labelSelector=of_experiment)["items"]
+            left = [pod["metadata"] for pod in found if pod["metadata"]["labels"].get(JOB_NAME_LABEL) not in kept]
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                names = ", ".join(pod["name"] for pod in left)
+                raise TrainingError(
+                    f"pods of the experiment have not ended after {_CLOSING_SECONDS:.0f} s: {names}; "
+                    "check their nodes, then run the task again"
+                )
+            time.sleep(delay)
+            delay = min(2 * delay, 5.0)
+
+    def _replace(self, path: str, body: JsonObject) -> None:
+        try:
+            self._api.create(path, body)
+        except ConflictError:
+            self._api.delete(f"{path}/{body['metadata']['name']}")
+            self._api.create(path, body)
+
+    # ── its jobs ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def handle(self, request: JobRequest) -> JsonObject:
+        section = read_section(request.training)
+        return {
+            "collection": _collection(section),
+            "name": job_name(request.experiment_id, request.trial_id, request.attempt),
+            "namespace": section.facts.namespace,
+            "folder": request.folder,
+            "chief": f"{section.operator.chief}-0",
+            "container": section.operator.container,
+            "memory_mb": max(role.memory_mb for role in section.roles),
+        }
+
+    def plan(self, request: JobRequest) -> JsonObject:
+        return make_manifest(request, read_section(request.training))
+
+    @_patiently
+    def submit(self, request: JobRequest) -> None:
+        handle, folder = self.handle(request), AttemptFolder(Path(request.folder))
+        if self._was_cancelled(folder):
+            self._delete(handle)
+            return
+        self._write_files(request, folder)
+        self._create(request, handle)
+        if self._was_cancelled(folder):
+            self._delete(handle)
+
+    def _write_files(self, request: JobRequest, folder: AttemptFolder) -> None:
+        roles = read_section(request.training).roles
+        scripts = {
+            run_script_name(role.name): make_run_script(request, role, self.settings.trial_sdk) for role in roles
+        }
+        parameters = {"parameter_id": request.number, "parameter_source": "algorithm", "parameters": request.parameters}
+        try:
+            folder.prepare(parameters, scripts, roles)
+        except OSError as error:
+            raise _storage_error(folder.path, error) from error
+
+    def _create(self, request: JobRequest, handle: JsonObject) -> None:
+        """Create the job, or find that it is there already."""
+        try:
+            self._api.create(handle["collection"], self.plan(request))
+        except ConflictError:
+            found = self._api.get(f"{handle['collection']}/{handle['name']}")
+            labels = found["metadata"].get("labels", {})
+            ours = job_labels(request.experiment_id, request.trial_id, request.attempt)
+            if any(labels.get(name) != value for name, value in ours.items()):
+                raise TrainingError(
+                    f"a job's name must be free or taken by the same trial; {handle['name']} in namespace "
+                    f"{handle['namespace']} belongs to trial {labels.get(TRIAL)} of experiment "
+                    f"{labels.get(EXPERIMENT)}, made by {labels.get(MANAGED_BY)}; delete it, or use another namespace"
+                ) from None
+            logger.info("The job %s exists already", handle["name"])
+
+    @_patiently
+    def cancel(self, handle: JsonObject) -> None:
+        try:
+            AttemptFolder(Path(handle["folder"])).cancel()
+        except OSError as error:
+            # Without the storage no submit gets as far as creating a job.
+            logger.warning("%s: its end could not be noted: %s", handle["name"], error)
+        if self.settings.keep_jobs == "never" or not self._has_failed(handle):
+            self._delete(handle)
+
+    def _has_failed(self, handle: JsonObject) -> bool:
+        try:
+            job = self._api.get(f"{handle['collection']}/{handle['name']}")
+        except NotFoundError:
+            return False
+        return self._is_kept(read_status(job))
+
+    def _delete(self, handle: JsonObject) -> None:
+        self._api.delete(f"{handle['collection']}/{handle['name']}", after_dependents=True)
+        self._informer(handle).forget(handle["name"])
+
+    def _was_cancelled(self, folder: AttemptFolder) -> bool:
+        try:
+            return folder.is_cancelled()
+        except OSError as error:
+            raise _storage_error(folder.path, error) from error
+
+    def _informer(self, handle: JsonObject) -> JobInformer:
+        return informers.of(self._api, handle["collection"])
+
+    # ── following them ───────────────────────────────────────────────────────────────────────────────────────
+
+    def poll(self, handle: JsonObject) -> JobState:
+        try:
+            return self._poll(handle, AttemptFolder(Path(handle["folder"])))
+        except UnreachableError as error:
+            return JobState(reason=str(error))
+
+    def _poll(self, handle: JsonObject, folder: AttemptFolder) -> JobState:
+        job = self._informer(handle).get(handle["name"])
+        if not folder.path.parent.is_dir():
+            raise TrainingError(
+                f"the storage must be mounted wherever trials are followed; {folder.path.parent} is not to be seen; "
+                "mount it here as on the worker that loaded the experiment"
+            )
+        status = read_status(job) if job is not None else JobStatus(Phase.DELETED, 0.0)
+        outcome = self._outcome(handle, status, folder)
+        if outcome is not None:
+            self._adopt_printed_metrics(handle, folder)
+            return JobState(outcome, outcome.started_at)
+        reason = "" if status.phase is Phase.RUNNING else self._why_it_waits(handle, status)
+        return JobState(None, status.started_at if status.phase is Phase.RUNNING else None, reason)
+
+    def _outcome(self, handle: JsonObject, status: JobStatus, folder: AttemptFolder) -> Outcome | None:
+        """How the job ended; ``None`` while it waits or runs."""
+        if status.phase is Phase.SUCCEEDED:
+            return Outcome(TrialStatus.SUCCEEDED, 0, "", status.started_at, status.ended_at)
+        if status.phase is Phase.FAILED:
+            pods, exits = self._pods(handle), folder.exits()
+            return explain_failure(status, pods, exits, handle["chief"], handle["memory_mb"])
+        if status.phase is Phase.DELETED:
+            reason = f"the job {handle['name']} was deleted before it ended"
+            return explain_vanished(folder.exits(), handle["chief"], reason)
+        waited = time.time() - status.created_at
+        if status.phase is not Phase.RUNNING and waited > self.settings.waiting_limit_seconds:
+            why = self._why_it_waits(handle, status) or "its pods have not started"
+            reason = f"it waited longer than {self.settings.waiting_limit_seconds:.0f} s: {why}"
+            return Outcome(TrialStatus.FAILED, reason=reason, lost=True)
+        return None
+
+    def _pods(self, handle: JsonObject) -> list[JsonObject]:
+        pods = resource_path("v1", handle["namespace"], "pods")
+        found = self._api.get(pods, labelSelector=selector({JOB_NAME_LABEL: handle["name"]}))
+        return list(found["items"])
+
+    def _why_it_waits(self, handle: JsonObject, status: JobStatus) -> str:
+        return waiting_rooms.of(self._api, handle["namespace"]).explain(handle["name"], status)
+
+    def metrics_file(self, handle: JsonObject) -> Path:
+        return AttemptFolder(Path(handle["folder"])).metrics_file(handle["chief"])
+
+    def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
+        """Of the replica that failed first, unless the one that stands for the trial has succeeded."""
+        folder, chief = AttemptFolder(Path(handle["folder"])), handle["chief"]
+        codes = {end.replica: end.code for end in folder.exits()}
+        failed = next((replica for replica, code in codes.items() if code != 0), chief)
+        return folder.last_output(chief if codes.get(chief) == 0 else failed, max_lines)
+
+    def _adopt_printed_metrics(self, handle: JsonObject, folder: AttemptFolder) -> None:
+        """Take metrics that the trial has printed instead of writing them, from the storage or from the pod's log."""
+        metrics, output = self.metrics_file(handle), folder.replica(handle["chief"]) / "stdout"
+        if metrics.exists() and metrics.stat().st_size:
+            return
+        try:
+            printed = last_bytes(output, _PRINTED_BYTES) or self._read_log(handle)
+            if folder.adopt_printed_metrics(handle["chief"], printed):
+                logger.info("%s: its metrics were read from its output", handle["name"])
+        except UnreachableError:
+            raise
+        except (OSError, ClusterError) as error:
+            logger.warning("%s: its output could not be read for metrics: %s", handle["name"], error)
+
+    def _read_log(self, handle: JsonObject) -> bytes:
+        pod = f"{handle['name']}-{handle['chief']}"
+        path = resource_path("v1", handle["namespace"], "pods", pod)
+        return self._api.read_text(f"{path}/log", container=handle["container"], limitBytes=str(_PRINTED_BYTES))
+
+
+def _collection(section: Section) -> str:
+    facts = section.facts
+    return resource_path(f"{GROUP}/{facts.version}", facts.namespace, section.operator.plural)
+
+
+def _lay_out_sdk(folder: Path) -> None:
+    """Copy the module for trial code; it appears whole or not at all."""
+    if folder.is_dir():
+        return
+    growing = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(growing, ignore_errors=True)
+    (growing / "nni").mkdir(parents=True)
+    shutil.copyfile(SDK_FOLDER / "nni" / "__init__.py", growing / "nni" / "__init__.py")
+    for made in (growing, growing / "nni"):
+        made.chmod(READABLE_FOLDER)
+    (growing / "nni" / "__init__.py").chmod(0o644)
+    growing.rename(folder)
+
+
+def _storage_error(folder: Path, error: OSError) -> TrainingError:
+    return TrainingError(
+        f"the storage must be writable from here; {folder}: {error.strerror} (errno {error.errno}); "
+        "check its mount, room and rights"
+    )

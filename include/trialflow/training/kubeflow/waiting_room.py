@@ -1,0 +1,74 @@
+"""What is known of the pods of waiting jobs: one list for all of them, renewed every ten seconds while one waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from trialflow.training.kubeflow.api import ClusterError, resource_path
+from trialflow.training.kubeflow.conditions import JobStatus
+from trialflow.training.kubeflow.diagnosis import explain_waiting
+from trialflow.training.kubeflow.names import MANAGED_BY, MANAGER, selector
+
+if TYPE_CHECKING:
+    from trialflow.records import JsonObject
+    from trialflow.training.kubeflow.api import ClusterApi
+
+# A pod that starts as it should is running by then; only who waits longer is asked why.
+PATIENCE_SECONDS = 12.0
+_RENEWAL_SECONDS = 10.0
+_SELECTOR = selector({MANAGED_BY: MANAGER})
+
+
+class WaitingRoom:
+    """The pods of ours in one namespace, and the warnings about them.
+
+    Args:
+        api: The cluster.
+        namespace: Of the jobs.
+    """
+
+    def __init__(self, api: ClusterApi, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._lock = threading.Lock()
+        self._looked_at = float("-inf")
+        self._pods: list[JsonObject] = []
+        self._events: list[JsonObject] = []
+        self._trouble = ""
+
+    def explain(self, name: str, status: JobStatus) -> str:
+        """Why a job waits; empty while it is on its way."""
+        if time.time() - status.created_at < PATIENCE_SECONDS:
+            return ""
+        with self._lock:
+            if time.monotonic() - self._looked_at > _RENEWAL_SECONDS:
+                self._look()
+        return self._trouble or explain_waiting(name, status, self._pods, self._events)
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
+        try:
+            pods = self._api.get(resource_path("v1", self._namespace, "pods"), labelSelector=_SELECTOR)
+            events = self._api.get(resource_path("v1", self._namespace, "events"), fieldSelector="type=Warning")
+        except ClusterError as error:
+            self._trouble = f"it waits, and why cannot be seen: {error}"
+            return
+        self._trouble, self._pods, self._events = "", pods.get("items", []), events.get("items", [])
+
+
+class WaitingRooms:
+    """Every waiting room of this process, one per cluster and namespace."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rooms: dict[tuple[int, str], tuple[ClusterApi, WaitingRoom]] = {}
+
+    def of(self, api: ClusterApi, namespace: str) -> WaitingRoom:
+        """The waiting room of a namespace."""
+        with self._lock:
+            return self._rooms.setdefault((id(api), namespace), (api, WaitingRoom(api, namespace)))[1]
+
+
+waiting_rooms = WaitingRooms()

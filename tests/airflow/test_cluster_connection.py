@@ -1,0 +1,130 @@
+"""The connection to the cluster comes from Airflow's connections, in a worker and in the triggerer alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.triggers.base import TaskSuccessEvent
+
+from tests.unit.kubeflow_lab import make_role, make_running_lab, make_training
+from trialflow.errors import TrainingError
+from trialflow.experiment import ExperimentManager
+from trialflow.records import Slot, TrialStatus
+from trialflow.settings import get_settings
+from trialflow.testing import make_spec
+from trialflow.testing.fake_cluster import FakeCluster
+from trialflow.training.kubeflow.connection import cluster_api, use_cluster
+from trialflow_airflow import cluster as airflow_cluster
+from trialflow_airflow.triggers import TrialTrigger
+
+ID = "kubernetes_team"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeCluster]:
+    with FakeCluster() as fake:
+        yield fake
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Connection]]:
+    """What Airflow knows; nobody but us has touched the way to the cluster before and after."""
+    known: dict[str, Connection] = {}
+
+    def get(conn_id: str) -> Connection:
+        if conn_id not in known:
+            raise AirflowNotFoundException(conn_id)
+        return known[conn_id]
+
+    async def aget(conn_id: str) -> Connection:
+        return get(conn_id)
+
+    monkeypatch.setattr(BaseHook, "get_connection", get)
+    monkeypatch.setattr(BaseHook, "aget_connection", aget)
+    monkeypatch.setattr(airflow_cluster._Triggerer, "extras", None)
+    yield known
+    use_cluster(None)
+
+
+def connection(fake: FakeCluster, folder: Path, namespace: str) -> Connection:
+    file = folder / f"{namespace}.kubeconfig"
+    file.write_text(json.dumps(fake.kubeconfig()))
+    extra = {"kube_config_path": str(file), "namespace": namespace}
+    return Connection(conn_id=ID, conn_type="kubernetes", extra=json.dumps(extra))
+
+
+def test_a_worker_fetches_the_connection_when_it_is_needed(
+    fake: FakeCluster, connections: dict[str, Connection], tmp_path: Path
+) -> None:
+    airflow_cluster.connect(ID)
+    connections[ID] = connection(fake, tmp_path, "team")
+    api = cluster_api()
+    assert (api.address, api.namespace) == (fake.url, "team")
+    assert api.get("/apis/kubeflow.org")["kind"] == "APIGroup"
+    api.close()
+
+
+def test_the_triggerer_fetches_it_beforehand_and_again_when_it_has_changed(
+    fake: FakeCluster, connections: dict[str, Connection], tmp_path: Path
+) -> None:
+    connections[ID] = connection(fake, tmp_path, "team")
+    asyncio.run(airflow_cluster.aconnect(ID))
+    api = cluster_api()
+    asyncio.run(airflow_cluster.aconnect(ID))
+    assert cluster_api() is api
+    connections[ID] = connection(fake, tmp_path, "other")
+    asyncio.run(airflow_cluster.aconnect(ID))
+    assert cluster_api().namespace == "other"
+
+
+def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
+    connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    with make_running_lab(tmp_path) as lab:
+        monkeypatch.setenv("TRIALFLOW_HOME", str(lab.settings.home))
+        monkeypatch.setenv("TRIALFLOW_KUBERNETES_CONNECTION", ID)
+        get_settings.cache_clear()
+        spec = make_spec(
+            platform="kubeflow",
+            training=make_training(lab.storage, worker=make_role("sleep 1")),
+            code_directory=str(code),
+            code_root=str(code),
+        )
+        manager = ExperimentManager.create("expaaaaa", spec, lab.settings)
+        manager.stage_code()
+        manager.start()
+        trial = manager.submit(manager.suggest(Slot(1, 0), "run"))
+        use_cluster(None)
+        connections[ID] = connection(lab.cluster, tmp_path, "default")
+
+        async def follow() -> list[object]:
+            return [event async for event in TrialTrigger("expaaaaa", trial.id).run()]
+
+        assert [type(event) for event in asyncio.run(follow())] == [TaskSuccessEvent]
+        assert manager.store.get_trial("expaaaaa", trial.id).status is TrialStatus.SUCCEEDED
+    get_settings.cache_clear()
+
+
+def test_a_connection_that_is_missing_says_how_to_add_it(connections: dict[str, Connection]) -> None:
+    airflow_cluster.connect(ID)
+    with pytest.raises(TrainingError, match=f"airflow connections add {ID} --conn-type kubernetes"):
+        cluster_api()
+    with pytest.raises(TrainingError, match="TRIALFLOW_KUBERNETES_CONNECTION"):
+        asyncio.run(airflow_cluster.aconnect(ID))
+
+
+def test_a_connection_that_leads_nowhere_is_named_without_its_content(connections: dict[str, Connection]) -> None:
+    extra = json.dumps({"kube_config": '{"token": "s3cr3t"}', "in_cluster": True})
+    connections[ID] = Connection(conn_id=ID, conn_type="kubernetes", extra=extra)
+    airflow_cluster.connect(ID)
+    with pytest.raises(TrainingError, match="leads to no cluster") as raised:
+        cluster_api()
+    assert "s3cr3t" not in str(raised.value)

@@ -1,0 +1,358 @@
+"""Trials as jobs of the real operator, submitted with the rights of deploy/role.yaml and no others."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.client import CoreV1Api, CustomObjectsApi
+
+from tests.cluster.cluster import Cluster, NfsShare, wait_until
+from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, place
+from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.records import JsonObject, Outcome, Slot, Trial, TrialStatus
+from trialflow.settings import Settings
+from trialflow.testing import TrainingServiceContract
+from trialflow.testing.contracts import run_to_end
+from trialflow.training import JobRequest, TrainingService
+from trialflow.training.kubeflow import KubeflowTrainingService, waiting_room
+from trialflow.training.kubeflow.api import DEFAULT_NAMESPACE, ClusterApi
+from trialflow.training.kubeflow.connection import use_cluster
+from trialflow.training.kubeflow.informer import informers
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PATIENCE_SECONDS = 90.0
+
+
+@dataclass
+class Lab:
+    """The cluster as Trialflow sees it, and the tests as its administrator."""
+
+    cluster: Cluster
+    namespace: str
+    share: NfsShare
+    settings: Settings
+    core: CoreV1Api
+    experiment_id: str = field(default_factory=lambda: f"e{token_hex(3)}")
+    numbers: Iterator[int] = field(default_factory=count)
+    made: list[JobRequest] = field(default_factory=list)
+
+    @property
+    def service(self) -> KubeflowTrainingService:
+        return KubeflowTrainingService(self.settings)
+
+    def role(self, command: str, **changes: Any) -> JsonObject:
+        return {
+            "replicas": 1,
+            "command": command,
+            "gpuNum": 0,
+            "cpuNum": 0,
+            "memoryMB": 64,
+            "image": self.cluster.image,
+            **changes,
+        }
+
+    def training(self, operator: str = "tf-operator", **roles: JsonObject) -> JsonObject:
+        """A section as the preflight leaves it."""
+        config = {
+            "operator": operator,
+            "apiVersion": "v1",
+            "namespace": self.namespace,
+            "storage": "nfs",
+            "nfs": {"server": self.share.server, "path": self.share.path},
+        }
+        found = self.service.preflight({**roles, "kubeflowConfig": config}, place)
+        assert not found.problems, [str(problem) for problem in found.problems]
+        return found.training
+
+    def request(self, command: str, training: JsonObject | None = None) -> JobRequest:
+        training = training or self.training(worker=self.role(command))
+        folder = self.service.experiment_folder(self.experiment_id, training)
+        code = folder / "code-1"
+        code.mkdir(parents=True, exist_ok=True)
+        self.service.open_experiment(self.experiment_id, training)
+        trial_id = f"T{next(self.numbers):04}"
+        self.made.append(
+            JobRequest(
+                experiment_id=self.experiment_id,
+                trial_id=trial_id,
+                number=0,
+                attempt=1,
+                parameters={"x": 0.5},
+                training=training,
+                code_folder=str(code),
+                folder=str(folder / "trials" / trial_id / "1"),
+            )
+        )
+        return self.made[-1]
+
+    def run(self, request: JobRequest) -> Outcome:
+        return run_to_end(self.service, request)
+
+    def pods(self, experiment_id: str | None = None) -> list[Any]:
+        selector = f"expId={experiment_id or self.experiment_id}"
+        return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
+
+    def wait_for_outcome(self, request: JobRequest) -> Outcome:
+        handle = self.service.handle(request)
+        outcome = wait_until(lambda: self.service.poll(handle).outcome, "the job to end", PATIENCE_SECONDS)
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    def wait_for_running(self, request: JobRequest) -> None:
+        handle = self.service.handle(request)
+        wait_until(lambda: self.service.poll(handle).started_at, "the job to run", PATIENCE_SECONDS)
+
+    def wait_for_reason(self, request: JobRequest, text: str) -> str:
+        handle = self.service.handle(request)
+
+        def reason() -> str:
+            found = self.service.poll(handle).reason
+            return found if text in found else ""
+
+        return str(wait_until(reason, f"a reason with {text!r}", PATIENCE_SECONDS))
+
+
+@pytest.fixture
+def lab(
+    cluster: Cluster, namespace: str, user_kubeconfig: Path, core: CoreV1Api, tmp_path: Path
+) -> Iterator[Lab]:
+    """Clears up behind a test, and sees that nothing is left."""
+    share = cluster.nfs_share(f"/data/{token_hex(3)}")
+    mounts = f"{share.server}:{share.path}={share.folder}"
+    settings = Settings(home=tmp_path / "home", storage_mounts=mounts, trial_sdk="own", trial_attempts=2)
+    with cluster.client(user_kubeconfig) as client:
+        api = ClusterApi(client, namespace)
+        use_cluster(lambda: api)
+        lab = Lab(cluster, namespace, share, settings, core)
+        yield lab
+        if lab.made:
+            lab.service.close_experiment(lab.experiment_id, lab.made[0].training)
+            assert lab.pods() == []
+        informers.close()
+        use_cluster(None)
+        api.close()
+
+
+@pytest.fixture
+def service(lab: Lab) -> TrainingService:
+    return lab.service
+
+
+@pytest.fixture
+def make_request(lab: Lab) -> Callable[[str], JobRequest]:
+    return lab.request
+
+
+class TestKubeflowTrainingService(TrainingServiceContract):
+    """The contract, on a real cluster."""
+
+
+def test_a_pod_without_root_and_with_a_read_only_root_file_system_runs_a_trial(lab: Lab) -> None:
+    template = {
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 4711, "runAsGroup": 4711},
+            "containers": [{"securityContext": {"readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}}],
+        }
+    }
+    code = (
+        "import nni, os, tempfile; nni.report_final_result(nni.get_next_parameter()['x']); "
+        "open('checkpoint', 'w').close(); tempfile.TemporaryFile().close(); "
+        "open(os.path.join(os.environ['NNI_OUTPUT_DIR'], 'kept'), 'w').close(); "
+        "print(os.getuid(), os.listdir('/tmp/mount'), os.access('/trialflow/code', os.W_OK))"
+    )
+    training = lab.training(worker=lab.role(f'python3 -c "{code}"', podTemplate=template))
+    request = lab.request("", training)
+    outcome = lab.run(request)
+    output = lab.service.last_output(lab.service.handle(request))
+    assert (outcome.status, outcome.reason) == (TrialStatus.SUCCEEDED, ""), output
+    assert output == "4711 ['nni'] False"
+    folder = Path(request.folder) / "output" / "worker-0"
+    assert (folder / "kept").exists()
+    assert b'"value": "0.5"' in (folder / ".nni" / "metrics").read_bytes()
+    assert outcome.started_at is not None
+    assert outcome.ended_at is not None
+    assert time.time() - 120 < outcome.started_at <= outcome.ended_at < time.time() + 5
+
+
+def test_replicas_of_all_roles_have_files_of_their_own(lab: Lab) -> None:
+    command = 'python3 -c "import nni; nni.report_final_result(1.5)"; echo $NNI_OUTPUT_DIR'
+    training = lab.training(worker=lab.role(command, replicas=2), ps=lab.role("sleep 600"))
+    request = lab.request("", training)
+    assert lab.run(request).status is TrialStatus.SUCCEEDED
+    output = Path(request.folder) / "output"
+    assert {path.name for path in output.iterdir()} == {"worker-0", "worker-1", "ps-0"}
+    for name in ("worker-0", "worker-1"):
+        wait_until(lambda name=name: (output / name / "exit").read_text() == "0\n", name, PATIENCE_SECONDS)
+        assert (output / name / "stdout").read_text() == f"/trialflow/trial/output/{name}\n"
+        assert (output / name / ".nni" / "metrics").stat().st_size > 0
+
+
+def test_a_pytorch_job_with_master_and_worker_runs(lab: Lab) -> None:
+    command = "echo rank $RANK of $WORLD_SIZE"
+    training = lab.training("pytorch-operator", master=lab.role(command), worker=lab.role(command))
+    request = lab.request("", training)
+    assert lab.run(request).status is TrialStatus.SUCCEEDED
+    assert lab.service.last_output(lab.service.handle(request)) == "rank 0 of 2"
+
+
+def test_too_much_memory_is_the_trial_s_failure(lab: Lab) -> None:
+    outcome = lab.run(lab.request("python3 -c 'print(len(bytearray(1 << 28)))'"))
+    assert (outcome.status, outcome.exit_code, outcome.lost) == (TrialStatus.FAILED, 137, False)
+    assert "OOMKilled: it used more than its memory of 64 MB; raise memoryMB" in outcome.reason
+
+
+def test_an_image_without_what_is_needed_is_the_trial_s_failure(lab: Lab) -> None:
+    template = {"spec": {"containers": [{"command": ["/no/such/entrypoint"]}]}}
+    training = lab.training(worker=lab.role("true", podTemplate=template))
+    outcome = lab.run(lab.request("", training))
+    assert (outcome.status, outcome.lost) == (TrialStatus.FAILED, False)
+    assert "/no/such/entrypoint" in outcome.reason
+
+
+@pytest.mark.parametrize("how", ["evicted", "deleted"])
+def test_a_trial_whose_pod_is_taken_away_is_lost(lab: Lab, how: str) -> None:
+    request = lab.request("sleep 600")
+    lab.service.submit(request)
+    lab.wait_for_running(request)
+    (pod,) = lab.pods()
+    if how == "evicted":
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod.metadata.name}}
+        lab.core.create_namespaced_pod_eviction(pod.metadata.name, lab.namespace, eviction)
+    else:
+        lab.core.delete_namespaced_pod(pod.metadata.name, lab.namespace, grace_period_seconds=1)
+    outcome = lab.wait_for_outcome(request)
+    assert (outcome.status, outcome.lost) == (TrialStatus.FAILED, True), outcome
+
+
+def test_a_job_that_is_deleted_is_lost(lab: Lab, jobs: CustomObjectsApi) -> None:
+    request = lab.request("sleep 600")
+    lab.service.submit(request)
+    lab.wait_for_running(request)
+    name = lab.service.handle(request)["name"]
+    jobs.delete_namespaced_custom_object("kubeflow.org", "v1", lab.namespace, "tfjobs", name)
+    assert lab.wait_for_outcome(request).lost
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"gpuNum": 99}, "Insufficient nvidia.com/gpu"),
+        ({"image": "trialflow.test/nowhere:1"}, "check the image's name"),
+        ({"podTemplate": {"spec": {"containers": [{"envFrom": [{"secretRef": {"name": "gone"}}]}]}}}, '"gone" not'),
+    ],
+    ids=["no room", "no image", "no secret"],
+)
+def test_a_job_that_cannot_start_says_why_within_half_a_minute(
+    lab: Lab, changes: JsonObject, reason: str
+) -> None:
+    request = lab.request("", lab.training(worker=lab.role("true", **changes)))
+    began = time.monotonic()
+    lab.service.submit(request)
+    assert reason in lab.wait_for_reason(request, reason)
+    assert time.monotonic() - began < 30
+
+
+def test_a_quota_is_named(lab: Lab) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    lab.core.create_namespaced_resource_quota(lab.namespace, quota)
+    try:
+        request = lab.request("true")
+        lab.service.submit(request)
+        assert "exceeded quota: none" in lab.wait_for_reason(request, "quota")
+    finally:
+        lab.core.delete_namespaced_resource_quota("none", lab.namespace)
+
+
+def test_a_role_s_template_is_judged_before_the_first_pod(lab: Lab) -> None:
+    training = lab.training(worker=lab.role("true"))
+    training["worker"]["podTemplate"] = {"spec": {"nodeSelektor": {"gpu": "a100"}}}
+    (problem,) = lab.service.preflight(training, place).problems
+    assert "nodeSelektor" in problem.rule
+
+
+def test_a_registry_s_login_is_a_secret_that_goes_with_the_experiment(lab: Lab, tmp_path: Path) -> None:
+    login = tmp_path / "config.json"
+    login.write_text('{"auths": {"registry.test": {"auth": "dTpw"}}}')
+    training = lab.training(worker=lab.role("echo pulled", privateRegistryAuthPath=str(login)))
+    assert lab.run(lab.request("", training)).status is TrialStatus.SUCCEEDED
+    selector = f"expId={lab.experiment_id}"
+    assert len(lab.core.list_namespaced_secret(lab.namespace, label_selector=selector).items) == 1
+    lab.service.close_experiment(lab.experiment_id, training)
+    assert lab.core.list_namespaced_secret(lab.namespace, label_selector=selector).items == []
+
+
+def suggest(manager: ExperimentManager, index: int) -> Trial:
+    trial = manager.suggest(Slot(1, index), "run")
+    assert isinstance(trial, Trial)
+    return trial
+
+
+@pytest.mark.parametrize("name", ["02-kubeflow-tensorflow", "03-kubeflow-pytorch"])
+def test_an_example_runs_with_only_server_path_and_image_changed(lab: Lab, name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "user"
+    shutil.copytree(EXAMPLES / name, folder)
+    config = yaml.safe_load((folder / "config.yml").read_text())
+    config["kubeflowConfig"]["nfs"] = {"server": lab.share.server, "path": lab.share.path}
+    for role in ("master", "worker"):
+        if role in config["trial"]:
+            config["trial"][role]["image"] = lab.cluster.image
+    (folder / "config.yml").write_text(yaml.safe_dump(config))
+    spec = load_experiment(str(folder / "config.yml"), lab.settings)
+    assert spec.training["cluster"]["namespace"] == lab.namespace != DEFAULT_NAMESPACE
+    manager = ExperimentManager.create(lab.experiment_id, spec, lab.settings)
+    manager.stage_code()
+    manager.start()
+    manager.plan_batch(1, "run")
+    for index in range(2):
+        watch = TrialWatch(manager, suggest(manager, index))
+        trial = wait_until(watch.poll, "the trial to end", PATIENCE_SECONDS, 0.2)
+        assert (trial.status, trial.reason) == (TrialStatus.SUCCEEDED, "")
+        assert trial.value is not None
+        assert len(manager.store.list_metrics(trial)) > 5
+        manager.report(trial)
+    running = manager.submit(suggest(manager, 2))
+    assert manager.close_run(1, "run")
+    assert lab.pods(manager.id) == []
+    assert manager.store.get_trial(manager.id, running.id).status is TrialStatus.USER_CANCELED
+
+
+def test_an_nni_user_s_experiment_with_gpus_runs_with_only_server_path_and_image_changed(
+    lab: Lab, tmp_path: Path
+) -> None:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    config = CONFIG.replace(SERVER, lab.share.server).replace(EXPORT, lab.share.path)
+    (folder / "config.yml").write_text(config.replace("image: python:3", f"image: {lab.cluster.image}"))
+    (folder / "mnist_tf.py").write_text(CODE)
+    (folder / "search_space_tf.json").write_text('{"x": {"_type": "uniform", "_value": [0, 1]}}')
+    for node in lab.core.list_node().items:  # Of which no driver knows; the scheduler does.
+        lab.core.patch_node_status(node.metadata.name, {"status": {"capacity": {"nvidia.com/gpu": "1"}}})
+    manager = ExperimentManager.create(
+        lab.experiment_id, load_experiment(str(folder / "config.yml"), lab.settings), lab.settings
+    )
+    manager.stage_code()
+    manager.start()
+    manager.plan_batch(1, "run")
+    for index in range(5):
+        watch = TrialWatch(manager, suggest(manager, index))
+        trial = wait_until(watch.poll, "the trial to end", PATIENCE_SECONDS, 0.2)
+        assert (trial.status, trial.reason) == (TrialStatus.SUCCEEDED, "")
+        manager.report(trial)
+    assert manager.conclude().to_json()["trials"] == {"SUCCEEDED": 5}
+    assert manager.close_run(1, "run")
+    assert lab.pods(manager.id) == []
+
+
+@pytest.fixture(autouse=True)
+def _ask_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", 2.0)

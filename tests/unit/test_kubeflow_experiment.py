@@ -1,0 +1,181 @@
+"""A user's NNI experiment on a fake cluster, from its file to its results, without Airflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trialflow.errors import ConfigError
+from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.settings import Settings
+from trialflow.testing.fake_operator import add_pod, set_condition
+from trialflow.training.kubeflow import waiting_room
+
+from .kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, Lab, make_lab, make_running_lab, wait_for
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    (folder / "mnist_tf.py").write_text(CODE)
+    (folder / "search_space_tf.json").write_text('{"x": {"_type": "uniform", "_value": [0, 1]}}')
+    (folder / "config.yml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with make_lab(tmp_path, trial_sdk="own", trial_attempts=2) as lab:
+        yield lab
+
+
+def start(code: Path, settings: Settings) -> ExperimentManager:
+    spec = load_experiment(str(code / "config.yml"), settings)
+    manager = ExperimentManager.create("expaaaaa", spec, settings)
+    manager.stage_code()
+    manager.start()
+    manager.plan_batch(1, "run")
+    return manager
+
+
+def suggest(manager: ExperimentManager, index: int = 0) -> Trial:
+    trial = manager.suggest(Slot(1, index), "run")
+    assert isinstance(trial, Trial)
+    return trial
+
+
+def run_to_end(watch: TrialWatch) -> Trial:
+    deadline = time.monotonic() + 30
+    while (ended := watch.poll()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return ended
+
+
+def now_of(manager: ExperimentManager, trial: Trial) -> Trial:
+    return manager.store.get_trial(manager.id, trial.id)
+
+
+def test_the_experiment_runs_and_leaves_nothing_in_the_cluster(tmp_path: Path, code: Path) -> None:
+    with make_running_lab(tmp_path, trial_sdk="own") as lab:
+        manager = start(code, lab.settings)
+        for index in range(5):
+            trial = run_to_end(TrialWatch(manager, suggest(manager, index)))
+            assert trial.status is TrialStatus.SUCCEEDED, trial.reason
+            manager.report(trial)
+        result = manager.conclude().to_json()
+        assert manager.close_run(1, "run")
+        for plural in ("tfjobs", "pods", "secrets"):
+            assert lab.cluster.all(plural) == []
+        assert lab.cluster.count()["create tfjobs"] == 6, "five, and one that was only tried out"
+    assert (result["status"], result["trials"]) == ("DONE", {"SUCCEEDED": 5})
+    assert result["folder"] == str(lab.storage / "nni" / "expaaaaa")
+    values = [trial.value for trial in manager.store.list_trials(manager.id)]
+    assert result["best"]["value"] == max(value for value in values if value is not None)
+    assert json.loads((lab.storage / "nni" / "expaaaaa" / "result.json").read_text()) == result
+    assert len(list((lab.storage / "nni" / "expaaaaa").glob("code-*"))) == 1
+
+
+@pytest.mark.parametrize("name", ["02-kubeflow-tensorflow", "03-kubeflow-pytorch"])
+def test_an_example_runs_with_only_its_storage_changed(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "user"
+    shutil.copytree(EXAMPLES / name, folder)
+    config = (folder / "config.yml").read_text()
+    assert "server: 192.0.2.10\n    path: /data/nfs/nni_storage" in config
+    config = config.replace("192.0.2.10", SERVER).replace("/data/nfs/nni_storage", EXPORT)
+    (folder / "config.yml").write_text(config)
+    with make_running_lab(tmp_path, trial_sdk="own") as lab:
+        manager = start(folder, lab.settings)
+        trial = run_to_end(TrialWatch(manager, suggest(manager)))
+        assert (trial.status, trial.reason) == (TrialStatus.SUCCEEDED, "")
+        assert trial.value is not None
+        assert len(manager.store.list_metrics(trial)) > 5
+
+
+def test_a_lost_trial_is_run_again_with_the_same_parameters(lab: Lab, code: Path) -> None:
+    manager = start(code, lab.settings)
+    trial = suggest(manager)
+    watch = TrialWatch(manager, trial)
+    assert watch.poll() is None
+    job = lab.cluster.all("tfjobs")[0]
+    add_pod(lab.cluster, job, {"reason": "Evicted", "message": "low on memory"})
+    set_condition(lab.cluster, job, "Failed")
+    wait_for(lambda: watch.poll() or now_of(manager, trial).attempt == 2)
+    again = now_of(manager, trial)
+    assert (again.status, again.parameters, again.reported_at) == (TrialStatus.WAITING, trial.parameters, None)
+    assert "low on memory" in again.reason
+    (second,) = lab.cluster.all("tfjobs")
+    assert second["metadata"]["labels"]["attempt"] == "2"
+    set_condition(lab.cluster, second, "Running")
+    wait_for(lambda: watch.poll() or now_of(manager, trial).status is TrialStatus.RUNNING)
+    assert now_of(manager, trial).reason == ""
+    lab.cluster.remove("tfjobs", second["metadata"]["name"])
+    lost_for_good = run_to_end(watch)
+    assert (lost_for_good.status, lost_for_good.attempt) == (TrialStatus.FAILED, 2)
+    assert "was deleted" in lost_for_good.reason
+
+
+def test_a_job_that_waited_too_long_is_gone_before_the_next_one_comes(tmp_path: Path, code: Path) -> None:
+    with make_lab(tmp_path, waiting_limit_seconds=0.01, trial_attempts=2) as lab:
+        manager = start(code, lab.settings)
+        trial = suggest(manager)
+        watch = TrialWatch(manager, trial)
+        aged: dict[str, Any] = {"creationTimestamp": "2026-01-01T00:00:00Z"}
+        name = lab.cluster.all("tfjobs")[0]["metadata"]["name"]
+        lab.cluster.change("tfjobs", name, lambda job: job["metadata"].update(aged))
+        wait_for(lambda: watch.poll() or now_of(manager, trial).attempt == 2)
+        assert [job["metadata"]["labels"]["attempt"] for job in lab.cluster.all("tfjobs")] == ["2"]
+
+
+def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", -1.0)
+    manager = start(code, lab.settings)
+    trial = suggest(manager)
+    watch = TrialWatch(manager, trial)
+    assert watch.poll() is None
+    assert "the operator has not taken the job up" in now_of(manager, trial).reason
+    set_condition(lab.cluster, lab.cluster.all("tfjobs")[0], "Created")
+    wait_for(lambda: watch.poll() or now_of(manager, trial).reason == "the operator has made no pods yet")
+
+
+def test_who_goes_on_with_a_submitted_trial_asks_the_cluster_for_no_more_than_a_list(lab: Lab, code: Path) -> None:
+    manager = start(code, lab.settings)
+    trial = manager.submit(suggest(manager))
+    lab.cluster.requests.clear()
+    watch = TrialWatch(ExperimentManager(manager.id, lab.settings), trial)
+    for _ in range(5):
+        assert watch.poll() is None
+    wait_for(lambda: lab.cluster.count()["watch tfjobs"])
+    assert lab.cluster.count() == {"list tfjobs": 1, "watch tfjobs": 1}
+
+
+def test_a_stopped_run_leaves_nothing_behind(tmp_path: Path, code: Path) -> None:
+    with make_running_lab(tmp_path) as lab:
+        (code / "mnist_tf.py").write_text("import time; time.sleep(600)")
+        manager = start(code, lab.settings)
+        trial = manager.submit(suggest(manager))
+        wait_for(lambda: lab.cluster.all("pods"))
+        assert manager.close_run(1, "run")
+        assert lab.cluster.all("tfjobs") == []
+        assert lab.cluster.all("pods") == []
+        assert manager.refresh().status is ExperimentStatus.STOPPED
+        assert now_of(manager, trial).status is TrialStatus.USER_CANCELED
+
+
+def test_what_the_cluster_has_against_an_experiment_is_told_with_the_line_of_the_file(lab: Lab, code: Path) -> None:
+    lab.cluster.served.pop("kubeflow.org")
+    with pytest.raises(ConfigError) as raised:
+        load_experiment(str(code / "config.yml"), lab.settings)
+    (problem,) = raised.value.problems
+    assert (problem.field, problem.file) == ("kubeflowConfig.operator", str(code / "config.yml"))
+    assert problem.line == CONFIG[: CONFIG.index("operator:")].count("\n") + 1

@@ -401,7 +401,7 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
         trialConcurrency=0,
         trialNum=3,
         multiPhase=True,
-        tuner__builtinTunerName="SMAC",
+        tuner__builtinTunerName="PPOTuner",
         assessor={"builtinAssessorName": "Medianstop", "classArgs": {"start": 3}},
         trial__command=...,
         trial__gpuNum="one",

@@ -17,7 +17,7 @@ import pytest
 
 from trialflow.experiment import ExperimentManager, TrialWatch
 from trialflow.experiment import manager as manager_module
-from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store
 from trialflow.testing import make_spec
@@ -42,8 +42,7 @@ def make_manager(home: Path, code: str = GOOD, **changes: Any) -> ExperimentMana
         code_directory=str(folder),
         code_root=str(folder),
         training={"command": f"{sys.executable} trial.py"},
-        tuner=AlgorithmSpec("TPE"),
-        **changes,
+        **{"tuner": AlgorithmSpec("TPE"), **changes},
     )
     manager = ExperimentManager.create("expaaaaa", spec, Settings(home=home, batch_size=4))
     manager.stage_code()
@@ -202,6 +201,42 @@ def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path) -> None:
     assert twice(manager.conclude).best.id == trial.id
     assert twice(manager.close_run, 1, RUN) is True
     assert manager.experiment.status is ExperimentStatus.DONE
+
+
+@pytest.mark.parametrize("name", ["TPE", "Random", "Evolution", "Anneal", "GridSearch"])
+def test_a_finite_space_is_tried_point_by_point_and_then_the_experiment_ends_as_exhausted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)  # No job is started.
+    space = {
+        "a": {"_type": "choice", "_value": [1, 2, 4, 8]},
+        "b": {"_type": "randint", "_value": [0, 5]},
+        "c": {"_type": "choice", "_value": ["x", "y", "z", "w"]},
+    }
+    manager = make_manager(
+        tmp_path, trial_concurrency=16, max_trial_number=200, search_space=space, tuner=AlgorithmSpec(name)
+    )
+    most, live = 0, []
+    for index in range(200):
+        while (answer := manager.suggest(Slot(1, index), RUN)) is ClaimRefusal.NO_ROOM:
+            manager.store.set_ended(live.pop(0), Outcome(TrialStatus.SUCCEEDED), float(index % 7))
+        if isinstance(answer, ClaimRefusal):
+            break
+        live.append(answer)
+        most = max(most, manager.store.count_live(manager.id))
+
+    tried = {json.dumps(trial.parameters, sort_keys=True) for trial in manager.store.list_trials(manager.id)}
+    assert (answer, len(tried), index, most) == (ClaimRefusal.TUNER_EXHAUSTED, 80, 80, 16)
+    assert manager.refresh().status is ExperimentStatus.TUNER_NO_MORE_TRIAL
+    assert manager.suggest(Slot(1, 199), RUN) is ClaimRefusal.TUNER_EXHAUSTED
+    for trial in live:  # What runs goes on to its end.
+        manager.store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED), 9.0)
+    assert manager.is_idle()
+    assert manager.plan_next_batch(1, "run-2") is None
+    result = manager.conclude()
+    assert (manager.experiment.status, len(manager.store.list_trials(manager.id))) == (ExperimentStatus.DONE, 80)
+    assert "suggested everything" in manager.experiment.status_reason
+    assert result.best is not None
 
 
 def test_the_next_batch_is_planned_once_and_only_while_trials_are_left(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down env check bench bench-quality lock clean cluster cluster-down
-.PHONY: test test-unit test-airflow test-airflow-worker test-airflow-triggerer test-cluster
+.PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,15 +48,16 @@ test: test-unit test-airflow  ## Run all tests
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 tests/unit
 
-# Two sessions at a time, each with an Airflow of its own: one for each way to wait for a trial.
+# Two sessions at a time, each with an Airflow of its own: one for each way to wait for a trial. Their orders differ, so
+# that the experiments of one, which need the processors, meet the crashes of the other, which wait for recovery.
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
-	@$(MAKE) --no-print-directory --output-sync=line --jobs=2 test-airflow-worker test-airflow-triggerer
+	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred
 
-test-airflow-worker: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests/airflow -k "not triggerer"
+test-airflow-in-worker: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/airflow -k "not deferred"
 
-test-airflow-triggerer: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests/airflow -k triggerer
+test-airflow-deferred: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/airflow/test_experiments.py tests/airflow/test_crashes.py -k deferred
 
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on one of their own; as root
 	$(BIN)/python -m tests.cluster build

@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_exponential
 
 from trialflow.errors import TrialflowError
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from tenacity import RetryCallState
+
 _TIMEOUT_SECONDS = 30.0
 
 
 class AirflowApiError(TrialflowError):
     """Airflow's API refused a request, or could not be reached."""
+
+
+def _last_outcome(state: RetryCallState) -> httpx.Response:
+    assert state.outcome is not None
+    response: httpx.Response = state.outcome.result()
+    return response
 
 
 @dataclass
@@ -53,10 +61,10 @@ class AirflowApi:
             _require_success(response, f"delete the pool {name}")
 
     @retry(
-        retry=retry_if_exception_type(httpx.TransportError),
+        retry=retry_if_exception_type(httpx.TransportError) | retry_if_result(lambda answer: answer.is_server_error),
         stop=stop_after_delay(20),
         wait=wait_exponential(0.2, max=3),
-        reraise=True,
+        retry_error_callback=_last_outcome,
     )
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         with httpx.Client(base_url=self.url, timeout=_TIMEOUT_SECONDS) as client:

@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 USER = "admin"
-_COMPONENTS: dict[str, list[str]] = {
-    "api-server": ["api-server"],
-    "scheduler": ["scheduler", "--skip-serve-logs"],
-    "dag-processor": ["dag-processor"],
-    "triggerer": ["triggerer", "--skip-serve-logs"],
-}
 _START_TIMEOUT_SECONDS = 180.0
 _STOP_TIMEOUT_SECONDS = 20.0
 _SHORTEST_LIFE_SECONDS = 10.0
@@ -48,11 +42,13 @@ class Embedded:
     Args:
         home: Its folder.
         port: Where its API server listens on 127.0.0.1.
+        task_port: Where the API server of the tasks listens.
         secrets: Password and keys, made once per folder.
     """
 
     home: Path
     port: int
+    task_port: int
     secrets: Mapping[str, str]
 
     @classmethod
@@ -65,6 +61,7 @@ class Embedded:
         if not file.exists():
             state = {
                 "port": _free_port(),
+                "task_port": _free_port(),
                 "secrets": {
                     "password": secrets.token_urlsafe(12),
                     "fernet_key": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -77,12 +74,32 @@ class Embedded:
             partial.chmod(0o600)
             partial.replace(file)
         state = json.loads(file.read_text(encoding="utf-8"))
-        return cls(home, state["port"], state["secrets"])
+        return cls(home, state["port"], state["task_port"], state["secrets"])
 
     @property
     def url(self) -> str:
         """Address of the UI and the API."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def task_url(self) -> str:
+        """Address of what the tasks talk to."""
+        return f"http://127.0.0.1:{self.task_port}/execution/"
+
+    @property
+    def components(self) -> dict[str, list[str]]:
+        """The ``airflow`` commands that run all the time.
+
+        The API server has two processes. Where it logs who did what, it writes in its event loop; if a request of a
+        task then holds SQLite's lock in the same process, that request cannot end, and both wait for the timeout.
+        """
+        return {
+            "api-server": ["api-server", "--apps", "core"],
+            "task-server": ["api-server", "--apps", "execution", "--port", str(self.task_port)],
+            "scheduler": ["scheduler", "--skip-serve-logs"],
+            "dag-processor": ["dag-processor"],
+            "triggerer": ["triggerer", "--skip-serve-logs"],
+        }
 
     @property
     def password(self) -> str:
@@ -108,7 +125,7 @@ class Embedded:
             "AIRFLOW__CORE__PARALLELISM": "24",
             "AIRFLOW__CORE__FERNET_KEY": self.secrets["fernet_key"],
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.task_url,
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
@@ -162,6 +179,8 @@ class Embedded:
                     start_new_session=True,
                 )
             (self.home / "group").write_text(str(keeper.pid))
+            while self.group is None and keeper.poll() is None:  # Its environment shows a moment after its start.
+                time.sleep(0.01)
             keeper.returncode = 0  # It lives on without us; nobody here waits for it.
         self._wait_until_healthy()
 
@@ -172,10 +191,12 @@ class Embedded:
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({USER: self.password}), encoding="utf-8")
         deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS  # An API server that was killed may still be dying.
-        while not _port_is_free(self.port) and time.monotonic() < deadline:
+        while (taken := [port for port in (self.port, self.task_port) if not _port_is_free(port)]) and (
+            time.monotonic() < deadline
+        ):
             time.sleep(0.2)
-        if not _port_is_free(self.port):
-            raise SystemExit(f"port {self.port} is taken by another program; remove {self.home} to choose another")
+        if taken:
+            raise SystemExit(f"port {taken[0]} is taken by another program; remove {self.home} to choose another")
         with (self.home / "migrate.log").open("wb") as log:
             done = subprocess.run(
                 [sys.executable, "-m", "airflow", "db", "migrate"],
@@ -199,6 +220,7 @@ class Embedded:
 
     def _is_healthy(self) -> bool:
         try:
+            httpx.get(f"{self.task_url}health", timeout=5).raise_for_status()
             health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
         except (httpx.HTTPError, ValueError):
             return False
@@ -234,8 +256,8 @@ def keep() -> None:
 
     A component that was killed is started again. One that ends soon after its start will do so again: then all end.
     """
-    home = Path(os.environ["TRIALFLOW_HOME"])
-    processes = {name: _start_component(home, name) for name in _COMPONENTS}
+    embedded = Embedded.open(Path(os.environ["TRIALFLOW_HOME"]))
+    processes = {name: _start_component(embedded, name) for name in embedded.components}
     started = dict.fromkeys(processes, time.monotonic())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -245,7 +267,7 @@ def keep() -> None:
                 if time.monotonic() - started[name] < _SHORTEST_LIFE_SECONDS:
                     return
                 _end_orphans()
-                processes[name], started[name] = _start_component(home, name), time.monotonic()
+                processes[name], started[name] = _start_component(embedded, name), time.monotonic()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for process in processes.values():
@@ -257,9 +279,9 @@ def keep() -> None:
         _signal_group(os.getpgrp(), signal.SIGKILL)
 
 
-def _start_component(home: Path, name: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "airflow", *_COMPONENTS[name]]
-    with (home / f"{name}.log").open("ab") as log:
+def _start_component(embedded: Embedded, name: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "airflow", *embedded.components[name]]
+    with (embedded.home / f"{name}.log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 

@@ -33,7 +33,7 @@ QUICK_RECOVERY = {
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
 }
 # How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
-WAYS = {"worker": "3600", "triggerer": "0"}
+WAYS = {"in-worker": "3600", "deferred": "0"}
 
 NOOP = """
 import nni

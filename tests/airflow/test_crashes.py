@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,11 @@ def _crash(embedded: Embedded, victim: str) -> None:
 
 
 def _components(keeper: int, name: str) -> list[psutil.Process]:
-    return [child for child in psutil.Process(keeper).children() if name in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(keeper).children():
+        with suppress(psutil.Error):  # It ends at this moment.
+            found += [child] * (name in " ".join(child.cmdline()))
+    return found
 
 
 def _exists(run: Run) -> bool:

@@ -193,7 +193,8 @@ class Trial:
         attempt: Counts the jobs made for these parameters, from 1.
         run_id: The DAG run that claimed the trial.
         parameters: ``None`` while the tuner is still being asked.
-        sampler_number: The number of this trial in the Optuna study.
+        note: What the tuner wants to read on this trial when it is asked for later ones.
+        sampler_number: The number of this trial in the Optuna study; ``None`` until it stands there.
         job: The training service's handle of the attempt's job; ``None`` before it was submitted.
         value: The final metric as the tuner sees it; ``None`` when there is none that counts.
         reason: Why the status is what it is, for people; empty when nothing is unusual.
@@ -209,6 +210,7 @@ class Trial:
     attempt: int
     claimed_at: float
     parameters: JsonObject | None = None
+    note: JsonObject | None = None
     sampler_number: int | None = None
     job: JsonObject | None = None
     started_at: float | None = None

@@ -123,12 +123,13 @@ class TrialSuggestOperator(_TrialOperator):
     def execute(self, context: Context) -> None:
         manager, slot = self.manager(context), _slot(context["ti"])
         deadline = self.worker_deadline()
-        while (answer := manager.suggest(slot, context["ti"].run_id)) is ClaimRefusal.NO_ROOM:
+        while isinstance(answer := manager.suggest(slot, context["ti"].run_id), ClaimRefusal) and answer.may_change:
             if manager.must_give_way():
                 self.log.info("Making way for a suggestion that was interrupted")
                 raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
             if time.monotonic() >= deadline:
-                self.defer(trigger=ExperimentTrigger(manager.id, waits_for="room"), method_name="resume")
+                trigger = ExperimentTrigger(manager.id, "room", after=manager.asked_in_vain_after)
+                self.defer(trigger=trigger, method_name="resume")
             time.sleep(_POLL_SECONDS)
         if isinstance(answer, ClaimRefusal):
             raise AirflowSkipException(f"no more trials for experiment {manager.id}: {answer}")

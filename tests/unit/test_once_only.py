@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,30 @@ def test_a_death_in_the_middle_of_an_ask_is_taken_up_by_the_next_one(
     trial = suggest(manager, 0)
     assert trial.parameters is not None
     assert told(manager) == ["RUNNING"]
+
+
+@pytest.mark.parametrize("verb", ["get_trial", "set_sampler_number"])
+def test_a_death_behind_the_ask_leaves_one_trial_in_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    manager = make_manager(tmp_path)
+    real = getattr(Store, verb)
+
+    def die(store: Store, *given: Any) -> Any:
+        trials = store.list_trials(manager.id)
+        if trials and trials[0].parameters is not None:
+            raise KeyboardInterrupt
+        return real(store, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, verb, die)
+        with pytest.raises(KeyboardInterrupt):
+            suggest(manager, 0)
+    (asked,) = manager.store.list_trials(manager.id)
+    trial = suggest(manager, 0)
+    assert trial.parameters == asked.parameters
+    manager.report(run_to_end(manager, trial))
+    assert told(manager) == ["COMPLETE"]
 
 
 def test_a_submission_that_was_not_noted_starts_nothing_a_second_time(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from trialflow.assessors import Assessor, get_assessor
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
-from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
+from trialflow.records import Metric, Outcome, Trial, TrialStatus
 from trialflow.training import TrainingService
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class TrialWatch:
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
         self._look_at = time.monotonic() + _LOOK_SECONDS
+        # Whoever followed the trial before has had these judged.
+        self._judged = len(intermediate_values(self._store.list_metrics(self.trial))) if self._assessor else 0
 
     def poll(self) -> Trial | None:
         """Look once: note what is new in the ledger, and give the trial if it has ended.
@@ -108,13 +110,20 @@ class TrialWatch:
             return None
         self._store.add_metrics(self.trial, new)
         self._metrics += new
-        if self._assessor is None or all(metric.type is not MetricType.PERIODICAL for metric in new):
-            return None
+        return self._assess(self._assessor) if self._assessor else None
+
+    def _assess(self, assessor: Assessor) -> Outcome | None:
+        """Have each new intermediate metric judged."""
         history = intermediate_values(self._metrics)
-        if not history or self._assessor.is_good(history, self._manager.completed_histories()):
+        steps = range(self._judged + 1, len(history) + 1)
+        if not steps:
             return None
-        reason = f"{self._assessor.spec.name} stopped it at step {len(history)}"
-        return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
+        self._judged = len(history)
+        others = self._manager.histories(assessor, self.trial)
+        bad = next((step for step in steps if not assessor.is_good(history[:step], others)), None)
+        if bad is None:
+            return None
+        return Outcome(TrialStatus.EARLY_STOPPED, reason=f"{assessor.spec.name} stopped it at step {bad}")
 
     def _end(self, outcome: Outcome) -> None:
         """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""

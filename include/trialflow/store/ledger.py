@@ -1,7 +1,8 @@
 """The ledger: every experiment, trial and metric, in rows that survive kill -9 of any process at any point.
 
-Order of calls for a trial: `claim` → `set_parameters` → `set_job` → (`set_reason`, `set_running`, `add_metrics`)* →
-`set_ended` → `set_reported`. Each may be repeated: a repetition finds what the first call wrote and changes nothing.
+Order of calls for a trial: `claim` → `set_parameters` (or `release`) → `set_sampler_number` → `set_job` →
+(`set_reason`, `set_running`, `add_metrics`)* → `set_ended` → `set_reported`. Each may be repeated: a repetition finds
+what the first call wrote and changes nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from trialflow.records import (
     Trial,
     TrialStatus,
 )
-from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live
+from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live, release_trial
 from trialflow.store.control import Control, list_changes
 from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _TRIAL_FIELDS = [column.name for column in trials.columns if column.name not in ("batch", "slot", "status")]
-
 
 @lru_cache(maxsize=8)
 def open_store(url: str) -> Store:
@@ -245,6 +245,19 @@ class Store:
             return answer.refusal
         return self.get_trial(experiment_id, trial_id)
 
+    def release(self, trial: Trial) -> None:
+        """Undo a claim for which the tuner had no suggestion; see `trialflow.store.claims`."""
+        with self._engine.begin() as connection:
+            release_trial(connection, trial)
+
+    def count_reported(self, experiment_id: str) -> int:
+        """Trials whose results the tuner knows."""
+        query = sa.select(sa.func.count()).where(
+            trials.c.experiment_id == experiment_id, trials.c.reported_at.is_not(None)
+        )
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def count_live(self, experiment_id: str) -> int:
         """Trials that hold a place under the cap."""
         with self._reading() as connection:
@@ -284,10 +297,13 @@ class Store:
             conditions.append(trials.c.run_id == run_id)
         return self._select_trials(experiment_id, *conditions)
 
-    def set_parameters(self, trial: Trial, parameters: JsonObject, sampler_number: int) -> None:
-        """Note what the tuner suggested; the first note stands."""
-        values = {"parameters": parameters, "sampler_number": sampler_number}
-        self._update_trial(trial, trials.c.parameters.is_(None), **values)
+    def set_parameters(self, trial: Trial, parameters: JsonObject, note: JsonObject) -> None:
+        """Note what the tuner suggested, and what it wants to remember of it; the first note stands."""
+        self._update_trial(trial, trials.c.parameters.is_(None), parameters=parameters, note=note)
+
+    def set_sampler_number(self, trial: Trial, number: int) -> None:
+        """Note which trial of the Optuna study this one is; the first note stands."""
+        self._update_trial(trial, trials.c.sampler_number.is_(None), sampler_number=number)
 
     def set_job(self, trial: Trial, job: JsonObject) -> None:
         """Note the handle of the attempt's job; the first note of an attempt stands."""
@@ -428,17 +444,38 @@ class Store:
         with self._reading() as connection:
             return {row.trial_id: _metric(row) for row in connection.execute(query)}
 
-    def list_succeeded_metrics(self, experiment_id: str) -> list[list[Metric]]:
-        """What each successful trial reported, one list per trial."""
+    def list_intermediate_metrics(self, experiment_id: str, *statuses: TrialStatus) -> dict[str, list[Metric]]:
+        """The intermediate metrics of each trial that has one of these statuses, by the trial's id."""
         query = (
             sa.select(metrics)
             .select_from(METRICS_OF_TRIALS)
-            .where(trials.c.experiment_id == experiment_id, trials.c.status == TrialStatus.SUCCEEDED)
-            .order_by(metrics.c.trial_id, metrics.c.type, metrics.c.sequence)
+            .where(
+                trials.c.experiment_id == experiment_id,
+                trials.c.status.in_(statuses),
+                metrics.c.type == MetricType.PERIODICAL,
+            )
+            .order_by(metrics.c.trial_id, metrics.c.sequence)
         )
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [[_metric(row) for row in group] for _, group in groupby(rows, key=lambda row: row.trial_id)]
+        groups = groupby(rows, key=lambda row: row.trial_id)
+        return {trial_id: [_metric(row) for row in group] for trial_id, group in groups}
+
+    def list_last_metrics(self, experiment_id: str, status: TrialStatus) -> dict[str, Metric]:
+        """The last intermediate metric of each trial that has this status, by the trial's id."""
+        periodical = sa.and_(metrics.c.experiment_id == experiment_id, metrics.c.type == MetricType.PERIODICAL)
+        keys = (metrics.c.trial_id, metrics.c.attempt)
+        newest = sa.select(*keys, sa.func.max(metrics.c.sequence).label("sequence")).where(periodical).group_by(*keys)
+        last = newest.subquery()
+        query = (
+            sa.select(metrics)
+            .select_from(METRICS_OF_TRIALS.join(last, sa.and_(
+                *(metrics.c[name] == last.c[name] for name in ("trial_id", "attempt", "sequence"))
+            )))
+            .where(periodical, trials.c.status == status)
+        )  # fmt: skip
+        with self._reading() as connection:
+            return {row.trial_id: _metric(row) for row in connection.execute(query)}
 
     def _safe_url(self) -> str:
         return self._engine.url.render_as_string(hide_password=True)

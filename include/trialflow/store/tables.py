@@ -69,6 +69,7 @@ trials = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("claimed_at", sa.Float, nullable=False),
     sa.Column("parameters", sa.JSON(none_as_null=True)),
+    sa.Column("note", sa.JSON(none_as_null=True)),
     sa.Column("sampler_number", sa.Integer),
     sa.Column("job", sa.JSON(none_as_null=True)),
     sa.Column("started_at", sa.Float),

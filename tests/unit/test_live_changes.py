@@ -23,7 +23,9 @@ from .kubeflow_lab import make_role, make_running_lab, make_training
 from .test_manager import make_manager, told
 from .test_once_only import _processes_of as processes_of
 
-SECONDS = 4.0
+ACTS = 40
+TRIALS = 6
+PATIENCE_SECONDS = 90.0
 CODE = "import time, nni\nx = nni.get_next_parameter()['x']\ntime.sleep(x / 2)\nnni.report_final_result(x)\n"
 
 
@@ -43,7 +45,7 @@ class Monkey:
             self.most = max(self.most, value)
             operator.change(Adjustable.CONCURRENCY, value)
         elif kind == "trialnum":
-            operator.change(Adjustable.TRIAL_NUMBER, self.random.randint(1, 60))
+            operator.change(Adjustable.TRIAL_NUMBER, self.random.randint(TRIALS, 60))
         elif kind == "space":
             low = self.random.random() / 2
             operator.change(Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [low, low + 0.25]}})
@@ -99,9 +101,11 @@ def harass(manager: ExperimentManager, seed: int) -> list[Trial]:
     numbers = iter(_Locked(counter))
     with ThreadPoolExecutor(6) as pool:
         workers = [pool.submit(live_slots, manager, numbers, over) for _ in range(6)]
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
+        deadline, acts = time.monotonic() + PATIENCE_SECONDS, 0
+        while acts < ACTS or len(manager.store.list_trials(manager.id)) < TRIALS:
+            assert time.monotonic() < deadline
             monkey.act()
+            acts += 1
             assert manager.store.count_live(manager.id) <= monkey.most
             time.sleep(monkey.random.random() / 10)
         Operator(manager.id, "monkey", manager.settings).stop()
@@ -130,7 +134,6 @@ class _Locked:
 def test_the_ledger_holds_on_the_local_service(tmp_path: Path, seed: int) -> None:
     manager = make_manager(tmp_path, CODE, trial_concurrency=3, max_trial_number=40)
     trials = harass(manager, seed)
-    assert len(trials) > 3
     check_at_rest(manager, trials)
     assert processes_of(manager) == []
 
@@ -154,6 +157,5 @@ def test_the_ledger_holds_on_the_fake_cluster(tmp_path: Path) -> None:
         manager.stage_code()
         manager.start()
         trials = harass(manager, 7)
-        assert len(trials) > 3
         check_at_rest(manager, trials)
         assert lab.cluster.all("tfjobs") == []

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ def waiting_for(gate: Path) -> str:
     return f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n{TRIAL}"
 
 
-def make_manager(home: Path, code: str = TRIAL, concurrency: int = 2, trials: int = 5) -> ExperimentManager:
+def make_manager(
+    home: Path, code: str = TRIAL, concurrency: int = 2, trials: int = 5, assessor: AlgorithmSpec | None = None
+) -> ExperimentManager:
     folder = home / "code"
     folder.mkdir(parents=True)
     (folder / "trial.py").write_text(code)
@@ -44,6 +45,7 @@ def make_manager(home: Path, code: str = TRIAL, concurrency: int = 2, trials: in
         platform="local",
         search_space={"x": {"_type": "uniform", "_value": [0, 1]}, "y": {"_type": "choice", "_value": [1, 2]}},
         tuner=AlgorithmSpec("TPE"),
+        assessor=assessor,
         code_directory=str(folder),
         code_root=str(folder),
         training={"command": f"{sys.executable} trial.py"},
@@ -316,9 +318,7 @@ for _ in range(3):
 time.sleep(0 if good else 60)
 nni.report_final_result(0.9)
 """
-    manager = make_manager(tmp_path, code, concurrency=1)
-    spec = replace(manager.experiment.spec, assessor=AlgorithmSpec("Medianstop"))
-    object.__setattr__(manager.experiment, "spec", spec)
+    manager = make_manager(tmp_path, code, concurrency=1, assessor=AlgorithmSpec("Medianstop"))
     endings = [run_to_end(manager, suggest(manager, index)).status for index in range(3)]
     assert endings == [TrialStatus.SUCCEEDED, TrialStatus.SUCCEEDED, TrialStatus.EARLY_STOPPED]
     manager.settle()

@@ -42,9 +42,7 @@ def validate(
 
 def convert_file(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
-    to: Annotated[
-        Literal["v1", "v2"] | None, typer.Option(help="NNI's format to write; by default the other one.")
-    ] = None,
+    to: Annotated[Literal["v1", "v2"] | None, typer.Option(help="NNI's format to write; else the other one.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of printing.", metavar="FILE")
     ] = None,

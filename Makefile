@@ -6,7 +6,7 @@ EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env check bench lock clean cluster cluster-down
+.PHONY: help demo up down env check bench bench-quality lock clean cluster cluster-down
 .PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster
 
 help:  ## Show this help
@@ -76,6 +76,9 @@ check: $(VENV)/.ready-dev  ## Check style, types and the layers
 
 bench: $(VENV)/.ready-dev  ## Compare with NNI 3.0 in one run; about 15 minutes
 	$(BIN)/python bench/compare_with_nni.py
+
+bench-quality: $(VENV)/.ready-dev  ## Compare the tuners with NNI 3.0's on four problems; takes hours
+	$(BIN)/python bench/quality.py
 
 lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra kubernetes --extra postgres -o requirements.txt

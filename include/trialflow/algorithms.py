@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trialflow.errors import Problem, TunerError
 from trialflow.records import OptimizeMode
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from trialflow.records import AlgorithmSpec
+
+    # (path of the field, rule, value, remedy) → the problem with that field of the experiment file
+    Place = Callable[[tuple[str, ...], str, str | None, str], Problem]
 
 
 class ClassArgs(BaseModel):
@@ -27,6 +30,35 @@ class DirectedClassArgs(ClassArgs):
     """Class arguments of an algorithm that has a direction."""
 
     optimize_mode: OptimizeMode = OptimizeMode.MAXIMIZE
+
+
+class SeededClassArgs(DirectedClassArgs):
+    """Class arguments of a tuner whose suggestions can be made repeatable."""
+
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+
+
+class ParallelClassArgs(SeededClassArgs):
+    """Class arguments of a tuner that NNI carries out with hyperopt.
+
+    Attributes:
+        parallel_optimize: Whether running trials are taken into account, so that parallel suggestions spread.
+        constant_liar_type: What NNI takes for their results; accepted without effect.
+    """
+
+    parallel_optimize: bool = True
+    constant_liar_type: Literal["min", "max", "mean"] = "min"
+
+
+class WithDirection(BaseModel):
+    """Refuses class arguments that do not say the direction, as NNI does for some algorithms."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_direction(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given and "optimize_mode" not in given:
+            raise ValueError("optimize_mode is required when there are class arguments")
+        return given
 
 
 def load(registry: Mapping[str, str], name: str) -> Any:
@@ -42,36 +74,39 @@ def load(registry: Mapping[str, str], name: str) -> Any:
 
 
 def check_algorithm(
-    spec: AlgorithmSpec,
-    section: str,
-    registry: Mapping[str, str],
-    not_built: tuple[str, ...],
-    place: Callable[..., Problem],
+    spec: AlgorithmSpec, section: str, registry: Mapping[str, str], refused: Mapping[str, str], place: Place
 ) -> list[Problem]:
     """What is wrong with an algorithm's name and class arguments.
 
     Args:
         spec: As the experiment file names it.
-        section: ``tuner`` or ``assessor``.
+        section: ``tuner``, ``assessor`` or ``advisor``.
         registry: The names that are built.
-        not_built: NNI's names that are not.
+        refused: NNI's names that are not, and why.
         place: Makes a problem with a field of the experiment file.
     """
     if spec.name not in registry:
-        rule = "is one of NNI's, but not built yet" if spec.name in not_built else f"is no {section} of NNI's"
+        rule = refused.get(spec.name, f"is no {section} of NNI's")
         name_key = f"builtin{section.capitalize()}Name"
         return [place((section, name_key), rule, spec.name, f"Use one of: {', '.join(registry)}")]
+    args = load(registry, spec.name).Args
     try:
-        load(registry, spec.name).Args.model_validate(spec.class_args)
+        args.model_validate(spec.class_args)
     except ValidationError as error:
-        known = ", ".join(load(registry, spec.name).Args.model_fields) or "none"
+        known = ", ".join(args.model_fields) or "none"
         return [
             place(
                 (section, "classArgs", *(str(part) for part in item["loc"])),
-                f"{spec.name}: {item['msg'][0].lower()}{item['msg'][1:]}",
+                f"{spec.name}: {_plain(item['msg'])}",
                 show(item["input"]),
                 f"Arguments of {spec.name}: {known}",
             )
             for item in error.errors(include_url=False)
         ]
     return []
+
+
+def _plain(message: str) -> str:
+    """pydantic's message as the middle of a sentence."""
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

@@ -4,7 +4,8 @@
      ├─ ConfigError           the experiment file, its search space or its code cannot be used as they are
      ├─ StagingError          the code could not be brought to the storage
      ├─ StoreError            the store answers, but not with what was expected
-     │   └─ NotFoundError     no such experiment or trial
+     │   ├─ NotFoundError     no such experiment or trial
+     │   └─ ConflictError     the experiment is not in the state for that
      ├─ TunerError            the algorithm cannot suggest
      └─ TrainingError         a job could not be started or asked about
 """
@@ -71,6 +72,10 @@ class StoreError(TrialflowError):
 
 class NotFoundError(StoreError):
     """The store has no such experiment or trial."""
+
+
+class ConflictError(StoreError):
+    """The experiment or trial is in no state in which that can be done."""
 
 
 class TunerError(TrialflowError):

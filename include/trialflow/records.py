@@ -132,6 +132,8 @@ class Experiment:
         code_folder: The staged copy of the code; ``None`` until it is complete.
         created_at: Seconds since the epoch, as all times here.
         started_at: When its first trial was claimed; the duration counts from here.
+        idle_seconds: How long it had ended before it was resumed, each time summed up; no part of its duration.
+        owner: Whose rights decide who may see and change it: the DAG that runs it.
     """
 
     id: str
@@ -146,6 +148,32 @@ class Experiment:
     created_at: float
     started_at: float | None
     ended_at: float | None
+    idle_seconds: float = 0.0
+    owner: str = ""
+
+    def duration_seconds(self, now: float) -> float:
+        """How long it has been running so far."""
+        if self.started_at is None:
+            return 0.0
+        return max(0.0, (self.ended_at or now) - self.started_at - self.idle_seconds)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that a person did to an experiment.
+
+    Attributes:
+        revision: Counts the changes of an experiment from 1.
+        at: Seconds since the epoch.
+        what: ``concurrency``, ``stop`` and so on.
+        value: The new value; ``None`` where there is none.
+    """
+
+    revision: int
+    at: float
+    who: str
+    what: str
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -165,7 +193,8 @@ class Trial:
         attempt: Counts the jobs made for these parameters, from 1.
         run_id: The DAG run that claimed the trial.
         parameters: ``None`` while the tuner is still being asked.
-        sampler_number: The number of this trial in the Optuna study.
+        note: What the tuner wants to read on this trial when it is asked for later ones.
+        sampler_number: The number of this trial in the Optuna study; ``None`` until it stands there.
         job: The training service's handle of the attempt's job; ``None`` before it was submitted.
         value: The final metric as the tuner sees it; ``None`` when there is none that counts.
         reason: Why the status is what it is, for people; empty when nothing is unusual.
@@ -181,6 +210,7 @@ class Trial:
     attempt: int
     claimed_at: float
     parameters: JsonObject | None = None
+    note: JsonObject | None = None
     sampler_number: int | None = None
     job: JsonObject | None = None
     started_at: float | None = None

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from trialflow.errors import Problem
@@ -20,7 +23,6 @@ from trialflow.records import JsonObject
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     from optuna.distributions import BaseDistribution
 
 # Keys whose values are not quoted in messages: passwd, passWord, passphrase, token, …
@@ -29,6 +31,7 @@ _SECRET = re.compile("pass|token|secret", re.IGNORECASE)
 _LARGEST_INTEGER = 2**53
 # Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
 Z_BOUND = 5.0
+_NORMAL = NormalDist()
 _CHOICE = "choice"
 _TYPES_WITH_ARITY = {
     "randint": 2,
@@ -96,7 +99,7 @@ class Parameter:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.type == _CHOICE:
-            return CategoricalDistribution(self._categories())
+            return CategoricalDistribution(self._categories)
         if self.is_normal:
             return FloatDistribution(-Z_BOUND, Z_BOUND)
         low, high = self.arguments[:2]
@@ -110,7 +113,7 @@ class Parameter:
     def decode(self, latent: Any) -> Any:
         """The value that the trial gets for a latent; for a nested choice the `Option`."""
         if self.type == _CHOICE:
-            return self.options[self._categories().index(latent)]
+            return self.options[self._categories.index(latent)]
         if self.type == "randint":
             return int(latent)
         if self.type in ("uniform", "loguniform"):
@@ -125,23 +128,92 @@ class Parameter:
             value = _exp(value)
         return self._snap(value) if self.type.startswith("q") else value
 
-    def draw_latent(self, rng: np.random.Generator) -> Any:
-        """Draw from NNI's prior, as a latent.
+    def encode(self, value: Any) -> Any:
+        """The latent of a value that a trial got, so that decoding it gives the value again.
 
-        quniform rounds a uniform draw, so that its two ends are drawn less often than the points between.
+        Raises:
+            ValueError: The parameter cannot have this value.
         """
         if self.type == _CHOICE:
-            return self._categories()[int(rng.integers(len(self.options)))]
+            return self._categories[self._index_of(value)]
+        if not _is_number(value):
+            raise ValueError(f"{self.label}: {value!r} is not a finite number")
         if self.is_normal:
-            return float(min(max(rng.standard_normal(), -Z_BOUND), Z_BOUND))
+            mean, deviation = self.arguments[:2]
+            value = math.log(max(value, sys.float_info.min)) if "log" in self.type else value
+            return float(min(max((value - mean) / deviation, -Z_BOUND), Z_BOUND))
+        low, high = self.arguments[:2]
+        if not low <= value <= high or (self.type == "randint" and value == high):
+            raise ValueError(f"{self.label}: {value!r} lies outside of [{low}, {high}]")
+        if self.type == "randint":
+            return int(value)
+        return round(value / self.arguments[2]) if self.type == "quniform" else float(value)
+
+    def latent_at(self, share: float) -> Any:
+        """The latent below which this share of NNI's prior lies: its quantile.
+
+        quniform rounds a uniform draw, so that its two ends have a smaller share than the points between.
+
+        Args:
+            share: From 0 to 1.
+        """
+        if self.type == _CHOICE:
+            return self._categories[min(int(share * len(self.options)), len(self.options) - 1)]
+        if self.is_normal:
+            inside = min(max(share, _NORMAL.cdf(-Z_BOUND)), _NORMAL.cdf(Z_BOUND))
+            return min(max(_NORMAL.inv_cdf(inside), -Z_BOUND), Z_BOUND)
         low, high = self.arguments[:2]
         if self.type == "randint":
-            return int(rng.integers(int(low), int(high)))
+            return min(int(low) + int(share * (int(high) - int(low))), int(high) - 1)
+        if "log" in self.type:
+            logarithm = math.log(low) + share * (math.log(high) - math.log(low))
+            return float(min(max(math.exp(logarithm), low), high))
+        value = min(max(low + share * (high - low), low), high)
+        return round(value / self.arguments[2]) if self.type == "quniform" else float(value)
+
+    def share_of(self, latent: Any) -> float:
+        """Where a latent lies in the prior, from 0 to 1; a discrete one in the middle of its share."""
+        if self.type == _CHOICE:
+            return (self._categories.index(latent) + 0.5) / len(self.options)
+        if self.is_normal:
+            return _NORMAL.cdf(latent)
+        low, high = self.arguments[:2]
+        if self.type == "randint":
+            return float((latent - low + 0.5) / (high - low))
+        if low == high:
+            return 0.5
         if self.type == "quniform":
-            return round(float(rng.uniform(low, high)) / self.arguments[2])
-        if self.type == "uniform":
-            return float(rng.uniform(low, high))
-        return float(min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high))
+            q = self.arguments[2]
+            ends = (min(max((latent + side) * q, low), high) for side in (-0.5, 0.5))
+            return float((sum(ends) / 2 - low) / (high - low))
+        scale = math.log if "log" in self.type else float
+        return (scale(latent) - scale(low)) / (scale(high) - scale(low))
+
+    @property
+    def size(self) -> float:
+        """How many different values it has, nested parameters included; infinity when it is continuous."""
+        if self.type == _CHOICE:
+            return sum(1 if option.nested is None else _size(option.nested) for option in self.options)
+        if self.type == "randint":
+            return self.arguments[1] - self.arguments[0]
+        if self.type in ("quniform", "qloguniform"):
+            low, high, q = self.arguments
+            return round(high / q) - round(low / q) + 1
+        return 1 if not self.is_normal and self.arguments[0] == self.arguments[1] else math.inf
+
+    def _index_of(self, value: Any) -> int:
+        """Which option a value is; 1, 1.0 and True are different ones."""
+        nested = isinstance(value, dict) and "_name" in value
+        key = (nested, json.dumps(value["_name"] if nested else value, sort_keys=True))
+        if key not in self._indices:
+            raise ValueError(f"{self.label}: {value!r} is none of the options")
+        return self._indices[key]
+
+    @cached_property
+    def _indices(self) -> dict[tuple[bool, str], int]:
+        """The index of each option by what tells it apart; of equal options the first."""
+        keys = [(option.nested is not None, json.dumps(option.value, sort_keys=True)) for option in self.options]
+        return {key: index for index, key in reversed(list(enumerate(keys)))}
 
     def _snap(self, value: float) -> float:
         q = self.arguments[2]
@@ -151,6 +223,7 @@ class Parameter:
             return float(snapped)
         return float(min(max(snapped, self.arguments[0]), self.arguments[1]))
 
+    @cached_property
     def _categories(self) -> list[Any]:
         """What Optuna sees of the options.
 
@@ -179,9 +252,22 @@ class SearchSpace:
         """Every parameter by its label."""
         return {parameter.label: parameter for parameter in self.walk()}
 
+    @property
+    def size(self) -> float:
+        """How many different points it has; infinity when a parameter is continuous."""
+        return _size(self.parameters)
+
     def build(self, latent_of: Callable[[Parameter], Any]) -> JsonObject:
         """Make a trial's parameters, asking for the latent of each active parameter and of no other."""
         return _build(self.parameters, latent_of)
+
+    def encode(self, parameters: JsonObject) -> dict[str, Any]:
+        """The latents of a trial's active parameters, by label; what the space does not know is left out.
+
+        Raises:
+            ValueError: A parameter of the space is missing, or has a value that it cannot have.
+        """
+        return dict(_encode(self.parameters, parameters))
 
 
 def parse_search_space(raw: Any, file: str = "") -> tuple[SearchSpace, list[Problem]]:
@@ -343,6 +429,22 @@ def _walk(parameters: tuple[Parameter, ...]) -> Iterator[Parameter]:
         yield parameter
         for option in parameter.options:
             yield from _walk(option.nested or ())
+
+
+def _size(parameters: tuple[Parameter, ...]) -> float:
+    return math.prod(parameter.size for parameter in parameters)
+
+
+def _encode(parameters: tuple[Parameter, ...], values: JsonObject) -> Iterator[tuple[str, Any]]:
+    for parameter in parameters:
+        if parameter.name not in values:
+            raise ValueError(f"{parameter.label} is missing")
+        value = values[parameter.name]
+        latent = parameter.encode(value)
+        yield parameter.label, latent
+        if isinstance(value, dict):
+            option = parameter.decode(latent)
+            yield from _encode(option.nested or (), value)
 
 
 def _build(parameters: tuple[Parameter, ...], latent_of: Callable[[Parameter], Any]) -> JsonObject:

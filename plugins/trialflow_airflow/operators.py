@@ -78,7 +78,7 @@ class LoadExperimentOperator(_ExperimentOperator):
             spec = load_experiment(params["config"], self.settings, params.get("folder") or "")
         except ConfigError as error:
             raise AirflowFailException(str(error)) from error
-        return ExperimentManager.create(identity.experiment_id, spec, self.settings)
+        return ExperimentManager.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
 
 
 class StageCodeOperator(_ExperimentOperator):
@@ -123,12 +123,13 @@ class TrialSuggestOperator(_TrialOperator):
     def execute(self, context: Context) -> None:
         manager, slot = self.manager(context), _slot(context["ti"])
         deadline = self.worker_deadline()
-        while (answer := manager.suggest(slot, context["ti"].run_id)) is ClaimRefusal.NO_ROOM:
+        while isinstance(answer := manager.suggest(slot, context["ti"].run_id), ClaimRefusal) and answer.may_change:
             if manager.must_give_way():
                 self.log.info("Making way for a suggestion that was interrupted")
                 raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
             if time.monotonic() >= deadline:
-                self.defer(trigger=ExperimentTrigger(manager.id, waits_for="room"), method_name="resume")
+                trigger = ExperimentTrigger(manager.id, "room", after=manager.asked_in_vain_after)
+                self.defer(trigger=trigger, method_name="resume")
             time.sleep(_POLL_SECONDS)
         if isinstance(answer, ClaimRefusal):
             raise AirflowSkipException(f"no more trials for experiment {manager.id}: {answer}")
@@ -205,10 +206,8 @@ class FinishOperator(_ExperimentOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         manager = self.manager(context)
         batch = self.identity(context).batch
-        if manager.store.newest_batch(manager.id) > batch:
-            raise AirflowSkipException(f"experiment {manager.id} goes on in batch {batch + 1}")
         deadline = self.worker_deadline()
-        while not manager.is_idle():
+        while not self._is_over(manager, batch):
             if time.monotonic() >= deadline:
                 self.defer(trigger=ExperimentTrigger(manager.id, waits_for="idle"), method_name="resume")
             time.sleep(_POLL_SECONDS)
@@ -219,6 +218,13 @@ class FinishOperator(_ExperimentOperator):
         context["outlet_events"][RESULT_ALIAS].add(asset, extra=result)
         self.log.info("Best of experiment %s: %s", manager.id, result["best"])
         return result
+
+    def _is_over(self, manager: ExperimentManager, batch: int) -> bool:
+        """Whether no trial is live; skips this task when another batch was planned, also while it waited."""
+        idle = manager.is_idle()
+        if manager.store.newest_batch(manager.id) > batch:
+            raise AirflowSkipException(f"experiment {manager.id} goes on in batch {batch + 1}")
+        return idle
 
     def resume(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
         """Look again after the triggerer saw the last trial end."""

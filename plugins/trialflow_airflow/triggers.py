@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
@@ -40,22 +41,29 @@ class TrialTrigger(BaseTrigger):
 
 
 class ExperimentTrigger(BaseTrigger):
-    """Waits until an experiment may have room for another trial, or has no live trial left."""
+    """Waits until an experiment may have room and a suggestion for another trial, or has no live trial left.
 
-    def __init__(self, experiment_id: str, waits_for: Literal["room", "idle"]) -> None:
+    Args:
+        experiment_id: The experiment.
+        waits_for: Which of the two.
+        after: See `ExperimentManager.has_news`.
+    """
+
+    def __init__(self, experiment_id: str, waits_for: Literal["room", "idle"], after: int | None = None) -> None:
         super().__init__()
         self.experiment_id = experiment_id
         self.waits_for = waits_for
+        self.after = after
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
             "trialflow_airflow.triggers.ExperimentTrigger",
-            {"experiment_id": self.experiment_id, "waits_for": self.waits_for},
+            {"experiment_id": self.experiment_id, "waits_for": self.waits_for, "after": self.after},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         manager = await _open_manager(self.experiment_id)
-        check = manager.has_news if self.waits_for == "room" else manager.is_idle
+        check = partial(manager.has_news, self.after) if self.waits_for == "room" else manager.is_idle
         while not await asyncio.to_thread(check):
             await asyncio.sleep(_POLL_SECONDS)
         yield TriggerEvent({"waited_for": self.waits_for})

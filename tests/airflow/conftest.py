@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from trialflow.records import Experiment, Trial
@@ -32,6 +33,9 @@ QUICK_RECOVERY = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
 }
+# A user per role of Airflow's simple auth manager; their passwords are made when the API server starts.
+ROLES = ("viewer", "user", "op", "admin")
+USERS = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
 # How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
 WAYS = {"in-worker": "3600", "deferred": "0"}
 
@@ -68,10 +72,10 @@ class Run:
         path = f"dags/{DAG_ID}/dagRuns/{run_id or self.run_id}/taskInstances"
         return list(self.lab.client.call("GET", path, params={"limit": 500})["task_instances"])
 
-    def wait(self) -> str:
-        """Wait until the run and its experiment have ended; gives the run's state."""
-        wait_until(lambda: self.state() in ("success", "failed"), f"run {self.run_id} to end")
-        return self.state()
+    def wait(self, run_id: str | None = None) -> str:
+        """Wait until the run, or another one of the experiment, has ended; gives its state."""
+        wait_until(lambda: self.state(run_id) in ("success", "failed"), f"run {run_id or self.run_id} to end")
+        return self.state(run_id)
 
     def told(self) -> list[str]:
         """The state of every trial in the Optuna study."""
@@ -95,6 +99,16 @@ class Lab:
 
     def trigger(self, conf: dict[str, Any]) -> Run:
         return Run(self, self.client.trigger(DAG_ID, conf))
+
+    def web(self, role: str | None) -> httpx.Client:
+        """A client of NNI's REST interface, logged in as the user of a role, or not at all."""
+        client = httpx.Client(base_url=f"{self.embedded.url}/api/v1/nni", timeout=60)
+        if role is not None:
+            passwords = json.loads((self.embedded.home / "airflow" / "passwords.json").read_text())
+            login = {"username": role, "password": passwords[role]}
+            token = httpx.post(f"{self.embedded.url}/auth/token", json=login).raise_for_status().json()["access_token"]
+            client.headers["Authorization"] = f"Bearer {token}"
+        return client
 
     def pools(self) -> dict[str, dict[str, Any]]:
         pools = self.client.call("GET", "pools", params={"limit": 100})["pools"]
@@ -164,7 +178,7 @@ def locked_store(lab: Lab) -> sqlite3.Connection:
 @pytest.fixture(scope="session", params=list(WAYS))
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An Airflow whose tasks wait for trials in one of the two ways."""
-    overrides = {**QUICK_RECOVERY, "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[request.param]}
+    overrides = {**QUICK_RECOVERY, **USERS, "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[request.param]}
     os.environ.update(overrides)
     embedded = Embedded.open(tmp_path_factory.mktemp("airflow"))
     try:

@@ -14,7 +14,11 @@ from trialflow.records import AlgorithmSpec, JsonObject, Metric, MetricType, Out
 from trialflow.settings import Settings
 from trialflow.testing import AssessorContract, make_spec
 
-ASSESSORS: dict[str, JsonObject] = {"Medianstop": {}}
+ASSESSORS: dict[str, JsonObject] = {
+    "Medianstop": {},
+    "Curvefitting": {"epoch_num": 12},
+    "SuccessiveHalving": {"min_resource": 2, "reduction_factor": 2},
+}
 
 
 def assessor_of(name: str, **class_args: Any) -> Assessor:
@@ -93,18 +97,21 @@ def test_only_trials_that_succeeded_are_a_measure(tmp_path: Path, status: TrialS
     manager = ExperimentManager.create("expaaaaa", make_spec(trial_concurrency=9), Settings(home=tmp_path))
     manager.start()
 
-    def end(index: int, ending: TrialStatus, metrics: list[float]) -> None:
+    def end(index: int, ending: TrialStatus, metrics: list[float]) -> Trial:
         trial = manager.store.claim(manager.id, Slot(1, index), "run")
         assert isinstance(trial, Trial)
         reported = [Metric(MetricType.PERIODICAL, step, value, 1.0) for step, value in enumerate(metrics)]
         manager.store.add_metrics(trial, [*reported, Metric(MetricType.FINAL, 0, 7.0, 1.0)])
         manager.store.set_ended(trial, Outcome(ending), None)
+        return trial
 
     end(0, TrialStatus.SUCCEEDED, [0.2, 0.3])
     end(1, status, [0.9, 0.9])
     end(2, TrialStatus.SUCCEEDED, [0.4])
+    itself = end(3, TrialStatus.SUCCEEDED, [0.5])
 
-    assert sorted(manager.completed_histories()) == [[0.2, 0.3], [0.4]]
+    assert sorted(manager.histories(assessor_of("Medianstop"), itself)) == [[0.2, 0.3], [0.4]]
+    assert sorted(manager.histories(assessor_of("SuccessiveHalving"), itself)) == [[0.2, 0.3], [0.4], [0.9, 0.9]]
 
 
 @pytest.mark.parametrize(

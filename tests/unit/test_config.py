@@ -13,7 +13,7 @@ from trialflow.config import AllowedRoots, parse_experiment, read_source
 from trialflow.config.source import MAX_FILE_BYTES
 from trialflow.errors import ConfigError, Problem
 from trialflow.experiment.loading import load_experiment
-from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject
+from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject, OptimizeMode
 from trialflow.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "01-digits" / "config.yml"
@@ -309,7 +309,7 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
         "tuner.builtinTunerName",
         "is no tuner of NNI's",
         "TPA",
-        "Use one of: TPE, Random",
+        "Use one of: TPE, Random, ",
     ),
     "class arguments null": (
         {"tuner__classArgs": None},
@@ -328,7 +328,7 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
     "arguments of Random": (
         {"tuner": {"builtinTunerName": "Random", "classArgs": {"seed": 1}}},
         "tuner.classArgs.seed",
-        "Random: extra inputs",
+        "Random: takes no class arguments in the v1 format",
         "1",
         "Arguments of Random: none",
     ),
@@ -401,7 +401,7 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
         trialConcurrency=0,
         trialNum=3,
         multiPhase=True,
-        tuner__builtinTunerName="SMAC",
+        tuner__builtinTunerName="PPOTuner",
         assessor={"builtinAssessorName": "Medianstop", "classArgs": {"start": 3}},
         trial__command=...,
         trial__gpuNum="one",
@@ -951,35 +951,13 @@ def test_a_section_that_is_not_built_is_refused_without_showing_its_password(
     assert '"u"' in str(problem)
 
 
-@pytest.mark.parametrize(
-    "tuner",
-    [
-        "Anneal",
-        "Evolution",
-        "SMAC",
-        "BatchTuner",
-        "GridSearch",
-        "NetworkMorphism",
-        "MetisTuner",
-        "GPTuner",
-        "PPOTuner",
-        "PBTTuner",
-    ],
-)
-def test_a_tuner_that_is_not_built_is_refused_by_name(folder: Path, tuner: str) -> None:
+@pytest.mark.parametrize("tuner", ["NetworkMorphism", "PPOTuner"])
+def test_an_architecture_search_is_refused_by_name(folder: Path, tuner: str) -> None:
     problem = problem_of(folder, changed(tuner={"builtinTunerName": tuner}))
 
     assert (problem.field, problem.value) == ("tuner.builtinTunerName", tuner)
-    assert problem.rule == "is one of NNI's, but not built yet"
-    assert problem.remedy == "Use one of: TPE, Random"
-
-
-def test_an_assessor_that_is_not_built_is_refused_by_name(folder: Path) -> None:
-    assessor = {"builtinAssessorName": "Curvefitting", "classArgs": {"epoch_num": 20}}
-    problem = problem_of(folder, changed(assessor=assessor))
-
-    assert (problem.field, problem.value) == ("assessor.builtinAssessorName", "Curvefitting")
-    assert problem.rule == "is one of NNI's, but not built yet"
+    assert problem.rule == "is an architecture search, and Trialflow tunes parameters only"
+    assert problem.remedy.startswith("Use one of: TPE, Random, ")
 
 
 @pytest.mark.parametrize("section", ["tuner", "assessor"])
@@ -992,12 +970,62 @@ def test_a_class_of_the_users_own_is_refused_by_name(folder: Path, section: str)
 
 
 @pytest.mark.parametrize("name", ["Hyperband", "BOHB"])
-def test_an_advisor_is_refused_by_name(folder: Path, name: str) -> None:
-    problem = problem_of(folder, changed(tuner=..., advisor={"builtinAdvisorName": name}))
+def test_an_advisor_is_read_as_what_suggests(folder: Path, name: str) -> None:
+    advisor = {"builtinAdvisorName": name, "classArgs": {"optimize_mode": "minimize", "eta": 2}}
 
-    assert problem.field == "advisor"
-    assert problem.rule == "is understood, but not built yet"
-    assert name in str(problem.value)
+    spec = load(folder, changed(tuner=..., assessor=..., advisor=advisor))
+
+    assert spec.tuner == AlgorithmSpec(name, advisor["classArgs"])
+    assert spec.optimize_mode is OptimizeMode.MINIMIZE
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "other"), [("tuner", "Hyperband", "advisor"), ("advisor", "TPE", "tuner")]
+)
+def test_an_algorithm_in_the_wrong_section_is_sent_to_the_other(
+    folder: Path, section: str, name: str, other: str
+) -> None:
+    raw = {f"builtin{section.capitalize()}Name": name}
+
+    problem = problem_of(folder, changed(**{"tuner": ..., "assessor": ..., section: raw}))
+
+    assert problem.field == f"{section}.builtin{section.capitalize()}Name"
+    assert (problem.rule, problem.value) == (f"belongs into the section {other}", name)
+
+
+def test_an_advisor_beside_an_assessor_is_refused(folder: Path) -> None:
+    sections = {"advisor": {"builtinAdvisorName": "BOHB"}, "assessor": {"builtinAssessorName": "Medianstop"}}
+
+    problem = problem_of(folder, changed(tuner=..., **sections))
+
+    assert (problem.field, problem.rule) == ("assessor", "assessor and advisor exclude each other")
+
+
+@pytest.mark.parametrize(
+    ("advisor", "field", "rule"),
+    [
+        ({"builtinAdvisorName": "Hyperband", "classArgs": {"R": 9}}, "advisor.classArgs", "optimize_mode is required"),
+        (
+            {"builtinAdvisorName": "BOHB", "classArgs": {"optimize_mode": "minimize", "eta": 1}},
+            "advisor.classArgs.eta",
+            "input should be greater than or equal to 2",
+        ),
+        ({"builtinAdvisorName": "Bohb"}, "advisor.builtinAdvisorName", "is no advisor of NNI's"),
+    ],
+)
+def test_a_wrong_advisor_is_refused(folder: Path, advisor: JsonObject, field: str, rule: str) -> None:
+    problem = problem_of(folder, changed(tuner=..., assessor=..., advisor=advisor))
+
+    assert problem.field == field
+    assert rule in problem.rule
+
+
+def test_a_search_space_that_the_tuner_does_not_take_is_refused(folder: Path) -> None:
+    problem = problem_of(folder, changed(tuner={"builtinTunerName": "GridSearch"}))
+
+    assert (problem.field, problem.value) == ("searchSpacePath", '"uniform"')
+    assert problem.rule == "x._type: GridSearch does not take parameters of this type"
+    assert "choice, randint, quniform" in problem.remedy
 
 
 def test_a_tuner_beside_an_advisor_is_refused(folder: Path) -> None:

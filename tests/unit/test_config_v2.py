@@ -300,10 +300,7 @@ def test_an_advisor_is_recognised_also_where_nni_3_wants_it(folder: Path, sectio
     config = changed(tuner=..., tunerGpuIndices="0")
     config[section] = {"name": "bohb", "classArgs": {"optimize_mode": "maximize"}}
 
-    problem = problem_of(folder, config)
-
-    assert problem.field == section
-    assert problem.rule == "is understood, but not built yet"
+    assert load(folder, config).tuner == AlgorithmSpec("BOHB", {"optimize_mode": "maximize"})
 
 
 def test_a_class_of_the_users_own_is_refused_by_name(folder: Path) -> None:

@@ -17,10 +17,11 @@ import pytest
 
 from trialflow.experiment import ExperimentManager, TrialWatch
 from trialflow.experiment import manager as manager_module
-from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store
 from trialflow.testing import make_spec
+from trialflow.training.local import LocalTrainingService
 
 RUN = "run-1"
 TIMEOUT_SECONDS = 90
@@ -41,8 +42,7 @@ def make_manager(home: Path, code: str = GOOD, **changes: Any) -> ExperimentMana
         code_directory=str(folder),
         code_root=str(folder),
         training={"command": f"{sys.executable} trial.py"},
-        tuner=AlgorithmSpec("TPE"),
-        **changes,
+        **{"tuner": AlgorithmSpec("TPE"), **changes},
     )
     manager = ExperimentManager.create("expaaaaa", spec, Settings(home=home, batch_size=4))
     manager.stage_code()
@@ -203,6 +203,42 @@ def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path) -> None:
     assert manager.experiment.status is ExperimentStatus.DONE
 
 
+@pytest.mark.parametrize("name", ["TPE", "Random", "Evolution", "Anneal", "GridSearch"])
+def test_a_finite_space_is_tried_point_by_point_and_then_the_experiment_ends_as_exhausted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)  # No job is started.
+    space = {
+        "a": {"_type": "choice", "_value": [1, 2, 4, 8]},
+        "b": {"_type": "randint", "_value": [0, 5]},
+        "c": {"_type": "choice", "_value": ["x", "y", "z", "w"]},
+    }
+    manager = make_manager(
+        tmp_path, trial_concurrency=16, max_trial_number=200, search_space=space, tuner=AlgorithmSpec(name)
+    )
+    most, live = 0, []
+    for index in range(200):
+        while (answer := manager.suggest(Slot(1, index), RUN)) is ClaimRefusal.NO_ROOM:
+            manager.store.set_ended(live.pop(0), Outcome(TrialStatus.SUCCEEDED), float(index % 7))
+        if isinstance(answer, ClaimRefusal):
+            break
+        live.append(answer)
+        most = max(most, manager.store.count_live(manager.id))
+
+    tried = {json.dumps(trial.parameters, sort_keys=True) for trial in manager.store.list_trials(manager.id)}
+    assert (answer, len(tried), index, most) == (ClaimRefusal.TUNER_EXHAUSTED, 80, 80, 16)
+    assert manager.refresh().status is ExperimentStatus.TUNER_NO_MORE_TRIAL
+    assert manager.suggest(Slot(1, 199), RUN) is ClaimRefusal.TUNER_EXHAUSTED
+    for trial in live:  # What runs goes on to its end.
+        manager.store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED), 9.0)
+    assert manager.is_idle()
+    assert manager.plan_next_batch(1, "run-2") is None
+    result = manager.conclude()
+    assert (manager.experiment.status, len(manager.store.list_trials(manager.id))) == (ExperimentStatus.DONE, 80)
+    assert "suggested everything" in manager.experiment.status_reason
+    assert result.best is not None
+
+
 def test_the_next_batch_is_planned_once_and_only_while_trials_are_left(tmp_path: Path) -> None:
     manager = make_manager(tmp_path, trial_concurrency=9, max_trial_number=6)
     assert len(manager.plan_batch(1, RUN)) == 4
@@ -304,6 +340,7 @@ def test_a_run_that_ends_behind_a_finished_experiment_is_the_last(tmp_path: Path
 def test_a_suggestion_gives_way_to_one_that_was_killed_behind_its_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
     manager = make_manager(tmp_path, trial_concurrency=1)
 
     def die(*_: object) -> None:

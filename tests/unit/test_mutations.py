@@ -34,21 +34,21 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
         "a_slot_is_claimed_once",
     ),
     "one ask per trial": (
-        "experiment/study.py",
-        "if frozen is None:\n            study.add_trial(",
-        "if True:\n            study.add_trial(",
-        "in_the_middle_of_an_ask",
+        "experiment/manager.py",
+        "or trial.parameters is not None or trial.ended_at",
+        "or trial.ended_at",
+        "a_slot_is_claimed_once",
     ),
-    "one start per attempt": (
-        "training/local.py",
-        'while not (folder / "started").exists():',
-        'for _ in [(folder / "started").unlink(missing_ok=True)]:',
-        "a_submission_that_was_not_noted",
+    "one trial of the study per trial": (
+        "experiment/study.py",
+        "if frozen.user_attrs.get(TRIAL_ATTRIBUTE) == trial.id:",
+        "if False:",
+        "behind_the_ask",
     ),
     "one telling per trial": (
         "experiment/study.py",
-        "running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))",
-        "running = study.get_trials(deepcopy=False)",
+        "if storage.get_trial(identifier).state.is_finished():",
+        "if False:",
         "between_telling_and_noting_it",
     ),
     "the place is freed when the tuner knows": (

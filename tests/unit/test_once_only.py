@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +30,9 @@ def waiting_for(gate: Path) -> str:
     return f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n{TRIAL}"
 
 
-def make_manager(home: Path, code: str = TRIAL, concurrency: int = 2, trials: int = 5) -> ExperimentManager:
+def make_manager(
+    home: Path, code: str = TRIAL, concurrency: int = 2, trials: int = 5, assessor: AlgorithmSpec | None = None
+) -> ExperimentManager:
     folder = home / "code"
     folder.mkdir(parents=True)
     (folder / "trial.py").write_text(code)
@@ -43,6 +45,7 @@ def make_manager(home: Path, code: str = TRIAL, concurrency: int = 2, trials: in
         platform="local",
         search_space={"x": {"_type": "uniform", "_value": [0, 1]}, "y": {"_type": "choice", "_value": [1, 2]}},
         tuner=AlgorithmSpec("TPE"),
+        assessor=assessor,
         code_directory=str(folder),
         code_root=str(folder),
         training={"command": f"{sys.executable} trial.py"},
@@ -162,6 +165,30 @@ def test_a_death_in_the_middle_of_an_ask_is_taken_up_by_the_next_one(
     trial = suggest(manager, 0)
     assert trial.parameters is not None
     assert told(manager) == ["RUNNING"]
+
+
+@pytest.mark.parametrize("verb", ["get_trial", "set_sampler_number"])
+def test_a_death_behind_the_ask_leaves_one_trial_in_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    manager = make_manager(tmp_path)
+    real = getattr(Store, verb)
+
+    def die(store: Store, *given: Any) -> Any:
+        trials = store.list_trials(manager.id)
+        if trials and trials[0].parameters is not None:
+            raise KeyboardInterrupt
+        return real(store, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, verb, die)
+        with pytest.raises(KeyboardInterrupt):
+            suggest(manager, 0)
+    (asked,) = manager.store.list_trials(manager.id)
+    trial = suggest(manager, 0)
+    assert trial.parameters == asked.parameters
+    manager.report(run_to_end(manager, trial))
+    assert told(manager) == ["COMPLETE"]
 
 
 def test_a_submission_that_was_not_noted_starts_nothing_a_second_time(
@@ -291,9 +318,7 @@ for _ in range(3):
 time.sleep(0 if good else 60)
 nni.report_final_result(0.9)
 """
-    manager = make_manager(tmp_path, code, concurrency=1)
-    spec = replace(manager.experiment.spec, assessor=AlgorithmSpec("Medianstop"))
-    object.__setattr__(manager.experiment, "spec", spec)
+    manager = make_manager(tmp_path, code, concurrency=1, assessor=AlgorithmSpec("Medianstop"))
     endings = [run_to_end(manager, suggest(manager, index)).status for index in range(3)]
     assert endings == [TrialStatus.SUCCEEDED, TrialStatus.SUCCEEDED, TrialStatus.EARLY_STOPPED]
     manager.settle()

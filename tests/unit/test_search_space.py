@@ -68,7 +68,7 @@ def problem_of(raw: Any) -> Problem:
 
 def latents(parameter: Parameter, count: int = DRAWS) -> list[Any]:
     rng = np.random.default_rng(7)
-    return [parameter.draw_latent(rng) for _ in range(count)]
+    return [parameter.latent_at(rng.random()) for _ in range(count)]
 
 
 def draws(kind: str, value: Any, count: int = DRAWS) -> list[Any]:
@@ -79,7 +79,7 @@ def draws(kind: str, value: Any, count: int = DRAWS) -> list[Any]:
 def built(raw: JsonObject, count: int = DRAWS) -> list[JsonObject]:
     rng = np.random.default_rng(7)
     space = space_of(raw)
-    return [space.build(lambda parameter: parameter.draw_latent(rng)) for _ in range(count)]
+    return [space.build(lambda parameter: parameter.latent_at(rng.random())) for _ in range(count)]
 
 
 def test_all_ten_types_are_known() -> None:
@@ -419,3 +419,115 @@ def test_every_problem_is_listed_and_what_is_right_is_kept() -> None:
 def test_a_value_is_quoted_short_printable_and_without_secrets(value: Any, shown: str) -> None:
     assert show(value) == shown
     assert show(value).encode()
+
+
+CHOICES: list[Any] = [1, 1.0, True, "a", None, [2, {"b": 3}], {"b": 3}, {"b": [1, None]}, "1"]
+EVERYTHING: JsonObject = {
+    **NESTED,
+    "choice": {"_type": "choice", "_value": CHOICES},
+    **{kind: {"_type": kind, "_value": numbers} for kind, (numbers, _, _) in NUMERIC.items()},
+}
+
+
+def test_what_a_trial_got_is_encoded_and_decoded_exactly() -> None:
+    space = space_of(EVERYTHING)
+
+    for parameters in built(EVERYTHING, 200):
+        latents = space.encode(json.loads(json.dumps(parameters)))
+        again = space.build(lambda parameter, latents=latents: latents[parameter.label])
+        # A z-score is the nearest float to the one that gives the value.
+        assert [repr(value) for value in again.values() if not isinstance(value, float)] == [
+            repr(value) for value in parameters.values() if not isinstance(value, float)
+        ]
+        assert [v for v in again.values() if isinstance(v, float)] == pytest.approx(
+            [v for v in parameters.values() if isinstance(v, float)], rel=1e-12
+        )
+        assert {label: space.by_label[label].distribution() for label in latents}.keys() == latents.keys()
+
+
+@pytest.mark.parametrize("kind", NUMERIC)
+def test_optuna_accepts_every_latent_that_is_encoded(kind: str) -> None:
+    parameter = parameter_of(kind, NUMERIC[kind][0])
+    distribution = parameter.distribution()
+
+    for latent in latents(parameter, 50):
+        again = parameter.encode(parameter.decode(latent))
+        create_trial(value=1.0, params={"x": again}, distributions={"x": distribution})
+
+
+def test_parameters_that_the_space_does_not_know_are_left_out_of_the_latents() -> None:
+    space = space_of({"x": {"_type": "uniform", "_value": [0, 1]}})
+
+    assert space.encode({"x": 0.5, "TRIAL_BUDGET": 3}) == {"x": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "value"),
+    [
+        ("uniform", [0, 1], 1.1),
+        ("uniform", [0, 1], "0.5"),
+        ("randint", [0, 4], 4),
+        ("quniform", [0, 4, 2], -1),
+        ("loguniform", [1, 4], 0),
+        ("choice", ["a", 1], True),
+        ("choice", ["a", 1], "b"),
+        ("choice", [{"_name": "a"}], {"_name": "b"}),
+        ("choice", [{"_name": "a"}], "a"),
+    ],
+)
+def test_a_value_that_a_parameter_cannot_have_is_not_encoded(kind: str, numbers: list[Any], value: Any) -> None:
+    with pytest.raises(ValueError, match="x: "):
+        space_of({"x": {"_type": kind, "_value": numbers}}).encode({"x": value})
+
+
+def test_a_parameter_that_is_missing_is_not_encoded() -> None:
+    with pytest.raises(ValueError, match="layer/Conv/kernel is missing"):
+        space_of(NESTED).encode({"layer": {"_name": "Conv"}, "lr": 0.01})
+
+
+@pytest.mark.parametrize("kind", NUMERIC)
+def test_the_share_of_a_latent_leads_back_to_its_value(kind: str) -> None:
+    parameter = parameter_of(kind, NUMERIC[kind][0])
+
+    for latent in latents(parameter, 100):
+        share = parameter.share_of(latent)
+        assert 0 <= share <= 1
+        assert parameter.decode(parameter.latent_at(share)) == pytest.approx(parameter.decode(latent), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", NUMERIC)
+def test_the_ends_of_the_prior_are_the_ends_of_the_range(kind: str) -> None:
+    numbers, low, high = NUMERIC[kind]
+    parameter = parameter_of(kind, numbers)
+
+    ends = [parameter.decode(parameter.latent_at(share)) for share in (0.0, 1.0)]
+
+    assert ends == pytest.approx([low, high], rel=0.01, abs=0.25)
+
+
+def test_the_options_of_a_choice_have_equal_shares() -> None:
+    parameter = parameter_of("choice", ["a", "b", "c", "d"])
+
+    assert [parameter.latent_at(share) for share in (0.0, 0.3, 0.5, 0.99, 1.0)] == ["a", "b", "c", "d", "d"]
+    assert parameter.share_of("b") == 0.375
+
+
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [
+        ({"x": {"_type": "choice", "_value": [1, 2, 3]}}, 3),
+        ({"x": {"_type": "randint", "_value": [2, 6]}}, 4),
+        ({"x": {"_type": "quniform", "_value": [2, 10, 5]}}, 3),
+        ({"x": {"_type": "qloguniform", "_value": [1, 102, 8]}}, 14),
+        ({"x": {"_type": "uniform", "_value": [1, 1]}}, 1),
+        ({"x": {"_type": "uniform", "_value": [1, 2]}}, math.inf),
+        ({"x": {"_type": "qnormal", "_value": [1, 2, 3]}}, math.inf),
+        ({"x": {"_type": "choice", "_value": [1, 2]}, "y": {"_type": "randint", "_value": [0, 5]}}, 10),
+        ({"layer": {**NESTED["layer"], "_value": NESTED["layer"]["_value"][:2]}}, 4),
+        (NESTED, math.inf),
+    ],
+)
+def test_a_space_knows_how_many_points_it_has(raw: JsonObject, size: float) -> None:
+    assert space_of(raw).size == size
+    if size < 20:
+        assert len({json.dumps(point) for point in built(raw, 2000)}) == size

@@ -206,7 +206,7 @@ def test_a_store_locked_by_another_process_is_waited_for(tmp_path: Path) -> None
         assert time.monotonic() - start < 5, "readers must not wait"
         trial = store.claim(EXPERIMENT, Slot(1, 0), "run")
         assert isinstance(trial, Trial)
-        store.set_parameters(trial, {"x": 1}, 0)
+        store.set_parameters(trial, {"x": 1}, {})
         assert time.monotonic() - start > 8
     assert store.get_trial(EXPERIMENT, trial.id).parameters == {"x": 1}
 

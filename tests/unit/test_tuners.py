@@ -16,14 +16,30 @@ import pytest
 from trialflow.errors import Problem, TunerError
 from trialflow.records import AlgorithmSpec, JsonObject
 from trialflow.testing import TunerContract
-from trialflow.testing.contracts import Conversation
-from trialflow.tuners import Tuner, check_tuner, get_tuner
+from trialflow.testing.contracts import EVERY_TYPE, SPACE, Conversation
+from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_tuner, get_tuner
+from trialflow.tuners.base import ADVISORS, REGISTRY
 
-TUNERS = ["TPE", "Random"]
-BOWL: JsonObject = {
-    "x": {"_type": "uniform", "_value": [-5, 5]},
-    "y": {"_type": "choice", "_value": ["bad", "good", "worse"]},
+# name → class arguments that make it use its model after a few results
+TUNERS: dict[str, JsonObject] = {
+    "TPE": {},
+    "Random": {},
+    "Anneal": {},
+    "Evolution": {"optimize_mode": "minimize", "population_size": 6},
+    "GridSearch": {},
+    "BatchTuner": {},
+    "GPTuner": {"selection_num_warm_up": 300},
+    "MetisTuner": {"selection_num_starting_points": 60},
+    "QMC": {},
+    "CmaEs": {"population_size": 4},
+    "SMAC": {},
+    "Hyperband": {"optimize_mode": "minimize", "R": 9},
+    "BOHB": {"optimize_mode": "minimize", "max_budget": 9, "random_fraction": 0.0},
 }
+MODELS = ["TPE", "Anneal", "Evolution", "GPTuner", "MetisTuner", "CmaEs"]
+FIXED = ["GridSearch", "BatchTuner"]
+FROM_PRIORS = ["TPE", "Random", "Anneal", "Evolution", "QMC", "CmaEs", "Hyperband", "BOHB"]
+BOWL: JsonObject = {name: {"_type": "uniform", "_value": [-5, 5]} for name in "xy"}
 
 
 def problems_of(name: str, class_args: JsonObject) -> list[Problem]:
@@ -40,22 +56,78 @@ def tuner_of(name: str, **class_args: Any) -> Tuner:
 def first_suggestions(tuner: Tuner, kind: str, value: Any, count: int = 600) -> list[Any]:
     """The first suggestion of many experiments."""
     space = {"p": {"_type": kind, "_value": value}}
-    conversation = Conversation(tuner, space)
-    return [conversation.ask()[1]["p"] for _ in range(count)]
+    return [Conversation(tuner, space, seed).ask()[1]["p"] for seed in range(count)]
 
 
 def distance(parameters: JsonObject) -> float:
-    return float(abs(parameters["x"] - 2)) + {"good": 0, "bad": 3, "worse": 6}[parameters["y"]]
+    return math.dist([parameters["x"], parameters["y"]], [2, -1])
+
+
+def space_for(tuner: Tuner) -> JsonObject:
+    """A search space with everything that a tuner takes."""
+    if tuner.spec.name == "BatchTuner":
+        return {"combine_params": {"_type": "choice", "_value": [{"x": x, "y": str(x)} for x in range(200)]}}
+    space = {kind: body for kind, body in EVERY_TYPE.items() if kind in tuner.types}
+    if tuner.takes_only_numbers:
+        space["choice"] = {"_type": "choice", "_value": [16, 1.5, 64, 32]}
+    return {**space, "layer": SPACE["layer"]} if tuner.takes_nested else space
 
 
 @pytest.mark.parametrize("name", TUNERS)
 class TestTuner(TunerContract):
     @pytest.fixture
     def tuner(self, name: str) -> Tuner:
-        return tuner_of(name)
+        return tuner_of(name, **TUNERS[name])
+
+    @pytest.fixture
+    def raw_space(self, tuner: Tuner) -> JsonObject:
+        return space_for(tuner)
 
 
-@pytest.mark.parametrize("name", TUNERS)
+def test_the_contract_is_held_by_every_tuner() -> None:
+    assert set(TUNERS) == set(REGISTRY) | set(ADVISORS)
+
+
+@pytest.mark.parametrize("name", [name for name in TUNERS if name not in FIXED])
+def test_another_seed_gives_other_suggestions(name: str) -> None:
+    tuner = tuner_of(name, **TUNERS[name])
+
+    assert Conversation(tuner, space_for(tuner), seed=1).run(3) != Conversation(tuner, space_for(tuner), seed=2).run(3)
+
+
+@pytest.mark.parametrize("name", [name for name in TUNERS if tuner_of(name, **TUNERS[name]).takes_nested])
+def test_a_nested_choice_hands_out_the_parameters_of_the_chosen_option_only(name: str) -> None:
+    layers = [point["layer"] for point in Conversation(tuner_of(name, **TUNERS[name]), SPACE, seed=3).run(25)]
+
+    assert {layer["_name"] for layer in layers} == {"Conv", "Dense"}
+    for layer in layers:
+        assert set(layer) == ({"_name", "k"} if layer["_name"] == "Conv" else {"_name", "size"})
+
+
+@pytest.mark.parametrize("name", [name for name in TUNERS if name not in ADVISORS and name != "BatchTuner"])
+def test_each_point_of_a_finite_space_is_suggested_once_under_parallel_asks(name: str) -> None:
+    space: JsonObject = {
+        "a": {"_type": "choice", "_value": [1, 2, 4, 8]},
+        "b": {"_type": "randint", "_value": [0, 5]},
+        "c": {"_type": "quniform", "_value": [0, 1, 1 / 3]},
+    }
+    points = 80
+    if name in ("GPTuner", "MetisTuner"):  # These take their time.
+        del space["c"]
+        points = 20
+    conversation = Conversation(tuner_of(name, **TUNERS[name]), space)
+    live: list[int] = []
+
+    while isinstance(conversation.answer(), Suggestion):
+        if len(live) == 16:
+            conversation.tell(live.pop(0), float(len(conversation.trials)))
+        live.append(conversation.ask()[0])
+
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+    assert len({json.dumps(trial.parameters) for trial in conversation.trials}) == len(conversation.trials) == points
+
+
+@pytest.mark.parametrize("name", FROM_PRIORS)
 @pytest.mark.parametrize(
     ("kind", "value", "holds"),
     [
@@ -73,32 +145,49 @@ class TestTuner(TunerContract):
 def test_suggestions_without_results_are_drawn_from_the_prior(
     name: str, kind: str, value: Any, holds: Callable[[list[Any]], bool]
 ) -> None:
-    drawn = first_suggestions(tuner_of(name), kind, value)
+    drawn = first_suggestions(tuner_of(name, **TUNERS[name]), kind, value)
 
     assert holds(drawn), Counter(drawn).most_common(5)
 
 
-def test_tpe_finds_what_random_does_not() -> None:
-    found = {
-        name: statistics.median(
-            min(map(distance, Conversation(tuner_of(name), BOWL, seed=1000 * seed).run(40, distance)))
-            for seed in range(5)
-        )
-        for name in TUNERS
-    }
+@pytest.mark.parametrize("name", MODELS)
+def test_a_tuner_that_learns_finds_what_random_does_not(name: str) -> None:
+    def best(tuner: Tuner, seed: int) -> float:
+        conversation = Conversation(tuner, BOWL, seed=seed)
+        conversation.run(30, distance)
+        return min(distance(trial.parameters) for trial in conversation.trials)
 
-    assert found["TPE"] < 0.5 * found["Random"]
+    tuner, random = tuner_of(name, **TUNERS[name]), tuner_of("Random")
+
+    found = [statistics.median(best(each, seed) for seed in range(3)) for each in (tuner, random)]
+
+    assert found[0] < 0.7 * found[1]
+
+
+def test_bohb_draws_its_configurations_where_good_results_lie() -> None:
+    def mean_distance(name: str) -> float:
+        conversation = Conversation(tuner_of(name, **TUNERS[name]), BOWL)
+        conversation.run(100, distance)
+        return statistics.fmean(
+            distance(trial.parameters) for trial in conversation.trials[50:] if trial.note["round"] == 0
+        )
+
+    assert mean_distance("BOHB") < 0.5 * mean_distance("Hyperband")
 
 
 def test_tpe_spreads_what_is_asked_for_in_parallel_unless_told_not_to() -> None:
-    space = {"x": {"_type": "randint", "_value": [0, 40]}, "y": {"_type": "choice", "_value": ["a", "b"]}}
+    space = {name: {"_type": "uniform", "_value": [0, 1]} for name in "xy"}
 
-    def points(parallel_optimize: bool) -> int:
-        conversation = Conversation(tuner_of("TPE", parallel_optimize=parallel_optimize), space, seed=5)
-        conversation.run(30, lambda parameters: (parameters["x"] - 12) ** 2 + 10 * (parameters["y"] == "a"))
-        return len({tuple(conversation.ask()[1].values()) for _ in range(16)})
+    def distance_to_the_nearest(parallel_optimize: bool, seed: int) -> float:
+        conversation = Conversation(tuner_of("TPE", parallel_optimize=parallel_optimize), space, seed)
+        conversation.run(30, lambda parameters: math.dist(parameters.values(), [0.3, 0.6]))
+        asked = [tuple(conversation.ask()[1].values()) for _ in range(12)]
+        return statistics.fmean(min(math.dist(one, other) for other in asked if other != one) for one in asked)
 
-    assert points(True) > 1.5 * points(False)
+    def spread(parallel_optimize: bool) -> float:
+        return statistics.fmean(distance_to_the_nearest(parallel_optimize, 1000 * seed) for seed in range(4))
+
+    assert spread(True) > 1.4 * spread(False)
 
 
 @pytest.mark.parametrize("include", [True, False])
@@ -109,7 +198,7 @@ def test_tpe_learns_from_an_early_stopped_trial_only_with_intermediate_results(i
         for _ in range(5):
             number, _ = conversation.ask()
             if prune:
-                conversation.prune(number, [100.0])
+                conversation.stop(number, 100.0)
             else:
                 conversation.fail(number)
         return [conversation.ask()[1] for _ in range(5)]
@@ -123,14 +212,16 @@ def test_a_fresh_process_suggests_what_this_one_does() -> None:
         "from trialflow.records import AlgorithmSpec\n"
         "from trialflow.testing.contracts import Conversation\n"
         "from trialflow.tuners import get_tuner\n"
-        "for name in sys.argv[1:]:\n"
-        "    print(json.dumps(Conversation(get_tuner(AlgorithmSpec(name)), seed=3).run(20)))\n"
+        "for name, args, space in json.loads(sys.argv[1]):\n"
+        "    print(json.dumps(Conversation(get_tuner(AlgorithmSpec(name, args)), space, seed=3).run(20)))\n"
     )
+    cases = [(name, args, space_for(tuner_of(name, **args))) for name, args in TUNERS.items()]
 
-    done = subprocess.run([sys.executable, "-c", program, *TUNERS], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program, json.dumps(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     fresh = [json.loads(line) for line in done.stdout.splitlines()]
-    assert fresh == [Conversation(tuner_of(name), seed=3).run(20) for name in TUNERS]
+    assert fresh == [Conversation(tuner_of(name, **args), space, seed=3).run(20) for name, args, space in cases]
 
 
 @pytest.mark.parametrize(

@@ -8,40 +8,48 @@ from typing import TYPE_CHECKING, ClassVar
 from trialflow.algorithms import ClassArgs, check_algorithm, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from trialflow.algorithms import Place
     from trialflow.errors import Problem
     from trialflow.records import AlgorithmSpec
 
 # NNI's name → the class
 REGISTRY = {
     "Medianstop": "trialflow.assessors.medianstop:Medianstop",
+    "Curvefitting": "trialflow.assessors.curvefitting:Curvefitting",
+    "SuccessiveHalving": "trialflow.assessors.halving:SuccessiveHalving",
 }
-NOT_BUILT = ("Curvefitting",)
+REFUSED: dict[str, str] = {}
 
 
 class Assessor(ABC):
     """Judges a running trial by its intermediate metrics.
 
-    Order of calls: `is_good` whenever a trial has reported something new. It keeps nothing between two calls.
+    Order of calls: `is_good` once for each intermediate metric. It keeps nothing between two calls.
 
     Args:
         spec: Name and class arguments, checked before by `check_assessor`.
+
+    Attributes:
+        compares_with_all: Whether running and stopped trials are a measure as well.
     """
 
     Args: ClassVar[type[ClassArgs]] = ClassArgs
+    compares_with_all: ClassVar[bool] = False
 
     def __init__(self, spec: AlgorithmSpec) -> None:
         self.spec = spec
         self.args = self.Args.model_validate(spec.class_args)
 
     @abstractmethod
-    def is_good(self, history: Sequence[float], completed: Sequence[Sequence[float]]) -> bool:
+    def is_good(self, history: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
         """Whether the trial should go on.
 
         Args:
-            history: Its intermediate metrics so far, in order; at least one.
-            completed: The intermediate metrics of every trial that ended by itself and successfully.
+            history: Its intermediate metrics so far, in order; at least one. The last one is to be judged.
+            others: The intermediate metrics of every other trial that ended by itself and successfully, or of every
+                other trial.
         """
 
 
@@ -55,6 +63,6 @@ def get_assessor(spec: AlgorithmSpec) -> Assessor:
     return assessor
 
 
-def check_assessor(spec: AlgorithmSpec, place: Callable[..., Problem]) -> list[Problem]:
+def check_assessor(spec: AlgorithmSpec, place: Place) -> list[Problem]:
     """What is wrong with the assessor of an experiment file; see `trialflow.algorithms.check_algorithm`."""
-    return check_algorithm(spec, "assessor", REGISTRY, NOT_BUILT, place)
+    return check_algorithm(spec, "assessor", REGISTRY, REFUSED, place)

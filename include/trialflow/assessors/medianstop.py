@@ -34,12 +34,12 @@ class Medianstop(Assessor):
 
     Args = MedianstopArgs
 
-    def is_good(self, history: Sequence[float], completed: Sequence[Sequence[float]]) -> bool:
+    def is_good(self, history: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
         assert isinstance(self.args, MedianstopArgs)
         step = len(history)
         if step < self.args.start_step:
             return True
-        averages = [statistics.fmean(metrics[:step]) for metrics in completed if len(metrics) >= step]
+        averages = [statistics.fmean(metrics[:step]) for metrics in others if len(metrics) >= step]
         if not averages:
             return True
         if self.args.optimize_mode is OptimizeMode.MAXIMIZE:

@@ -49,7 +49,6 @@ _WITHOUT_COUNTERPART = {
 # Sections and flags that are understood and not carried out yet, with the platform to which a section belongs.
 _NOT_BUILT: dict[str, tuple[str, str]] = {
     "multiPhase": ("", "Report one final metric per trial"),
-    "advisor": ("", "Use a tuner and, for early stopping, an assessor"),
     "sharedStorage": ("", "Remove it: code and results lie below TRIALFLOW_HOME"),
     "machineList": ("remote", "Remove it, or run on that platform"),
     "remoteConfig": ("remote", "Remove it, or run on that platform"),
@@ -76,6 +75,8 @@ class ParsedExperiment:
         code: The code folder and the allowed root it lies in, when both are right.
         training: The section for the training service, when it has the right keys and types.
         use_annotation: Whether the search space stands in the code.
+        advisor: As the file names it; ``None`` when there is none.
+        is_v2: Whether the file is in NNI's v2 format.
     """
 
     spec: ExperimentSpec | None
@@ -88,6 +89,8 @@ class ParsedExperiment:
     code: tuple[Path, Path] | None = None
     training: JsonObject | None = None
     use_annotation: bool = False
+    advisor: AlgorithmSpec | None = None
+    is_v2: bool = False
 
 
 def parse_experiment(source: Source, roots: AllowedRoots) -> ParsedExperiment:
@@ -123,14 +126,26 @@ class _Reader:
         training = self._read_training()
         tuner = self._read_algorithm("tuner", "builtinTunerName", required="advisor" not in self._data)
         assessor = self._read_algorithm("assessor", "builtinAssessorName")
+        advisor = self._read_algorithm("advisor", "builtinAdvisorName")
         raw_space, space = self._read_search_space()
         code = self._read_code_directory()
         spec = None
-        if training is not None and tuner and code and not self.problems:
-            spec = self._spec(training, tuner, assessor, raw_space, code)
-        place, annotated = self._source.problem, self._data.get("useAnnotation") is True
+        suggesting = tuner or advisor
+        if training is not None and suggesting and code and not self.problems:
+            spec = self._spec(training, suggesting, assessor, raw_space, code)
         return ParsedExperiment(
-            spec, space, self.problems, tuner, assessor, place, self._platform, code, training, annotated
+            spec=spec,
+            search_space=space,
+            problems=self.problems,
+            tuner=tuner,
+            assessor=assessor,
+            place=self._source.problem,
+            platform=self._platform,
+            code=code,
+            training=training,
+            use_annotation=self._data.get("useAnnotation") is True,
+            advisor=advisor,
+            is_v2=self._document.translation is not None,
         )
 
     def _spec(
@@ -284,8 +299,8 @@ class _Reader:
             return None
         if not isinstance(raw, dict):
             return None
-        if section == "tuner" and self._data.get("advisor"):
-            self._refuse(("tuner",), "tuner and advisor exclude each other", "Remove one of them")
+        if section != "advisor" and self._data.get("advisor"):
+            self._refuse((section,), f"{section} and advisor exclude each other", "Remove one of them")
         if any(raw.get(key) for key in ("codeDir", "classFileName", "className")):
             self._refuse((section,), f"a {section} class of your own is understood, but not built yet",
                          f"Name a built-in one with {name_field}", raw)  # fmt: skip

@@ -15,7 +15,7 @@ from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
 from trialflow.training.base import get_training_service
-from trialflow.tuners import check_tuner
+from trialflow.tuners import check_space, check_tuner
 
 if TYPE_CHECKING:
     from trialflow.config import ParsedExperiment
@@ -41,7 +41,7 @@ def load_experiment(
     source = _read(config, settings, folder)
     roots = AllowedRoots.of(settings.allowed_roots, source.folder)
     parsed = with_search_space_of_code(parse_experiment(source, roots), settings)
-    problems = [*parsed.problems, *_check_parts(parsed, settings)]
+    problems = [*parsed.problems, *_check_tuner(parsed), *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)
     return _preflight(parsed.spec, parsed, settings) if preflight else parsed.spec
@@ -79,11 +79,24 @@ def _read_file(name: str, settings: Settings) -> Source:
     return read_source(path, "config")
 
 
+def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
+    problems: list[Problem] = []
+    if parsed.tuner is not None:
+        problems += check_tuner(parsed.tuner, parsed.place, v2=parsed.is_v2)
+    if parsed.advisor is not None:
+        problems += check_tuner(parsed.advisor, parsed.place, section="advisor", v2=parsed.is_v2)
+    suggesting = parsed.tuner or parsed.advisor
+    if problems or suggesting is None:
+        return problems
+    return [
+        parsed.place(("searchSpacePath",), f"{found.field}: {found.rule}", found.value, found.remedy)
+        for found in check_space(suggesting, parsed.search_space)
+    ]
+
+
 def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     """What the parts that will carry the experiment out have to say about it."""
     problems: list[Problem] = []
-    if parsed.tuner is not None:
-        problems += check_tuner(parsed.tuner, parsed.place)
     if parsed.assessor is not None:
         problems += check_assessor(parsed.assessor, parsed.place)
     if parsed.platform and parsed.platform not in TRAINING_SERVICES:

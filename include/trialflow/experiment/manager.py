@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trialflow.errors import ConfigError, StagingError
 from trialflow.experiment.annotated import carry_out_annotations
+from trialflow.experiment.asking import ask
 from trialflow.experiment.results import Result, write_results
 from trialflow.experiment.study import ExperimentStudy, intermediate_values
 from trialflow.records import (
@@ -29,17 +30,19 @@ from trialflow.settings import Settings, get_settings
 from trialflow.staging import FolderStorage, scan_code
 from trialflow.store import ClaimRefusal, open_store
 from trialflow.training import JobRequest, TrainingService, get_training_service
+from trialflow.tuners import NoSuggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trialflow.assessors import Assessor
     from trialflow.experiment.watch import TrialWatch
 
 logger = logging.getLogger(__name__)
 
 # From claim to submission it takes a second; then whoever claimed the trial is taken for dead.
 _SUBMISSION_SECONDS = 5.0
-_ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING)
+_ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL)
 
 
 class ExperimentManager:
@@ -54,16 +57,20 @@ class ExperimentManager:
         self.id = experiment_id
         self.settings = settings or get_settings()
         self.store = open_store(self.settings.store_url)
+        # How many trials were reported when the tuner last had nothing to suggest for the time being.
+        self.asked_in_vain_after: int | None = None
         self._watches: dict[str, TrialWatch] = {}
 
     @classmethod
-    def create(cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None) -> ExperimentManager:
+    def create(
+        cls, experiment_id: str, spec: ExperimentSpec, settings: Settings | None = None, owner: str = ""
+    ) -> ExperimentManager:
         """Create the experiment in the store, unless it is there."""
         manager = cls(experiment_id, settings)
         service = get_training_service(spec.platform, manager.settings)
         folder = service.experiment_folder(experiment_id, spec.training)
         folder.mkdir(parents=True, exist_ok=True)
-        manager.store.create_experiment(experiment_id, spec, str(folder))
+        manager.store.create_experiment(experiment_id, spec, str(folder), owner)
         manager._study.create()
         return manager
 
@@ -73,8 +80,10 @@ class ExperimentManager:
         return self.store.get_experiment(self.id)
 
     def refresh(self) -> Experiment:
-        """Read the experiment anew."""
-        self.__dict__.pop("experiment", None)
+        """Read the experiment anew; what was made for another search space is made again."""
+        before = self.__dict__.pop("experiment", None)
+        if before is not None and before.spec != self.experiment.spec:
+            self.__dict__.pop("_study", None)
         return self.experiment
 
     @cached_property
@@ -98,9 +107,10 @@ class ExperimentManager:
             StagingError: The copy could not be completed.
             TrainingError: What the jobs share could not be made.
         """
-        if self.experiment.code_folder is not None:
-            return self.experiment.code_folder
         spec = self.experiment.spec
+        if self.experiment.code_folder is not None:
+            self.training.open_experiment(self.id, spec.training)  # It was closed if the experiment had ended.
+            return self.experiment.code_folder
         files, problems = scan_code(
             Path(spec.code_directory), Path(spec.code_root), self.settings.max_code_bytes, self.settings.max_code_files
         )
@@ -149,7 +159,7 @@ class ExperimentManager:
         """Whether maxExecDuration is over."""
         experiment = self.experiment
         return experiment.started_at is not None and (
-            time.time() - experiment.started_at >= experiment.max_duration_seconds
+            experiment.duration_seconds(time.time()) >= experiment.max_duration_seconds
         )
 
     def is_idle(self) -> bool:
@@ -157,11 +167,17 @@ class ExperimentManager:
         self.settle()
         return self.store.count_live(self.id) == 0
 
-    def has_news(self) -> bool:
-        """Whether a claim that found no room may be answered otherwise now, or has to give way."""
+    def has_news(self, after: int | None = None) -> bool:
+        """Whether a claim that was refused for the time being may be answered otherwise now, or has to give way.
+
+        Args:
+            after: How many trials were reported when the tuner was asked in vain; ``None`` when it was not asked.
+        """
         experiment = self.refresh()
         if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue() or self.must_give_way():
             return True
+        if after is not None and self.store.count_reported(self.id) <= after:
+            return False
         return self.store.count_live(self.id) < experiment.trial_concurrency
 
     def must_give_way(self) -> bool:
@@ -179,7 +195,8 @@ class ExperimentManager:
         self.store.change_status(
             self.id, ExperimentStatus.ERROR, from_=[ExperimentStatus.INITIALIZED], reason=reason
         )
-        self.store.change_status(self.id, ExperimentStatus.DONE, from_=[ExperimentStatus.RUNNING])
+        through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
+        self.store.change_status(self.id, ExperimentStatus.DONE, from_=through, reason=self.refresh().status_reason)
         return write_results(self.refresh(), self.store.list_trials(self.id), self._study.importances())
 
     def close_run(self, batch: int, run_id: str) -> bool:
@@ -211,14 +228,34 @@ class ExperimentManager:
         cheap, the job is submitted at once.
         """
         self.settle()
+        if self.asked_in_vain_after is not None and not self.has_news(self.asked_in_vain_after):
+            return ClaimRefusal.NO_SUGGESTION
+        self.asked_in_vain_after = None
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
             if isinstance(trial, ClaimRefusal) or trial.parameters is not None or trial.ended_at is not None:
                 return trial
-            parameters, sampler_number = self._study.ask(trial)
-            self.store.set_parameters(trial, parameters, sampler_number)
+            self.refresh()  # The search space may have been changed while there was no room.
+            answer = ask(self.experiment, self.store)
+            if isinstance(answer, NoSuggestion):
+                return self._take_back(trial, answer)
+            self.store.set_parameters(trial, answer.parameters, answer.note)
+            trial = self.store.get_trial(self.id, trial.id)
+            self.store.set_sampler_number(trial, self._study.add(trial))
         trial = self.store.get_trial(self.id, trial.id)
         return self.submit(trial) if self.training.is_cheap else trial
+
+    def _take_back(self, trial: Trial, answer: NoSuggestion) -> ClaimRefusal:
+        """Undo the claim of a trial for which the tuner has nothing."""
+        self.store.release(trial)
+        tuner = self.experiment.spec.tuner.name
+        if answer is NoSuggestion.WAIT and self.store.count_live(self.id):
+            self.asked_in_vain_after = self.store.count_reported(self.id)
+            return ClaimRefusal.NO_SUGGESTION
+        reason = f"{tuner} has suggested everything that it has to suggest"
+        status = ExperimentStatus.TUNER_NO_MORE_TRIAL
+        self.store.change_status(self.id, status, from_=[ExperimentStatus.RUNNING], reason=reason)
+        return ClaimRefusal.TUNER_EXHAUSTED
 
     def submit(self, trial: Trial) -> Trial:
         """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
@@ -261,7 +298,8 @@ class ExperimentManager:
             trial = self.store.get_trial(self.id, trial.id)
         self.training.cancel(self.training.handle(self.job_request(trial)))
         with self.store.study_lock(self.id):
-            self._study.tell(trial, self.store.list_metrics(trial))
+            if trial.parameters is not None:
+                self._study.tell(trial, self.store.list_metrics(trial))
             self.store.set_reported(trial)
         return self.store.get_trial(self.id, trial.id)
 
@@ -305,6 +343,8 @@ class ExperimentManager:
             folder=str(folder),
         )
 
-    def completed_histories(self) -> Sequence[Sequence[float]]:
-        """The intermediate metrics of every trial that ended successfully, for an assessor."""
-        return [intermediate_values(metrics) for metrics in self.store.list_succeeded_metrics(self.id)]
+    def histories(self, assessor: Assessor, trial: Trial) -> Sequence[Sequence[float]]:
+        """The intermediate metrics of the trials with which an assessor compares this one."""
+        statuses = TrialStatus if assessor.compares_with_all else (TrialStatus.SUCCEEDED,)
+        by_trial = self.store.list_intermediate_metrics(self.id, *statuses)
+        return [intermediate_values(metrics) for trial_id, metrics in by_trial.items() if trial_id != trial.id]

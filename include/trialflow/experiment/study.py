@@ -1,20 +1,20 @@
-"""The Optuna study of an experiment: asking for parameters and telling results, each exactly once.
+"""The Optuna study of an experiment, written for Optuna's own tools, its dashboard for one; nothing here reads it back.
 
-The study lies in the store's database under the experiment's id, where Optuna's own tools can read it. A trial of the
-ledger and a trial of the study are tied by the user attribute `TRIAL_ATTRIBUTE`, written with the study's trial in one
-transaction: a process that dies anywhere in between is taken up by the next one. Callers hold the study's lock.
+The study lies in the store's database under the experiment's id. It follows the ledger: a trial of the study carries
+the id of the ledger's trial in the user attribute `TRIAL_ATTRIBUTE`, the ledger's trial the number of the study's. A
+process that dies between the two leaves a trial without that number, which the next one looks for. Callers hold the
+study's lock.
 """
 
 from __future__ import annotations
 
-import hashlib
-import warnings
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from trialflow.records import AlgorithmSpec, Experiment, JsonObject, Metric, MetricType, Trial, TrialStatus
-from trialflow.search_space import Parameter, SearchSpace, parse_search_space
+from trialflow.records import Experiment, JsonObject, Metric, MetricType, Trial, TrialStatus
+from trialflow.search_space import SearchSpace, parse_search_space
 from trialflow.store.engine import optuna_engine_arguments
-from trialflow.tuners import get_tuner
 
 if TYPE_CHECKING:
     import optuna
@@ -23,7 +23,7 @@ TRIAL_ATTRIBUTE = "trialflow_trial"
 
 
 class ExperimentStudy:
-    """Asks and tells for one experiment."""
+    """The study of one experiment."""
 
     def __init__(self, experiment: Experiment, store_url: str) -> None:
         self._experiment = experiment
@@ -34,7 +34,6 @@ class ExperimentStudy:
         """Create Optuna's tables and the study, unless they are there."""
         import optuna
 
-        _quiet(optuna)
         optuna.create_study(
             storage=self._open_storage(create=True),
             study_name=self._experiment.id,
@@ -42,45 +41,36 @@ class ExperimentStudy:
             load_if_exists=True,
         )
 
-    def ask(self, trial: Trial) -> tuple[JsonObject, int]:
-        """Suggest parameters for a claimed trial; a second call for the same trial gives the same ones.
+    def add(self, trial: Trial) -> int:
+        """Add a running trial; tells its number in the study."""
+        from optuna.trial import TrialState, create_trial
 
-        Returns:
-            The parameters, and the trial's number in the study.
-        """
-        import optuna
-
-        spec = self._experiment.spec
-        space, _ = parse_search_space(spec.search_space)
-        study = self._load(get_tuner(spec.tuner).sampler(space, self._seed(trial.number)))
-        frozen = self._find(study, trial)
-        if frozen is None:
-            study.add_trial(
-                optuna.trial.create_trial(
-                    state=optuna.trial.TrialState.RUNNING, user_attrs={TRIAL_ATTRIBUTE: trial.id}
-                )
-            )
-            frozen = self._find(study, trial)
-            assert frozen is not None
-        parameters = _suggest(optuna.trial.Trial(study, frozen._trial_id), space)
-        return parameters, frozen.number
+        latents, others = self._split(trial.parameters or {})
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=latents,
+            distributions={label: self._space.by_label[label].distribution() for label in latents},
+            user_attrs={TRIAL_ATTRIBUTE: trial.id, **others},
+        )
+        storage = self._open_storage()
+        return storage.get_trial_number_from_id(storage.create_new_trial(self._study_id, template))
 
     def tell(self, trial: Trial, metrics: list[Metric]) -> None:
-        """Tell the result of an ended trial; one that was told before is left as it is."""
-        import optuna
+        """Write the result of an ended trial; one that was written before is left as it is."""
         from optuna.trial import TrialState
 
-        study = self._load(optuna.samplers.RandomSampler())
-        frozen = self._find(study, trial)
-        if frozen is None:
-            return  # It was told, or ended before the tuner was asked.
+        storage = self._open_storage()
+        number = self._find(trial) if trial.sampler_number is None else trial.sampler_number
+        identifier = storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if storage.get_trial(identifier).state.is_finished():
+            return
         for step, value in enumerate(intermediate_values(metrics)):
-            study._storage.set_trial_intermediate_value(frozen._trial_id, step, value)
+            storage.set_trial_intermediate_value(identifier, step, value)
         if trial.status is TrialStatus.SUCCEEDED and trial.value is not None:
-            study.tell(frozen.number, trial.value, skip_if_finished=True)
+            storage.set_trial_state_values(identifier, TrialState.COMPLETE, [trial.value])
         else:
             state = TrialState.PRUNED if trial.status is TrialStatus.EARLY_STOPPED else TrialState.FAIL
-            study.tell(frozen.number, state=state, skip_if_finished=True)
+            storage.set_trial_state_values(identifier, state)
 
     def importances(self) -> dict[str, float]:
         """How much of the variance of the results each parameter explains, by Optuna's PED-ANOVA.
@@ -90,27 +80,38 @@ class ExperimentStudy:
         """
         import optuna
 
-        study = self._load(optuna.samplers.RandomSampler())
+        study = optuna.load_study(study_name=self._experiment.id, storage=self._open_storage())
         values = {trial.value for trial in study.get_trials(deepcopy=False) if trial.value is not None}
         return optuna.importance.get_param_importances(study) if len(values) > 1 else {}
 
-    def _find(self, study: optuna.Study, trial: Trial) -> optuna.trial.FrozenTrial | None:
-        """The study's unfinished trial for one of the ledger."""
-        from optuna.trial import TrialState
+    def _find(self, trial: Trial) -> int:
+        """The number of a trial whose number the ledger does not know; it is added when it is not there."""
+        for frozen in self._open_storage().get_all_trials(self._study_id, deepcopy=False):
+            if frozen.user_attrs.get(TRIAL_ATTRIBUTE) == trial.id:
+                return frozen.number
+        return self.add(trial)
 
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return next((frozen for frozen in running if frozen.user_attrs.get(TRIAL_ATTRIBUTE) == trial.id), None)
+    def _split(self, parameters: JsonObject) -> tuple[dict[str, Any], JsonObject]:
+        """The latents of the parameters that Optuna can know, and the other parameters."""
+        latents: dict[str, Any] = {}
+        with suppress(ValueError):  # A tuner of the user's own suggests what it likes.
+            latents = self._space.encode(parameters)
+        known = {parameter.name for parameter in self._space.parameters} if latents else set()
+        return latents, {name: value for name, value in parameters.items() if name not in known}
 
-    def _load(self, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
-        import optuna
+    @cached_property
+    def _space(self) -> SearchSpace:
+        return parse_search_space(self._experiment.spec.search_space)[0]
 
-        _quiet(optuna)
-        return optuna.load_study(study_name=self._experiment.id, storage=self._open_storage(), sampler=sampler)
+    @cached_property
+    def _study_id(self) -> int:
+        return self._open_storage().get_study_id_from_name(self._experiment.id)
 
     def _open_storage(self, *, create: bool = False) -> optuna.storages.RDBStorage:
         import optuna
 
         if self._storage is None:
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
             self._storage = optuna.storages.RDBStorage(
                 self._url,
                 engine_kwargs=optuna_engine_arguments(self._url),
@@ -119,12 +120,6 @@ class ExperimentStudy:
             )
         return self._storage
 
-    def _seed(self, number: int) -> int:
-        """A seed for one ask, the same in every process that asks it."""
-        given = _given_seed(self._experiment.spec.tuner)
-        key = f"{self._experiment.id if given is None else given}/{number}".encode()
-        return int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big")
-
 
 def intermediate_values(metrics: list[Metric]) -> list[float]:
     """The intermediate metrics that are numbers, in order."""
@@ -132,28 +127,3 @@ def intermediate_values(metrics: list[Metric]) -> list[float]:
 
     numbers = (read_number(metric.value)[0] for metric in metrics if metric.type is MetricType.PERIODICAL)
     return [number for number in numbers if number is not None]
-
-
-def _given_seed(tuner: AlgorithmSpec) -> Any:
-    return tuner.class_args.get("seed")
-
-
-def _quiet(optuna: Any) -> None:
-    """Leave the log to us; what Optuna marks as experimental was chosen knowingly."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-def _suggest(trial: optuna.trial.Trial, space: SearchSpace) -> JsonObject:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    def latent_of(parameter: Parameter) -> Any:
-        distribution = parameter.distribution()
-        if isinstance(distribution, CategoricalDistribution):
-            return trial.suggest_categorical(parameter.label, distribution.choices)
-        if isinstance(distribution, IntDistribution):
-            return trial.suggest_int(parameter.label, distribution.low, distribution.high)
-        assert isinstance(distribution, FloatDistribution)
-        return trial.suggest_float(parameter.label, distribution.low, distribution.high, log=distribution.log)
-
-    return space.build(latent_of)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 from trialflow.assessors import Assessor, get_assessor
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
-from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
+from trialflow.records import Metric, Outcome, Trial, TrialStatus
 from trialflow.training import TrainingService
 
 if TYPE_CHECKING:
     from trialflow.experiment.manager import ExperimentManager
 
 logger = logging.getLogger(__name__)
+
+# How often a trial is looked up in the ledger, where a person may have ended it.
+_LOOK_SECONDS = 0.5
 
 
 class TrialWatch:
@@ -43,13 +46,16 @@ class TrialWatch:
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        # Whoever followed the trial before has had these judged.
+        self._judged = len(intermediate_values(self._store.list_metrics(self.trial))) if self._assessor else 0
 
     def poll(self) -> Trial | None:
         """Look once: note what is new in the ledger, and give the trial if it has ended.
 
         A job that the infrastructure lost is submitted anew with the same parameters, as often as the settings allow.
         """
-        if self.trial.ended_at is not None:
+        if self.trial.ended_at is not None or self._was_ended():
             return self.trial
         state = self._service.poll(self._handle)
         if state.started_at is not None and self.trial.status is TrialStatus.WAITING:
@@ -70,6 +76,17 @@ class TrialWatch:
             return None
         self._end(outcome)
         return self.trial
+
+    def _was_ended(self) -> bool:
+        """Whether somebody ended the trial in the ledger; looked up now and then."""
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
+        if trial.ended_at is None:
+            return False
+        self.trial = trial
+        return True
 
     def _note_reason(self, reason: str) -> None:
         """Say once why the trial waits, whenever that changes."""
@@ -93,13 +110,20 @@ class TrialWatch:
             return None
         self._store.add_metrics(self.trial, new)
         self._metrics += new
-        if self._assessor is None or all(metric.type is not MetricType.PERIODICAL for metric in new):
-            return None
+        return self._assess(self._assessor) if self._assessor else None
+
+    def _assess(self, assessor: Assessor) -> Outcome | None:
+        """Have each new intermediate metric judged."""
         history = intermediate_values(self._metrics)
-        if not history or self._assessor.is_good(history, self._manager.completed_histories()):
+        steps = range(self._judged + 1, len(history) + 1)
+        if not steps:
             return None
-        reason = f"{self._assessor.spec.name} stopped it at step {len(history)}"
-        return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
+        self._judged = len(history)
+        others = self._manager.histories(assessor, self.trial)
+        bad = next((step for step in steps if not assessor.is_good(history[:step], others)), None)
+        if bad is None:
+            return None
+        return Outcome(TrialStatus.EARLY_STOPPED, reason=f"{assessor.spec.name} stopped it at step {bad}")
 
     def _end(self, outcome: Outcome) -> None:
         """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""

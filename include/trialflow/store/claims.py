@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from trialflow.errors import NotFoundError
-from trialflow.records import ExperimentSpec, ExperimentStatus, Slot, StrEnum, TrialStatus
+from trialflow.records import ExperimentSpec, ExperimentStatus, Slot, StrEnum, Trial, TrialStatus
 from trialflow.store.limits import find_limit
 from trialflow.store.tables import experiments, trials
 
@@ -31,6 +31,14 @@ class ClaimRefusal(StrEnum):
     DURATION_OVER = "DURATION_OVER"
     LIMIT_REACHED = "LIMIT_REACHED"
     NOT_RUNNING = "NOT_RUNNING"
+    # The tuner waits for the result of another trial, or has nothing to suggest any more.
+    NO_SUGGESTION = "NO_SUGGESTION"
+    TUNER_EXHAUSTED = "TUNER_EXHAUSTED"
+
+    @property
+    def may_change(self) -> bool:
+        """Whether another answer may come by itself."""
+        return self in (ClaimRefusal.NO_ROOM, ClaimRefusal.NO_SUGGESTION)
 
 
 class Refused(Exception):  # noqa: N818  # an answer, not an error; never leaves this package
@@ -75,7 +83,19 @@ def claim_trial(connection: sa.Connection, experiment_id: str, slot: Slot, run_i
         refusal = ClaimRefusal.LIMIT_REACHED
     if refusal is not None:
         raise Refused(refusal)
-    return _insert(connection, experiment_id, slot, run_id, number=created)
+    return _insert(connection, experiment_id, slot, run_id)
+
+
+def release_trial(connection: sa.Connection, trial: Trial) -> None:
+    """Undo a claim for which the tuner had no suggestion; a trial that has parameters or has ended stays."""
+    connection.execute(
+        trials.delete().where(
+            trials.c.experiment_id == trial.experiment_id,
+            trials.c.id == trial.id,
+            trials.c.parameters.is_(None),
+            trials.c.ended_at.is_(None),
+        )
+    )
 
 
 def count_live(connection: sa.Connection, experiment_id: str) -> int:
@@ -93,25 +113,30 @@ def _count(connection: sa.Connection, experiment_id: str) -> tuple[int, int]:
 
 def _refusal(row: sa.RowMapping, created: int, live: int, now: float) -> ClaimRefusal | None:
     """The first rule that forbids another trial; the order decides which reason people read."""
+    if row["status"] == ExperimentStatus.TUNER_NO_MORE_TRIAL:
+        return ClaimRefusal.TUNER_EXHAUSTED
     if row["status"] != ExperimentStatus.RUNNING:
         return ClaimRefusal.NOT_RUNNING
     if created >= row["max_trial_number"]:
         return ClaimRefusal.NO_TRIALS_LEFT
-    if row["started_at"] is not None and now - row["started_at"] >= row["max_duration_seconds"]:
+    if row["started_at"] is not None and now - row["started_at"] - row["idle_seconds"] >= row["max_duration_seconds"]:
         return ClaimRefusal.DURATION_OVER
     if live >= row["trial_concurrency"]:
         return ClaimRefusal.NO_ROOM
     return None
 
 
-def _insert(connection: sa.Connection, experiment_id: str, slot: Slot, run_id: str, number: int) -> str:
+def _insert(connection: sa.Connection, experiment_id: str, slot: Slot, run_id: str) -> str:
+    newest = connection.execute(
+        sa.select(sa.func.max(trials.c.number)).where(trials.c.experiment_id == experiment_id)
+    ).scalar()
     trial_id = _new_trial_id(connection, experiment_id)
     now = time.time()
     connection.execute(
         trials.insert().values(
             experiment_id=experiment_id,
             id=trial_id,
-            number=number,
+            number=0 if newest is None else newest + 1,
             batch=slot.batch,
             slot=slot.index,
             run_id=run_id,

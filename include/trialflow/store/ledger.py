@@ -1,12 +1,14 @@
 """The ledger: every experiment, trial and metric, in rows that survive kill -9 of any process at any point.
 
-Order of calls for a trial: `claim` → `set_parameters` → `set_job` → (`set_reason`, `set_running`, `add_metrics`)* →
-`set_ended` → `set_reported`. Each may be repeated: a repetition finds what the first call wrote and changes nothing.
+Order of calls for a trial: `claim` → `set_parameters` (or `release`) → `set_sampler_number` → `set_job` →
+(`set_reason`, `set_running`, `add_metrics`)* → `set_ended` → `set_reported`. Each may be repeated: a repetition finds
+what the first call wrote and changes nothing.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import groupby
@@ -17,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from trialflow.errors import NotFoundError, StoreError
 from trialflow.records import (
+    Change,
     Experiment,
     ExperimentSpec,
     ExperimentStatus,
@@ -28,18 +31,19 @@ from trialflow.records import (
     Trial,
     TrialStatus,
 )
-from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live
+from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live, release_trial
+from trialflow.store.control import Control, list_changes
 from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
+from trialflow.store.queries import METRICS_OF_TRIALS, MetricQuery
 from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, metrics, schema_version, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
 _TRIAL_FIELDS = [column.name for column in trials.columns if column.name not in ("batch", "slot", "status")]
-
 
 @lru_cache(maxsize=8)
 def open_store(url: str) -> Store:
@@ -89,7 +93,9 @@ class Store:
 
     # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def create_experiment(self, experiment_id: str, spec: ExperimentSpec, folder: str) -> Experiment:
+    def create_experiment(
+        self, experiment_id: str, spec: ExperimentSpec, folder: str, owner: str = ""
+    ) -> Experiment:
         """Create an experiment; one that exists under this id is returned as it is."""
         row = {
             "id": experiment_id,
@@ -100,6 +106,7 @@ class Store:
             "trial_concurrency": spec.trial_concurrency,
             "max_trial_number": spec.max_trial_number,
             "max_duration_seconds": spec.max_duration_seconds,
+            "owner": owner,
             "created_at": time.time(),
         }
         try:
@@ -128,6 +135,17 @@ class Store:
         with self._reading() as connection:
             rows = connection.execute(sa.select(experiments).order_by(experiments.c.created_at.desc())).mappings()
             return [_experiment(row) for row in rows]
+
+    @contextmanager
+    def control(self, experiment_id: str, who: str) -> Iterator[Control]:
+        """Act on an experiment for a person, in one transaction; see `trialflow.store.control`."""
+        with self._engine.begin() as connection:
+            yield Control(connection, experiment_id, who)
+
+    def list_changes(self, experiment_id: str) -> list[Change]:
+        """Everything that people did to an experiment, in order."""
+        with self._reading() as connection:
+            return list_changes(connection, experiment_id)
 
     def set_code_folder(self, experiment_id: str, code_folder: str) -> None:
         """Note where the complete copy of the code lies."""
@@ -191,6 +209,21 @@ class Store:
             query = sa.select(sa.func.max(batches.c.batch)).where(batches.c.experiment_id == experiment_id)
             return int(connection.execute(query).scalar() or 0)
 
+    def list_runs(self, experiment_id: str, *, only_open: bool = False) -> list[str]:
+        """The ids of the runs that carry the experiment's batches, or of those that have not come to their end."""
+        query = sa.select(batches.c.run_id).where(batches.c.experiment_id == experiment_id)
+        if only_open:
+            query = query.where(batches.c.closed_at.is_(None))
+        with self._reading() as connection:
+            return list(connection.execute(query.order_by(batches.c.batch)).scalars())
+
+    def is_claimed(self, experiment_id: str, batch: int) -> bool:
+        """Whether every slot of a batch has a trial."""
+        size = sa.select(batches.c.size).where(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
+        claimed = sa.select(sa.func.count()).where(trials.c.experiment_id == experiment_id, trials.c.batch == batch)
+        with self._reading() as connection:
+            return int(connection.execute(claimed).scalar_one()) >= int(connection.execute(size).scalar() or 0)
+
     def close_batch(self, experiment_id: str, batch: int) -> int:
         """Note that the batch's run has come to its end; tells how many batches are still open."""
         of_experiment = batches.c.experiment_id == experiment_id
@@ -211,6 +244,19 @@ class Store:
         except Refused as answer:
             return answer.refusal
         return self.get_trial(experiment_id, trial_id)
+
+    def release(self, trial: Trial) -> None:
+        """Undo a claim for which the tuner had no suggestion; see `trialflow.store.claims`."""
+        with self._engine.begin() as connection:
+            release_trial(connection, trial)
+
+    def count_reported(self, experiment_id: str) -> int:
+        """Trials whose results the tuner knows."""
+        query = sa.select(sa.func.count()).where(
+            trials.c.experiment_id == experiment_id, trials.c.reported_at.is_not(None)
+        )
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def count_live(self, experiment_id: str) -> int:
         """Trials that hold a place under the cap."""
@@ -251,10 +297,13 @@ class Store:
             conditions.append(trials.c.run_id == run_id)
         return self._select_trials(experiment_id, *conditions)
 
-    def set_parameters(self, trial: Trial, parameters: JsonObject, sampler_number: int) -> None:
-        """Note what the tuner suggested; the first note stands."""
-        values = {"parameters": parameters, "sampler_number": sampler_number}
-        self._update_trial(trial, trials.c.parameters.is_(None), **values)
+    def set_parameters(self, trial: Trial, parameters: JsonObject, note: JsonObject) -> None:
+        """Note what the tuner suggested, and what it wants to remember of it; the first note stands."""
+        self._update_trial(trial, trials.c.parameters.is_(None), parameters=parameters, note=note)
+
+    def set_sampler_number(self, trial: Trial, number: int) -> None:
+        """Note which trial of the Optuna study this one is; the first note stands."""
+        self._update_trial(trial, trials.c.sampler_number.is_(None), sampler_number=number)
 
     def set_job(self, trial: Trial, job: JsonObject) -> None:
         """Note the handle of the attempt's job; the first note of an attempt stands."""
@@ -316,6 +365,16 @@ class Store:
         with self._reading() as connection:
             return [_trial(row) for row in connection.execute(query).mappings()]
 
+    def count_trials(self, experiment_id: str) -> dict[TrialStatus, int]:
+        """How many trials are in each status that occurs."""
+        query = (
+            sa.select(trials.c.status, sa.func.count())
+            .where(trials.c.experiment_id == experiment_id)
+            .group_by(trials.c.status)
+        )
+        with self._reading() as connection:
+            return {TrialStatus(status): int(count) for status, count in connection.execute(query)}
+
     # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def add_metrics(self, trial: Trial, new: Sequence[Metric]) -> None:
@@ -343,25 +402,80 @@ class Store:
         with self._reading() as connection:
             return [_metric(row) for row in connection.execute(query)]
 
-    def list_succeeded_metrics(self, experiment_id: str) -> list[list[Metric]]:
-        """What each successful trial reported, one list per trial."""
-        joined = metrics.join(
-            trials,
-            sa.and_(
-                metrics.c.experiment_id == trials.c.experiment_id,
-                metrics.c.trial_id == trials.c.id,
-                metrics.c.attempt == trials.c.attempt,
-            ),
-        )
+    def page_trials(
+        self, experiment_id: str, status: TrialStatus | None, limit: int, offset: int
+    ) -> tuple[list[Trial], int]:
+        """Some trials in the order in which they were claimed, and how many there are in all."""
+        conditions = [trials.c.experiment_id == experiment_id]
+        if status is not None:
+            conditions.append(trials.c.status == status)
+        query = sa.select(trials).where(*conditions).order_by(trials.c.number).limit(limit).offset(offset)
+        with self._reading() as connection:
+            total = connection.execute(sa.select(sa.func.count()).select_from(trials).where(*conditions)).scalar_one()
+            return [_trial(row) for row in connection.execute(query).mappings()], int(total)
+
+    def page_metrics(
+        self, experiment_id: str, query: MetricQuery, limit: int, offset: int
+    ) -> tuple[list[tuple[Trial, Metric]], int]:
+        """Some of what trials reported, by trial, and how many records there are in all."""
+        conditions = (trials.c.experiment_id == experiment_id, *query.conditions())
+        rows = sa.select(metrics, trials.c.number).select_from(METRICS_OF_TRIALS).where(*conditions)
+        count = sa.select(sa.func.count()).select_from(METRICS_OF_TRIALS).where(*conditions)
+        order = (trials.c.number, metrics.c.type, metrics.c.sequence)
+        with self._reading() as connection:
+            total = connection.execute(count).scalar_one()
+            found = connection.execute(rows.order_by(*order).limit(limit).offset(offset)).all()
+        of = {trial.number: trial for trial in self._select_trials(
+            experiment_id, trials.c.number.in_({row.number for row in found})
+        )}  # fmt: skip
+        return [(of[row.number], _metric(row)) for row in found], int(total)
+
+    def list_finals(self, experiment_id: str) -> dict[str, Metric]:
+        """The first final metric of each trial that has one, by trial id."""
         query = (
             sa.select(metrics)
-            .select_from(joined)
-            .where(trials.c.experiment_id == experiment_id, trials.c.status == TrialStatus.SUCCEEDED)
-            .order_by(metrics.c.trial_id, metrics.c.type, metrics.c.sequence)
+            .select_from(METRICS_OF_TRIALS)
+            .where(
+                trials.c.experiment_id == experiment_id,
+                metrics.c.type == MetricType.FINAL,
+                metrics.c.sequence == 0,
+            )
+        )
+        with self._reading() as connection:
+            return {row.trial_id: _metric(row) for row in connection.execute(query)}
+
+    def list_intermediate_metrics(self, experiment_id: str, *statuses: TrialStatus) -> dict[str, list[Metric]]:
+        """The intermediate metrics of each trial that has one of these statuses, by the trial's id."""
+        query = (
+            sa.select(metrics)
+            .select_from(METRICS_OF_TRIALS)
+            .where(
+                trials.c.experiment_id == experiment_id,
+                trials.c.status.in_(statuses),
+                metrics.c.type == MetricType.PERIODICAL,
+            )
+            .order_by(metrics.c.trial_id, metrics.c.sequence)
         )
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [[_metric(row) for row in group] for _, group in groupby(rows, key=lambda row: row.trial_id)]
+        groups = groupby(rows, key=lambda row: row.trial_id)
+        return {trial_id: [_metric(row) for row in group] for trial_id, group in groups}
+
+    def list_last_metrics(self, experiment_id: str, status: TrialStatus) -> dict[str, Metric]:
+        """The last intermediate metric of each trial that has this status, by the trial's id."""
+        periodical = sa.and_(metrics.c.experiment_id == experiment_id, metrics.c.type == MetricType.PERIODICAL)
+        keys = (metrics.c.trial_id, metrics.c.attempt)
+        newest = sa.select(*keys, sa.func.max(metrics.c.sequence).label("sequence")).where(periodical).group_by(*keys)
+        last = newest.subquery()
+        query = (
+            sa.select(metrics)
+            .select_from(METRICS_OF_TRIALS.join(last, sa.and_(
+                *(metrics.c[name] == last.c[name] for name in ("trial_id", "attempt", "sequence"))
+            )))
+            .where(periodical, trials.c.status == status)
+        )  # fmt: skip
+        with self._reading() as connection:
+            return {row.trial_id: _metric(row) for row in connection.execute(query)}
 
     def _safe_url(self) -> str:
         return self._engine.url.render_as_string(hide_password=True)

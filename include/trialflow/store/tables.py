@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # Raised when a table changes; a store of another version is refused rather than misread.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = sa.MetaData()
 
@@ -27,9 +27,23 @@ experiments = sa.Table(
     sa.Column("trial_concurrency", sa.Integer, nullable=False),
     sa.Column("max_trial_number", sa.Integer, nullable=False),
     sa.Column("max_duration_seconds", sa.Float, nullable=False),
+    sa.Column("idle_seconds", sa.Float, nullable=False, default=0.0),
+    sa.Column("owner", sa.String(250), nullable=False, default=""),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
+)
+
+# What people changed while the experiment was there; never altered, only added to.
+changes = sa.Table(
+    "trialflow_changes",
+    metadata,
+    sa.Column("experiment_id", sa.ForeignKey("trialflow_experiments.id"), primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("who", sa.String(250), nullable=False),
+    sa.Column("what", sa.String(40), nullable=False),
+    sa.Column("value", sa.JSON(none_as_null=True)),
 )
 
 batches = sa.Table(
@@ -55,6 +69,7 @@ trials = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("claimed_at", sa.Float, nullable=False),
     sa.Column("parameters", sa.JSON(none_as_null=True)),
+    sa.Column("note", sa.JSON(none_as_null=True)),
     sa.Column("sampler_number", sa.Integer),
     sa.Column("job", sa.JSON(none_as_null=True)),
     sa.Column("started_at", sa.Float),

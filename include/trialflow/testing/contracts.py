@@ -11,10 +11,9 @@ class TestMyService(TrainingServiceContract):
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import replace
-from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
@@ -26,6 +25,7 @@ from trialflow.records import (
     JsonObject,
     Metric,
     MetricType,
+    OptimizeMode,
     Outcome,
     Slot,
     Trial,
@@ -33,13 +33,13 @@ from trialflow.records import (
 )
 from trialflow.search_space import parse_search_space
 from trialflow.store import ClaimRefusal
-from trialflow.tuners import check_tuner
+from trialflow.tuners import History, NoSuggestion, PastTrial, Suggestion, check_space, check_tuner
+from trialflow.tuners.base import ADVISORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from trialflow.assessors import Assessor
-    from trialflow.search_space import Parameter
     from trialflow.store import Store
     from trialflow.training import JobRequest, TrainingService
     from trialflow.tuners import Tuner
@@ -165,12 +165,14 @@ class StoreContract:
         start_experiment(store)
         trial = claim(store)
         for value in (1, 2):
-            store.set_parameters(trial, {"x": value}, value)
+            store.set_parameters(trial, {"x": value}, {"note": value})
+            store.set_sampler_number(trial, value)
             store.set_job(trial, {"job": value})
             store.set_running(trial, float(value))
             store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED, exit_code=value), float(value))
         noted = store.get_trial(_ID, trial.id)
-        assert (noted.parameters, noted.sampler_number, noted.job) == ({"x": 1}, 1, {"job": 1})
+        assert (noted.parameters, noted.note, noted.sampler_number) == ({"x": 1}, {"note": 1}, 1)
+        assert noted.job == {"job": 1}
         assert (noted.started_at, noted.exit_code, noted.value) == (1.0, 1, 1.0)
 
     def test_why_a_trial_waits_is_noted_until_it_runs(self, store: Store) -> None:
@@ -345,44 +347,55 @@ EVERY_TYPE: JsonObject = {
 
 
 class Conversation:
-    """A tuner's talk with one experiment, in an Optuna study: what `trialflow.experiment.study` does, without a ledger.
+    """A tuner's talk with one experiment: what `trialflow.experiment` does with it, without a store.
 
     Args:
-        tuner: The tuner; a sampler of its own is made for each ask.
+        tuner: The tuner.
         raw_space: As in an experiment file, without problems.
-        seed: Of the first ask; each further one counts on from it.
-        study: To go on with, from an earlier conversation; a new one that minimises when not given.
+        seed: Of the experiment.
+        mode: Which values are better.
+        trials: To go on with, from an earlier conversation.
     """
 
-    def __init__(self, tuner: Tuner, raw_space: JsonObject = SPACE, seed: int = 0, study: Any = None) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+    def __init__(
+        self,
+        tuner: Tuner,
+        raw_space: JsonObject = SPACE,
+        seed: int = 0,
+        mode: OptimizeMode = OptimizeMode.MINIMIZE,
+        trials: Sequence[PastTrial] = (),
+    ) -> None:
         space, problems = parse_search_space(raw_space)
         assert not problems, problems
-        self._tuner, self._space, self._seed = tuner, space, seed
-        self.study = study or optuna.create_study()
+        self._tuner, self._space, self._seed, self._mode = tuner, space, seed, mode
+        self.trials = list(trials)
+
+    def answer(self) -> Suggestion | NoSuggestion:
+        """What the tuner says; no trial is made of it."""
+        return self._tuner.suggest(History(self._space, self._mode, tuple(self.trials), self._seed))
 
     def ask(self) -> tuple[int, JsonObject]:
-        """The number and the parameters of the next trial."""
-        self.study.sampler = self._tuner.sampler(self._space, self._seed + len(self.study.get_trials(deepcopy=False)))
-        trial = self.study.ask()
-        return trial.number, self._space.build(partial(_sample, trial))
+        """The number and the parameters of the next trial; while the tuner waits, the oldest live trial ends."""
+        while (answer := self.answer()) is NoSuggestion.WAIT:
+            oldest = next(trial.number for trial in self.trials if trial.live)
+            self.tell(oldest, float(oldest))
+        assert isinstance(answer, Suggestion), answer
+        # As they come out of the store.
+        parameters, note = json.loads(json.dumps([answer.parameters, answer.note], allow_nan=False))
+        self.trials.append(PastTrial(len(self.trials), parameters, live=True, note=note))
+        return len(self.trials) - 1, parameters
 
-    def tell(self, number: int, value: float) -> None:
-        """The trial succeeded with this final metric."""
-        self.study.tell(number, value)
+    def tell(self, number: int, value: float | None) -> None:
+        """The trial has ended with this final metric; without one, it failed."""
+        self.trials[number] = replace(self.trials[number], live=False, value=value)
 
     def fail(self, number: int) -> None:
         """The trial failed."""
-        self.study.tell(number, state=_state("FAIL"))
+        self.tell(number, None)
 
-    def prune(self, number: int, metrics: Sequence[float]) -> None:
-        """The assessor stopped the trial after these intermediate metrics."""
-        identifier = self.study.get_trials(deepcopy=False)[number]._trial_id
-        for step, value in enumerate(metrics):
-            self.study._storage.set_trial_intermediate_value(identifier, step, value)
-        self.study.tell(number, state=_state("PRUNED"))
+    def stop(self, number: int, metric: float) -> None:
+        """The assessor stopped the trial after this intermediate metric."""
+        self.tell(number, metric if self._tuner.spec.include_intermediate_results else None)
 
     def run(self, trials: int, objective: Callable[[JsonObject], float] | None = None) -> list[JsonObject]:
         """Ask and tell one trial after the other; the value is the trial's number when no objective is given."""
@@ -399,70 +412,92 @@ class Conversation:
         for number in asked[:6]:
             self.tell(number, float(number % 4))
         self.fail(asked[6])
-        self.prune(asked[7], [3.0, 2.0])
-        self.prune(asked[8], [])
+        self.stop(asked[7], 2.0)
+        self.tell(asked[8], None)
 
 
 class TunerContract:
-    """Needs the fixture ``tuner``, a tuner that takes any search space; asks it in a study that is held in memory."""
+    """Needs the fixtures ``tuner`` and ``raw_space``: a search space with everything that the tuner takes."""
 
-    def test_the_same_seeds_and_results_give_the_same_suggestions(self, tuner: Tuner) -> None:
-        assert Conversation(tuner, seed=1).run(15) == Conversation(tuner, seed=1).run(15)
+    def test_the_same_seeds_and_results_give_the_same_suggestions(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        first, second = (Conversation(tuner, raw_space, seed=1).run(14) for _ in range(2))
+        assert first == second
 
-    def test_another_seed_gives_other_suggestions(self, tuner: Tuner) -> None:
-        assert Conversation(tuner, seed=1).run(3) != Conversation(tuner, seed=1000).run(3)
+    def test_every_suggestion_lies_in_the_search_space(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        space, _ = parse_search_space(raw_space)
+        listed = [option.value for option in space.parameters[0].options]
+        for parameters in Conversation(tuner, raw_space, seed=2).run(20):
+            assert parameters in listed or space.encode(parameters)
 
-    def test_every_value_lies_in_its_range(self, tuner: Tuner) -> None:
-        for parameters in Conversation(tuner, seed=2).run(25):
-            assert 1e-5 <= parameters["lr"] <= 1e-1
-            assert type(parameters["units"]) is int
-            assert 4 <= parameters["units"] < 64
-            assert any(abs(parameters["dropout"] - step) < 1e-9 for step in (0.1, 0.2, 0.4, 0.5))
-            assert 0 <= parameters["width"] <= 20
+    def test_it_refuses_what_it_does_not_take_and_names_the_parameter(self, tuner: Tuner) -> None:
+        for kind, body in EVERY_TYPE.items():
+            problems = check_space(tuner.spec, parse_search_space({"p": body})[0])
+            if kind in tuner.types and kind != "choice":
+                assert not problems
+            elif kind not in tuner.types:
+                assert problems[0].field == "p._type"
+                assert tuner.spec.name in problems[0].rule
+                assert problems[0].value == f'"{kind}"'
+                assert problems[0].remedy
 
-    def test_a_nested_choice_hands_out_the_parameters_of_the_chosen_option_only(self, tuner: Tuner) -> None:
-        layers = [parameters["layer"] for parameters in Conversation(tuner, seed=3).run(25)]
-        assert {layer["_name"] for layer in layers} == {"Conv", "Dense"}
-        for layer in layers:
-            assert set(layer) == ({"_name", "k"} if layer["_name"] == "Conv" else {"_name", "size"})
+    def test_it_refuses_nested_options_unless_it_takes_them(self, tuner: Tuner) -> None:
+        problems = check_space(tuner.spec, parse_search_space({"layer": SPACE["layer"]})[0])
+        if not tuner.takes_nested:
+            assert problems[0].field == "layer._value"
+            assert "options with parameters of their own" in problems[0].rule
 
-    def test_every_type_of_parameter_is_suggested(self, tuner: Tuner) -> None:
-        for parameters in Conversation(tuner, EVERY_TYPE).run(25):
-            assert set(parameters) == set(EVERY_TYPE)
-            assert parameters["choice"] in EVERY_TYPE["choice"]["_value"]
-            assert all(math.isfinite(value) for name, value in parameters.items() if name != "choice")
+    def test_suggestions_that_are_asked_for_in_parallel_differ(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        conversation = Conversation(tuner, raw_space)
+        conversation.run(11)
+        asked = [json.dumps(conversation.ask()[1]) for _ in range(6)]
+        assert len(set(asked)) == 6
 
-    def test_suggestions_that_are_asked_for_in_parallel_differ(self, tuner: Tuner) -> None:
-        conversation = Conversation(tuner, {"x": {"_type": "uniform", "_value": [0, 1]}})
-        conversation.run(12, lambda parameters: (parameters["x"] - 0.3) ** 2)
-        asked = [conversation.ask()[1]["x"] for _ in range(8)]
-        assert len(set(asked)) == 8
-
-    def test_it_goes_on_whatever_became_of_the_trials(self, tuner: Tuner) -> None:
-        conversation = Conversation(tuner)
+    def test_it_goes_on_whatever_became_of_the_trials(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        conversation = Conversation(tuner, raw_space)
         conversation.live_through_everything()
-        for _ in range(20):
-            number, parameters = conversation.ask()
-            assert set(parameters) == set(SPACE)
-            conversation.fail(number)
+        for _ in range(12):
+            conversation.fail(conversation.ask()[0])
 
-    def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner) -> None:
-        unbroken, broken = Conversation(tuner), Conversation(type(tuner)(tuner.spec))
+    def test_it_waits_only_for_live_trials(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        conversation = Conversation(tuner, raw_space)
+        for step in range(24):
+            if conversation.answer() is NoSuggestion.WAIT:
+                live = [trial.number for trial in conversation.trials if trial.live]
+                assert live
+                conversation.tell(live[0], float(step))
+            else:
+                number, _ = conversation.ask()
+                if step % 3:
+                    conversation.tell(number, float(step))
+
+    def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        unbroken, broken = Conversation(tuner, raw_space), Conversation(type(tuner)(tuner.spec), raw_space)
         suggestions = []
         for conversation in (unbroken, broken):
             conversation.live_through_everything()
         for _ in range(20):
             number, parameters = unbroken.ask()
             unbroken.tell(number, 1.0)
-            resumed = Conversation(type(tuner)(tuner.spec), study=broken.study)
-            suggestions.append((parameters, resumed.ask()[1]))
-            resumed.tell(number, 1.0)
+            broken = Conversation(type(tuner)(tuner.spec), raw_space, trials=broken.trials)
+            suggestions.append((parameters, broken.ask()[1]))
+            broken.tell(number, 1.0)
         assert [one for one, _ in suggestions] == [other for _, other in suggestions]
 
+    def test_it_goes_in_the_direction_that_is_asked_for(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        down = Conversation(tuner, raw_space, mode=OptimizeMode.MINIMIZE).run(16, lambda _: 1.0)
+        numbers = count()
+        up = Conversation(tuner, raw_space, mode=OptimizeMode.MAXIMIZE).run(16, lambda _: 1.0)
+        assert down == up
+        falling = Conversation(tuner, raw_space, mode=OptimizeMode.MINIMIZE).run(16, lambda _: -float(next(numbers)))
+        numbers = count()
+        rising = Conversation(tuner, raw_space, mode=OptimizeMode.MAXIMIZE).run(16, lambda _: float(next(numbers)))
+        assert falling == rising
+
     def test_an_unknown_class_argument_is_refused_with_its_name_and_the_remedy(self, tuner: Tuner) -> None:
-        spec = replace(tuner.spec, class_args={**tuner.spec.class_args, "no_such_argument": 17})
-        (problem,) = check_tuner(spec, _place)
-        assert problem.field == "tuner.classArgs.no_such_argument"
+        args = {"optimize_mode": "minimize", **tuner.spec.class_args, "no_such_argument": 17}
+        section: Any = "advisor" if tuner.spec.name in ADVISORS else "tuner"
+        (problem,) = check_tuner(replace(tuner.spec, class_args=args), _place, section=section, v2=True)
+        assert problem.field == f"{section}.classArgs.no_such_argument"
         assert problem.rule.startswith(f"{tuner.spec.name}: ")
         assert problem.value == "17"
         assert problem.remedy.startswith(f"Arguments of {tuner.spec.name}: ")
@@ -500,16 +535,6 @@ class AssessorContract:
         assert problem.rule.startswith(f"{assessor.spec.name}: ")
         assert problem.value == "17"
         assert problem.remedy.startswith(f"Arguments of {assessor.spec.name}: ")
-
-
-def _sample(trial: Any, parameter: Parameter) -> Any:
-    return trial._suggest(parameter.label, parameter.distribution())
-
-
-def _state(name: str) -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState[name]
 
 
 def _place(field: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:

@@ -1,76 +1,140 @@
-"""The seam to an algorithm that suggests parameters: an Optuna sampler made for one ask."""
+"""The seam to an algorithm that suggests parameters."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trialflow.algorithms import ClassArgs, check_algorithm, load
+from trialflow.errors import Problem
+from trialflow.search_space import TYPES, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from optuna.samplers import BaseSampler
-
-    from trialflow.errors import Problem
+    from trialflow.algorithms import Place
     from trialflow.records import AlgorithmSpec
-    from trialflow.search_space import SearchSpace
+    from trialflow.search_space import Parameter, SearchSpace
+    from trialflow.tuners.history import History, NoSuggestion, Suggestion
 
 # NNI's name → the class
 REGISTRY = {
     "TPE": "trialflow.tuners.tpe:TPE",
     "Random": "trialflow.tuners.random:Random",
+    "Anneal": "trialflow.tuners.anneal:Anneal",
+    "Evolution": "trialflow.tuners.evolution:Evolution",
+    "GridSearch": "trialflow.tuners.grid:GridSearch",
+    "GPTuner": "trialflow.tuners.gp:GPTuner",
+    "MetisTuner": "trialflow.tuners.metis:Metis",
+    "SMAC": "trialflow.tuners.smac:SMAC",
+    "BatchTuner": "trialflow.tuners.batch:Batch",
+    "QMC": "trialflow.tuners.qmc:QMC",
+    "CmaEs": "trialflow.tuners.cmaes:CmaEs",
 }
-NOT_BUILT = (
-    "Anneal",
-    "Evolution",
-    "SMAC",
-    "BatchTuner",
-    "GridSearch",
-    "NetworkMorphism",
-    "MetisTuner",
-    "GPTuner",
-    "PPOTuner",
-    "PBTTuner",
-)
+# The same, of NNI's advisors, which are tuner and assessor in one
+ADVISORS = {
+    "Hyperband": "trialflow.tuners.hyperband:Hyperband",
+    "BOHB": "trialflow.tuners.bohb:BOHB",
+}
+# NNI's name → why it is refused
+REFUSED = {
+    "NetworkMorphism": "is an architecture search, and Trialflow tunes parameters only",
+    "PPOTuner": "is an architecture search, and Trialflow tunes parameters only",
+}
 
 
 class Tuner(ABC):
-    """Makes samplers.
+    """Suggests parameters.
 
-    Order of calls: `sampler` once per ask. A sampler keeps nothing between two asks: what it knows, it reads from the
-    study, so that a fresh process suggests what one that never stopped would have.
+    Order of calls: `suggest` once per ask, with the history as it is then. A tuner keeps nothing between two asks:
+    what it knows, it reads from the history, so that a fresh process suggests what one that never stopped would have.
 
     Args:
         spec: Name and class arguments, checked before by `check_tuner`.
+
+    Attributes:
+        types: The types of parameters that it takes.
+        takes_nested: Whether it takes choices with options that have parameters of their own.
+        takes_only_numbers: Whether all options of a choice have to be numbers.
+        args_since_v2: Whether NNI refuses its class arguments in files of the v1 format.
+        requires: A module that is not always installed, and the extra of Trialflow that brings it.
     """
 
     Args: ClassVar[type[ClassArgs]] = ClassArgs
+    types: ClassVar[tuple[str, ...]] = TYPES
+    takes_nested: ClassVar[bool] = True
+    takes_only_numbers: ClassVar[bool] = False
+    args_since_v2: ClassVar[bool] = False
+    requires: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, spec: AlgorithmSpec) -> None:
         self.spec = spec
         self.args = self.Args.model_validate(spec.class_args)
 
     @abstractmethod
-    def sampler(self, space: SearchSpace, seed: int) -> BaseSampler:
-        """A sampler for one ask.
+    def suggest(self, history: History) -> Suggestion | NoSuggestion:
+        """Suggest what to try next; the same for the same history."""
 
-        Args:
-            space: The search space; parameters are known to the sampler by their labels.
-            seed: The same seed and the same study give the same suggestion; 0 to 2**32 - 1.
-        """
+    def check_space(self, space: SearchSpace) -> list[Problem]:
+        """What it cannot take of a search space."""
+        return [problem for parameter in space.walk() if (problem := self._check_parameter(parameter)) is not None]
+
+    def _check_parameter(self, parameter: Parameter) -> Problem | None:
+        name, values = self.spec.name, [option.value for option in parameter.options]
+        if parameter.type not in self.types:
+            remedy = f"Use one of {', '.join(self.types)}, or another tuner, TPE for instance"
+            rule = f"{name} does not take parameters of this type"
+            return Problem(f"{parameter.label}._type", rule, show(parameter.type), remedy)
+        if any(option.nested is not None for option in parameter.options) and not self.takes_nested:
+            rule = f"{name} does not take options with parameters of their own"
+            return Problem(f"{parameter.label}._value", rule, show(values), "Use TPE, Random, Anneal or Evolution")
+        if self.takes_only_numbers and not all(type(value) in (int, float) for value in values):
+            rule = f"{name} takes choices of numbers only"
+            return Problem(f"{parameter.label}._value", rule, show(values), "Use numbers, or another tuner")
+        return None
 
 
 def get_tuner(spec: AlgorithmSpec) -> Tuner:
-    """The tuner that an experiment names.
+    """The tuner or advisor that an experiment names.
 
     Raises:
         TunerError: There is none of this name.
     """
-    tuner: Tuner = load(REGISTRY, spec.name)(spec)
+    tuner: Tuner = load({**REGISTRY, **ADVISORS}, spec.name)(spec)
     return tuner
 
 
-def check_tuner(spec: AlgorithmSpec, place: Callable[..., Problem]) -> list[Problem]:
-    """What is wrong with the tuner of an experiment file; see `trialflow.algorithms.check_algorithm`."""
-    return check_algorithm(spec, "tuner", REGISTRY, NOT_BUILT, place)
+def check_tuner(
+    spec: AlgorithmSpec, place: Place, *, section: Literal["tuner", "advisor"] = "tuner", v2: bool = False
+) -> list[Problem]:
+    """What is wrong with the tuner of an experiment file; see `trialflow.algorithms.check_algorithm`.
+
+    Args:
+        spec: As the file names it.
+        place: Makes a problem with a field of the file.
+        section: Where the file names it.
+        v2: Whether the file is in NNI's v2 format.
+    """
+    registry, others = (REGISTRY, ADVISORS) if section == "tuner" else (ADVISORS, REGISTRY)
+    other_section = "advisor" if section == "tuner" else "tuner"
+    elsewhere = dict.fromkeys(others, f"belongs into the section {other_section}")
+    problems = check_algorithm(spec, section, registry, {**REFUSED, **elsewhere}, place)
+    if problems:
+        return problems
+    tuner = get_tuner(spec)
+    if tuner.requires and find_spec(tuner.requires[0]) is None:
+        remedy = f"Install trialflow[{tuner.requires[1]}] where Airflow runs"
+        return [place((section, f"builtin{section.capitalize()}Name"), "is not installed", spec.name, remedy)]
+    return [] if v2 or not tuner.args_since_v2 else _refuse_args(spec, section, place)
+
+
+def _refuse_args(spec: AlgorithmSpec, section: str, place: Place) -> list[Problem]:
+    rule, remedy = "takes no class arguments in the v1 format", "none; remove it, or use the v2 format"
+    return [
+        place((section, "classArgs", name), f"{spec.name}: {rule}", show(value), f"Arguments of {spec.name}: {remedy}")
+        for name, value in spec.class_args.items()
+    ]
+
+
+def check_space(spec: AlgorithmSpec, space: SearchSpace) -> list[Problem]:
+    """What a tuner, checked before, cannot take of a search space."""
+    return get_tuner(spec).check_space(space)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trialflow.tuners.base import Tuner
+from trialflow.algorithms import SeededClassArgs
+from trialflow.tuners.drawing import DrawingTuner
 
 if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
+    from collections.abc import Iterable
 
-    from trialflow.search_space import SearchSpace
+    from trialflow.tuners.history import History, Suggestion
 
 
-class Random(Tuner):
-    """Takes no class arguments, as in NNI."""
+class Random(DrawingTuner):
+    """Reads the direction only to tell which trial was the best."""
 
-    def sampler(self, space: SearchSpace, seed: int) -> BaseSampler:
-        from trialflow.tuners.samplers import PriorSampler
+    Args = SeededClassArgs
+    args_since_v2 = True
 
-        return PriorSampler(space, seed)
+    def candidates(self, history: History) -> Iterable[Suggestion]:
+        return history.prior_candidates()

@@ -1,47 +1,27 @@
-"""``nnictl``: the command line that NNI users know."""
+"""The commands that read and write experiment files, on this machine alone.
+
+What reads experiments is imported inside: no other command should have to wait for it.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trialflow import __version__
-from trialflow.config import Format, convert, read_source
 from trialflow.errors import ConfigError, Problem, TrainingError
-from trialflow.experiment.loading import load_experiment
-from trialflow.records import ExperimentSpec
-from trialflow.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-app = typer.Typer(
-    help="Work with NNI experiments that run on Airflow.", no_args_is_help=True, pretty_exceptions_enable=False
-)
+    from trialflow.records import ExperimentSpec
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Work with NNI experiments that run on Airflow."""
-
-
-@app.command()
 def validate(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
     preflight: Annotated[bool, typer.Option("--preflight", help="Ask the cluster and the storage, too.")] = False,
@@ -52,15 +32,17 @@ def validate(
 
     Exits with 0 when the experiment can run, and with 1 after a list of everything that is wrong with it.
     """
+    from trialflow.experiment.loading import load_experiment
+    from trialflow.settings import get_settings
+
     with _problems_on_stderr():
         spec = load_experiment(str(config.absolute()), get_settings(), preflight=preflight)
     _print_spec(spec)
 
 
-@app.command("convert")
 def convert_file(
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
-    to: Annotated[Format | None, typer.Option(help="NNI's format to write; by default the other one.")] = None,
+    to: Annotated[Literal["v1", "v2"] | None, typer.Option(help="NNI's format to write; else the other one.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of printing.", metavar="FILE")
     ] = None,
@@ -69,9 +51,11 @@ def convert_file(
 
     Comments cannot be kept. What has no counterpart is listed on stderr.
     """
+    from trialflow.config import Format, convert, read_source
+
     with _problems_on_stderr():
         source = read_source(config.absolute(), "config")
-        conversion = convert(source, to)
+        conversion = convert(source, Format(to) if to else None)
         _write(conversion.text, output)
     warnings = list(conversion.warnings)
     if output is not None and conversion.paths and output.absolute().parent != config.absolute().parent:
@@ -129,8 +113,3 @@ def _describe_limits(spec: ExperimentSpec) -> str:
         f"the experiment at more than {spec.max_failed_trial_number} failed trials": spec.max_failed_trial_number,
     }
     return ", ".join(text for text, limit in limits.items() if limit is not None) or "nothing"
-
-
-def main() -> None:
-    """The entry point of ``nnictl`` and ``trialflow``."""
-    app()

@@ -1,0 +1,176 @@
+"""Asking Airflow's API server, and finding the experiment that a person means."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from trialflow.errors import TrialflowError
+
+if TYPE_CHECKING:
+    from trialflow.cli.target import Target
+
+NNI = "/api/v1/nni"
+_TIMEOUT_SECONDS = 60.0
+_PAGE = 1000
+# Statuses of experiments that have ended.
+ENDED = ("STOPPED", "DONE", "ERROR")
+
+
+class ApiError(TrialflowError):
+    """The API server refused, or could not be reached.
+
+    Attributes:
+        status: Its answer; ``None`` when there was none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Api:
+    """An API server with a login."""
+
+    target: Target
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.target.token}"}
+        return httpx.Client(base_url=self.target.url, headers=headers, timeout=_TIMEOUT_SECONDS)
+
+    def ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Make a request.
+
+        Raises:
+            ApiError: With what the server says about it.
+        """
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise ApiError(f"{self.target.url} does not answer ({error}); is Airflow's API server running?") from error
+        if response.is_error:
+            raise ApiError(self._explain(response), response.status_code)
+        return response
+
+    def get(self, path: str, **params: Any) -> Any:
+        """Read something of NNI's interface."""
+        return self.ask("GET", NNI + path, params=params).json()
+
+    def get_all(self, path: str, **params: Any) -> list[Any]:
+        """Read all pages of a list."""
+        found: list[Any] = []
+        while True:
+            response = self.ask("GET", NNI + path, params={**params, "limit": _PAGE, "offset": len(found)})
+            page = response.json()
+            found += page
+            if not page or len(found) >= int(response.headers["X-Total-Count"]):
+                return found
+
+    def find(self, wanted: str | None, *, any_status: bool = True) -> dict[str, Any]:
+        """The one experiment that is meant: by its id, by the beginning of it, or as the only one that runs."""
+        (found,) = self.find_all(wanted, any_status=any_status, most=1)
+        return found
+
+    def find_all(self, wanted: str | None, *, any_status: bool = True, most: int | None = None) -> list[dict[str, Any]]:
+        """The experiments that are meant; ``most`` of them, or the person has to say it more precisely.
+
+        Raises:
+            ApiError: There is none, or there are more.
+        """
+        known = self.get_all("/experiments")
+        running = [item for item in known if item["status"] not in ENDED]
+        if wanted is None:
+            found = running
+            rule = "name the experiment, for there is not exactly one that runs"
+        else:
+            prefix = wanted.rstrip("*")
+            pool = known if any_status else running
+            exact = [item for item in pool if item["id"] == wanted]
+            found = exact or [item for item in pool if item["id"].startswith(prefix)]
+            rule = f"{wanted!r} must be the beginning of exactly one experiment's id"
+            most = None if wanted.endswith("*") else 1
+        if not found or (most is not None and len(found) > most):
+            names = ", ".join(f"{item['id']} ({item['status']})" for item in (found or known)[:20])
+            raise ApiError(f"{rule}; there is: {names or 'none'}")
+        return found
+
+    def _explain(self, response: httpx.Response) -> str:
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            return f"the login at {self.target.url} has expired; run: nnictl login {self.target.url}"
+        try:
+            detail = response.json()["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = response.text[:300]
+        return f"{detail} ({response.status_code})"
+
+
+def log_in(url: str, user: str, password: str) -> str:
+    """Get a token.
+
+    Raises:
+        ApiError: The server does not give one.
+    """
+    body = {"username": user, "password": password}
+    try:
+        response = httpx.post(f"{url.rstrip('/')}/auth/token", json=body, timeout=_TIMEOUT_SECONDS)
+    except httpx.TransportError as error:
+        raise ApiError(f"{url} does not answer ({error}); is this the address of Airflow's API server?") from error
+    if response.is_error:
+        raise ApiError(f"{url} does not accept this login for {user} ({response.status_code})", response.status_code)
+    return str(response.json()["access_token"])
+
+
+def wait_for_start(api: Api, started: dict[str, str], timeout_seconds: float) -> str | None:
+    """Wait until an experiment runs.
+
+    Returns:
+        ``None`` when it does, else why not.
+    """
+    run = f"/api/v2/dags/{started['dag_id']}/dagRuns/{started['run_id']}"
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        state = api.ask("GET", run).json()["state"]
+        status = _status_of(api, started["experiment_id"])
+        if status is not None and status["status"] not in ("INITIALIZED", "ERROR"):
+            return None
+        if state == "failed" or (status is not None and status["status"] == "ERROR"):
+            return explain_failure(api, run) or (status or {}).get("reason") or f"its run {started['run_id']} failed"
+        time.sleep(0.5)
+    return f"it has not come to run within {timeout_seconds:.0f} s; is Airflow's scheduler running?"
+
+
+def _status_of(api: Api, experiment_id: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = api.get(f"/experiments/{experiment_id}/check-status")
+    except ApiError as error:
+        if error.status == httpx.codes.NOT_FOUND:
+            return None
+        raise
+    return found
+
+
+def explain_failure(api: Api, run: str) -> str:
+    """The errors in the logs of a run's failed tasks."""
+    tasks = api.ask("GET", f"{run}/taskInstances", params={"limit": 500}).json()["task_instances"]
+    lines: list[str] = []
+    for task in tasks:
+        if task["state"] == "failed" and task["map_index"] < 0:
+            lines += read_task_errors(api, f"{run}/taskInstances/{task['task_id']}/logs/{task['try_number']}")
+    return "\n".join(lines)
+
+
+def read_task_errors(api: Api, path: str) -> list[str]:
+    """The messages of the errors in a task's log."""
+    content = api.ask("GET", path, headers={"accept": "application/json"}).json()["content"]
+    found = []
+    for entry in content:
+        if isinstance(entry, dict) and entry.get("level") in ("error", "critical"):
+            details = entry.get("error_detail") or []
+            found += [str(detail.get("exc_value") or entry["event"]) for detail in details[:1]] or [str(entry["event"])]
+    return found

@@ -1,0 +1,230 @@
+"""Every command of ``nnictl``, and those that act."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from trialflow import __version__
+from trialflow.cli.client import Api, ApiError, log_in, wait_for_start
+from trialflow.cli.files import convert_file, validate
+from trialflow.cli.looking import config_app, experiment_app, log_app, show_experiment, top, trial_app, webui_app
+from trialflow.cli.output import Form, show
+from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
+from trialflow.cli.target import keep_target
+from trialflow.errors import TrialflowError
+
+_HELP = "Work with NNI experiments that run on Airflow."
+app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+update_app = typer.Typer(help="Change an experiment while it runs.", no_args_is_help=True)
+for name, part in {
+    "experiment": experiment_app,
+    "trial": trial_app,
+    "update": update_app,
+    "log": log_app,
+    "webui": webui_app,
+    "config": config_app,
+}.items():
+    app.add_typer(part, name=name)
+app.command()(top)
+app.command()(validate)
+app.command("convert")(convert_file)
+
+_START_TIMEOUT_SECONDS = 300.0
+_NEXT_COMMANDS = {
+    "nnictl experiment show ID": "the experiment, as it is now",
+    "nnictl trial ls ID": "its trials",
+    "nnictl top": "its trials, live",
+    "nnictl log trial ID --trial TRIAL": "what a trial has written",
+    "nnictl update concurrency ID --value N": "more or fewer trials at a time",
+    "nnictl stop ID": "end it",
+    "nnictl --help": "all commands",
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    url: Annotated[str | None, typer.Option(help="Airflow's address; else TRIALFLOW_URL, else as logged in.")] = None,
+    token: Annotated[str | None, typer.Option(help="A token of Airflow's; else TRIALFLOW_TOKEN.")] = None,
+    output: Annotated[Form, typer.Option("--output", help="How to show things.")] = Form.AUTO,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Work with NNI experiments that run on Airflow."""
+    context.obj = Root(url, token, output)
+
+
+# ── the life of an experiment ────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def login(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="Address of Airflow's API server.")],
+    user: Annotated[str, typer.Option("--user", "-u", prompt=True, help="Airflow's user.")],
+    password: Annotated[
+        str, typer.Option(envvar="TRIALFLOW_PASSWORD", prompt=True, hide_input=True, help="By default asked for.")
+    ],
+) -> None:
+    """Get a token from Airflow and keep it, readable by you alone."""
+    del context
+    try:
+        file = keep_target(url, log_in(url, user, password))
+    except TrialflowError as error:
+        fail(str(error))
+        return
+    typer.echo(f"Logged in at {url} as {user}; the token is kept in {file}")
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    config: Annotated[str, typer.Option("--config", "-c", help="The experiment's file.", metavar="FILE")],
+    dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = "nni_experiment",
+    wait: Annotated[bool, typer.Option(help="Wait until it runs, or say why it does not.")] = True,
+    _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
+    _debug: Annotated[bool, typer.Option("--debug", "-d", hidden=True)] = False,
+) -> None:
+    """Start an experiment. The file must lie where Airflow's workers see it under the same path."""
+    with asking(context) as (api, form):
+        started = api.ask(
+            "POST", "/api/v1/nni/experiment", json={"config": str(Path(config).absolute()), "dag_id": dag}
+        ).json()
+        _await_start(api, started, form, wait=wait)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    experiment: Annotated[str, typer.Argument(metavar="ID", help="The experiment, or how its id begins.")],
+    wait: Annotated[bool, typer.Option(help="Wait until it runs, or say why it does not.")] = True,
+    _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
+) -> None:
+    """Let an experiment that has ended go on with the trials that are left."""
+    with asking(context) as (api, form):
+        found = api.find(experiment)
+        started = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/resume").json()
+        _await_start(api, started, form, wait=wait)
+
+
+def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -> None:
+    address = run_address(api, started["dag_id"], started["run_id"])
+    if wait:
+        with Console(stderr=True).status("Checking the experiment and copying its code …"):
+            reason = wait_for_start(api, started, _START_TIMEOUT_SECONDS)
+        if reason is not None:
+            raise ApiError(f"the experiment {started['experiment_id']} did not start:\n{reason}\nSee {address}")
+    if form is Form.JSON:
+        show([], form, {**started, "url": address})
+        return
+    lines = ["Search space and code lie on the storage.", "The experiment has started."] if wait else []
+    for line in [*lines, f"The experiment id is {started['experiment_id']}", f"The Web UI urls are: {address}", ""]:
+        typer.echo(line)
+    show([{"command": name.replace("ID", started["experiment_id"]), "shows or does": text}
+          for name, text in _NEXT_COMMANDS.items()], form)  # fmt: skip
+
+
+@app.command()
+def stop(
+    context: typer.Context,
+    experiment: ExperimentId = None,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Every experiment that runs.")] = False,
+    _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
+) -> None:
+    """End an experiment and its trials; ID* ends all whose ids begin like that."""
+    with asking(context) as (api, form):
+        wanted = "*" if everything else experiment
+        for found in api.find_all(wanted, any_status=False, most=1):
+            status = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/stop").json()
+            show([{"id": found["id"], "status": status["status"], "reason": status["reason"]}], form)
+
+
+@app.command()
+def view(
+    context: typer.Context,
+    experiment: Annotated[str, typer.Argument(metavar="ID", help="The experiment, or how its id begins.")],
+) -> None:
+    """Show an experiment that has ended; nothing has to be started for that."""
+    show_experiment(context, experiment)
+
+
+# ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@trial_app.command("kill")
+def kill_trial(
+    context: typer.Context,
+    trial: Annotated[str, typer.Option("--trial", "-T", help="The trial's id.", metavar="TRIAL")],
+    experiment: ExperimentId = None,
+) -> None:
+    """End one trial; the experiment goes on."""
+    with asking(context) as (api, form):
+        path = f"/api/v1/nni/experiments/{api.find(experiment)['id']}/trial-jobs/{trial}"
+        job = api.ask("DELETE", path).json()
+        show([{"id": job["id"], "status": job["status"], "reason": job.get("reason", "")}], form, job)
+
+
+@update_app.command("concurrency")
+def update_concurrency(
+    context: typer.Context,
+    value: Annotated[int, typer.Option("--value", "-v", help="Trials at a time.")],
+    experiment: ExperimentId = None,
+) -> None:
+    """Change how many trials run at a time; none is killed."""
+    _update(context, experiment, "TRIAL_CONCURRENCY", "trialConcurrency", value)
+
+
+@update_app.command("trialnum")
+def update_trial_number(
+    context: typer.Context,
+    value: Annotated[int, typer.Option("--value", "-v", help="Trials in all.")],
+    experiment: ExperimentId = None,
+) -> None:
+    """Change how many trials are made in all."""
+    _update(context, experiment, "MAX_TRIAL_NUM", "maxTrialNum", value)
+
+
+@update_app.command("duration")
+def update_duration(
+    context: typer.Context,
+    value: Annotated[str, typer.Option("--value", "-v", help="30m, 2h or 1d, for example.")],
+    experiment: ExperimentId = None,
+) -> None:
+    """Change after how much time no new trial starts."""
+    _update(context, experiment, "MAX_EXEC_DURATION", "maxExecDuration", value)
+
+
+@update_app.command("searchspace")
+def update_search_space(
+    context: typer.Context,
+    file: Annotated[Path, typer.Option("--filename", "-f", help="The new search space.", metavar="FILE")],
+    experiment: ExperimentId = None,
+) -> None:
+    """Change what the next trials are drawn from."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}")
+        return
+    _update(context, experiment, "SEARCH_SPACE", "searchSpace", text)
+
+
+def _update(context: typer.Context, experiment: str | None, kind: str, key: str, value: Any) -> None:
+    with asking(context) as (api, form):
+        found = api.find(experiment)
+        path = f"/api/v1/nni/experiments/{found['id']}/experiment"
+        body = {"params": {key: value}}
+        profile = api.ask("PUT", path, params={"update_type": kind}, json=body).json()
+        row = {"id": found["id"], "changed": key, "value": profile["params"][key], "revision": profile["revision"]}
+        show([row], form, profile)

@@ -1,0 +1,94 @@
+"""Showing things: tables on a terminal, tab-separated lines in a pipe, JSON when asked for."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trialflow.records import StrEnum, describe_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Form(StrEnum):
+    """How to show things."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None:
+    """Show rows that have the same keys.
+
+    Args:
+        rows: What people see.
+        form: How they want it.
+        raw: What programs get as JSON; the rows when it is left out.
+    """
+    console = Console()
+    if form is Form.JSON:
+        typer.echo(json.dumps(rows if raw is None else raw, indent=2))
+    elif form is Form.AUTO and console.is_terminal:
+        console.print(make_table(rows))
+    else:
+        for row in rows:
+            typer.echo("\t".join(str(value).replace("\t", " ").replace("\n", " ") for value in row.values()))
+
+
+def make_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table with the keys above."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold" if name == "parameters" else "ellipsis")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    return table
+
+
+def describe_experiment(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An experiment in a list."""
+    return {
+        "id": item["id"],
+        "name": item["experimentName"],
+        "status": item["status"],
+        "platform": item["platform"],
+        "started": describe_time(item.get("startTime")),
+        "ended": describe_time(item.get("endTime")),
+    }
+
+
+def describe_trial(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial in a list."""
+    value = item.get("value")
+    parameters = json.loads(item["hyperParameters"][0])["parameters"] if item["hyperParameters"] else {}
+    return {
+        "number": item["sequenceId"],
+        "id": item["id"],
+        "status": item["status"],
+        "value": "" if value is None else f"{value:.6g}",
+        "duration": describe_duration(item.get("startTime"), item.get("endTime")),
+        "parameters": describe_parameters(parameters),
+        "reason": item.get("reason", "").partition("\n")[0],
+    }
+
+
+def describe_time(milliseconds: float | None) -> str:
+    """A moment, in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000)) if milliseconds else ""
+
+
+def describe_duration(start: float | None, end: float | None) -> str:
+    """How long something took, or has taken so far."""
+    if start is None:
+        return ""
+    seconds = round((end / 1000 if end else time.time()) - start / 1000)
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

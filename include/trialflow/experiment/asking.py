@@ -1,0 +1,57 @@
+"""Asking the tuner: the ledger is all that it knows, so that whoever asks gets the same answer.
+
+Callers hold the study's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from trialflow.metrics import read_number
+from trialflow.records import Experiment, TrialStatus
+from trialflow.search_space import parse_search_space
+from trialflow.tuners import History, NoSuggestion, PastTrial, Suggestion, get_tuner
+
+if TYPE_CHECKING:
+    from trialflow.store import Store
+
+
+def ask(experiment: Experiment, store: Store) -> Suggestion | NoSuggestion:
+    """What the experiment's tuner suggests now."""
+    space, _ = parse_search_space(experiment.spec.search_space)
+    past = read_past(experiment, store)
+    history = History(space, experiment.spec.optimize_mode, past, _seed(experiment))
+    return get_tuner(experiment.spec.tuner).suggest(history)
+
+
+def read_past(experiment: Experiment, store: Store) -> tuple[PastTrial, ...]:
+    """Every trial that the tuner was asked for; a result counts from when the trial was reported."""
+    stopped = _last_metrics_of_stopped(experiment, store)
+    return tuple(
+        PastTrial(
+            number=trial.number,
+            parameters=trial.parameters,
+            live=trial.reported_at is None,
+            value=None if trial.reported_at is None else stopped.get(trial.id, trial.value),
+            note=trial.note or {},
+        )
+        for trial in store.list_trials(experiment.id)
+        if trial.parameters is not None
+    )
+
+
+def _last_metrics_of_stopped(experiment: Experiment, store: Store) -> dict[str, float]:
+    """What counts as the results of early-stopped trials, by trial id: nothing unless the experiment says so."""
+    if not experiment.spec.tuner.include_intermediate_results:
+        return {}
+    last = store.list_last_metrics(experiment.id, TrialStatus.EARLY_STOPPED)
+    numbers = {trial_id: read_number(metric.value)[0] for trial_id, metric in last.items()}
+    return {trial_id: number for trial_id, number in numbers.items() if number is not None}
+
+
+def _seed(experiment: Experiment) -> int:
+    """The experiment's seed, the same in every process that asks."""
+    given = experiment.spec.tuner.class_args.get("seed")
+    key = str(experiment.id if given is None else given).encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big")

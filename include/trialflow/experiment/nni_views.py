@@ -1,0 +1,136 @@
+"""An experiment as NNI's REST interface shows it: the same keys, times in milliseconds, nested values as JSON texts."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from trialflow.records import Experiment, ExperimentStatus, JsonObject, Metric, Trial, TrialStatus, describe_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trialflow.records import Change
+
+
+def show_status(experiment: Experiment) -> JsonObject:
+    """``check-status``."""
+    failed = experiment.status is ExperimentStatus.ERROR
+    return {
+        "status": experiment.status.value,
+        "errors": [experiment.status_reason] if failed and experiment.status_reason else [],
+        "reason": experiment.status_reason,
+    }
+
+
+def show_profile(experiment: Experiment, revision: int, trials_created: int) -> JsonObject:
+    """``experiment``; what Trialflow knows besides follows NNI's own keys."""
+    return {
+        "id": experiment.id,
+        "revision": revision,
+        "execDuration": round(experiment.duration_seconds(time.time())),
+        "logDir": experiment.folder,
+        "startTime": _milliseconds(experiment.started_at or experiment.created_at),
+        "endTime": _milliseconds(experiment.ended_at),
+        "nextSequenceId": trials_created,
+        "maxSequenceId": trials_created - 1,
+        "params": _show_params(experiment),
+        "status": experiment.status.value,
+        "statusReason": experiment.status_reason,
+        "dagId": experiment.owner,
+    }
+
+
+def _show_params(experiment: Experiment) -> JsonObject:
+    spec = experiment.spec
+    assessor = spec.assessor
+    shown: JsonObject = {
+        "authorName": spec.author,
+        "experimentName": spec.name,
+        "description": spec.description,
+        "trialConcurrency": experiment.trial_concurrency,
+        "maxExecDuration": experiment.max_duration_seconds,
+        "maxTrialNum": experiment.max_trial_number,
+        "searchSpace": json.dumps(spec.search_space),
+        "trainingServicePlatform": spec.platform,
+        "tuner": {"builtinTunerName": spec.tuner.name, "classArgs": spec.tuner.class_args},
+    }
+    if assessor is not None:
+        shown["assessor"] = {"builtinAssessorName": assessor.name, "classArgs": assessor.class_args}
+    return shown
+
+
+def show_summary(experiment: Experiment) -> JsonObject:
+    """An experiment in a list of them."""
+    return {
+        "id": experiment.id,
+        "experimentName": experiment.spec.name,
+        "status": experiment.status.value,
+        "platform": experiment.spec.platform,
+        "trialConcurrency": experiment.trial_concurrency,
+        "maxTrialNum": experiment.max_trial_number,
+        "startTime": _milliseconds(experiment.started_at or experiment.created_at),
+        "endTime": _milliseconds(experiment.ended_at),
+        "dagId": experiment.owner,
+    }
+
+
+def show_statistics(counts: Mapping[TrialStatus, int]) -> list[JsonObject]:
+    """``job-statistics``."""
+    return [{"trialJobStatus": status.value, "trialJobNumber": count} for status, count in counts.items()]
+
+
+def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
+    """One of ``trial-jobs``; keys without a value are left out, as in NNI."""
+    parameters = []
+    if trial.parameters is not None:
+        body = {"parameter_id": trial.number, "parameter_source": "algorithm", "parameters": trial.parameters}
+        parameters.append(json.dumps(body))
+    shown = {
+        "id": trial.id,
+        "sequenceId": trial.number,
+        "status": trial.status.value,
+        "startTime": _milliseconds(trial.started_at),
+        "endTime": _milliseconds(trial.ended_at),
+        "hyperParameters": parameters,
+        "logPath": (trial.job or {}).get("folder"),
+        "stderrPath": f"{trial.job['folder']}/stderr" if trial.job and "folder" in trial.job else None,
+        "finalMetricData": [show_metric(trial, final)] if final else None,
+        "value": trial.value,
+        "reason": trial.reason or None,
+        "attempt": trial.attempt,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def show_metric(trial: Trial, metric: Metric) -> JsonObject:
+    """One of ``metric-data``."""
+    return {
+        "timestamp": _milliseconds(metric.at),
+        "trialJobId": trial.id,
+        "parameterId": str(trial.number),
+        "type": metric.type.value,
+        "sequence": metric.sequence,
+        "data": json.dumps(metric.value),
+    }
+
+
+def show_results(trials: Sequence[Trial]) -> list[JsonObject]:
+    """``export-data``: the trials with a value, in the form that an import reads."""
+    return [
+        {"parameter": trial.parameters, "value": trial.value, "id": trial.id}
+        for trial in trials
+        if trial.value is not None
+    ]
+
+
+def show_change(change: Change) -> JsonObject:
+    """One of ``changes``."""
+    value: Any = describe_parameters(change.value) if isinstance(change.value, dict) else change.value
+    at = _milliseconds(change.at)
+    return {"revision": change.revision, "time": at, "who": change.who, "what": change.what, "value": value}
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)

@@ -1,0 +1,169 @@
+"""What a person does to an experiment from outside: change, stop, kill, resume; everything is noted under their name.
+
+Nothing here touches a job. What is written into the ledger is carried out by the tasks that follow the trials, where
+the cluster and the storage are at hand; so all of this may run anywhere, in an API server too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trialflow.errors import ConfigError, ConflictError, Problem
+from trialflow.experiment.manager import ExperimentManager
+from trialflow.records import Experiment, ExperimentStatus, JsonObject, Trial
+from trialflow.search_space import parse_search_space
+from trialflow.store import Adjustable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trialflow.settings import Settings
+
+_MOST = {
+    Adjustable.CONCURRENCY: 10_000,
+    Adjustable.TRIAL_NUMBER: 1_000_000,
+    Adjustable.DURATION: 10 * 365 * 86400,
+}
+
+
+class Operator:
+    """A person at the controls of one experiment.
+
+    Args:
+        experiment_id: The experiment.
+        who: The person's name.
+        settings: Of this installation.
+
+    Raises:
+        NotFoundError: There is no such experiment.
+    """
+
+    def __init__(self, experiment_id: str, who: str, settings: Settings | None = None) -> None:
+        self.manager = ExperimentManager(experiment_id, settings)
+        self.store = self.manager.store
+        self.who = who
+        self.experiment = self.store.get_experiment(experiment_id)
+
+    def change(self, limit: Adjustable, value: Any) -> Experiment:
+        """Change a limit or the search space, from the next claim on; no trial that lives is touched.
+
+        Args:
+            limit: What to change.
+            value: A number; the duration in seconds; the search space as an object.
+
+        Raises:
+            ConfigError: The value is none that the experiment can have.
+            ConflictError: The experiment has ended, and more trials alone would not start it.
+        """
+        _check(self.experiment, limit, value)
+        if self.experiment.status.is_final and limit is Adjustable.SEARCH_SPACE:
+            raise ConflictError(
+                f"experiment {self.experiment.id} is {self.experiment.status}; resume it, then change the search space"
+            )
+        with self.store.control(self.experiment.id, self.who) as control:
+            control.change(limit, value)
+        return self._look()
+
+    def stop(self) -> Experiment:
+        """End the experiment and its live trials; one that has ended stays as it is."""
+        with self.store.control(self.experiment.id, self.who) as control:
+            control.stop()
+        return self._look()
+
+    def kill(self, trial_id: str) -> Trial:
+        """End one trial.
+
+        Raises:
+            ConflictError: It has ended already.
+        """
+        trial = self.store.get_trial(self.experiment.id, trial_id)
+        with self.store.control(self.experiment.id, self.who) as control:
+            killed = control.kill(trial)
+        trial = self.store.get_trial(self.experiment.id, trial_id)
+        if not killed:
+            raise ConflictError(f"trial {trial.label} has ended already: {trial.status}")
+        return trial
+
+    def plan_on(self, run_id_of: Callable[[int], str]) -> int | None:
+        """Plan a batch for trials that no batch has a place for, when nobody else is going to.
+
+        That is when the number of trials was raised after the newest batch had found none left.
+
+        Returns:
+            The batch for which a run is needed now, or ``None``.
+        """
+        experiment = self._look()
+        newest = self.store.newest_batch(experiment.id)
+        if experiment.status is not ExperimentStatus.RUNNING or not newest:
+            return None
+        if not self.store.is_claimed(experiment.id, newest):
+            return None
+        return self.manager.plan_next_batch(newest, run_id_of(newest + 1))
+
+    def resume(self, run_id_of: Callable[[int], str], is_alive: Callable[[str], bool]) -> int:
+        """Let the experiment go on in a new batch; trials that were left behind are taken up by it.
+
+        Args:
+            run_id_of: Gives the id of the run that will carry a batch.
+            is_alive: Tells whether a run still goes on.
+
+        Returns:
+            The new batch, for which a run is needed now.
+
+        Raises:
+            ConflictError: It goes on by itself, or would end again at once.
+        """
+        experiment = self._look()
+        alive = [run_id for run_id in self.store.list_runs(experiment.id, only_open=True) if is_alive(run_id)]
+        if alive:
+            raise ConflictError(f"experiment {experiment.id} is {experiment.status}, its run {alive[0]} goes on")
+        limit = self.store.find_limit(experiment.id, experiment.spec)
+        if limit is not None:
+            raise ConflictError(f"experiment {experiment.id} would end again at once: {limit.reason}")
+        if experiment.code_folder is None:
+            raise ConflictError(f"experiment {experiment.id} never came to run; create it again")
+        if self.manager.is_overdue():
+            raise ConflictError(
+                f"experiment {experiment.id} has used up its duration; raise it first: "
+                f"nnictl update duration {experiment.id} --value {2 * experiment.max_duration_seconds:.0f}s"
+            )
+        with self.store.control(experiment.id, self.who) as control:
+            return control.resume(run_id_of, self.manager.settings.batch_size)
+
+    def _look(self) -> Experiment:
+        self.experiment = self.manager.refresh()
+        return self.experiment
+
+
+def _check(experiment: Experiment, limit: Adjustable, value: Any) -> None:
+    if limit is Adjustable.SEARCH_SPACE:
+        _check_search_space(experiment, value)
+        return
+    most = _MOST[limit]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    whole = isinstance(value, int) or limit is Adjustable.DURATION
+    if not number or not whole or not 1 <= value <= most:
+        kind = "a number of seconds" if limit is Adjustable.DURATION else "a whole number"
+        raise ConfigError([Problem(limit.value, f"must be {kind} from 1 to {most}", repr(value))])
+
+
+def _check_search_space(experiment: Experiment, raw: JsonObject) -> None:
+    """A search space must be right by itself, and fit the history that the tuner keeps."""
+    from optuna.distributions import check_distribution_compatibility
+
+    if experiment.spec.use_annotation:
+        rule = "stands in the annotations of the code, and cannot be changed while it runs"
+        raise ConfigError([Problem("searchSpace", rule, None, "Start another experiment")])
+    space, problems = parse_search_space(raw)
+    before = parse_search_space(experiment.spec.search_space)[0].by_label
+    for parameter in space.walk():
+        if parameter.label not in before:
+            continue
+        try:
+            check_distribution_compatibility(before[parameter.label].distribution(), parameter.distribution())
+        except ValueError:
+            rule = "must keep its kind, and a choice its options: the tuner could not use what it knows"
+            remedy = "Give the changed parameter another name, or start another experiment"
+            problems.append(Problem(parameter.label, rule, None, remedy))
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,182 @@
+"""What people do to an experiment while it is there: each a transaction that notes who did it, when and what.
+
+Every one holds the experiment's row, as a claim does: a claim comes wholly before it or wholly after it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from trialflow.errors import ConflictError, NotFoundError
+from trialflow.records import Change, ExperimentStatus, StrEnum, Trial, TrialStatus
+from trialflow.store.tables import batches, changes, experiments, trials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trialflow.records import JsonObject
+
+
+class Adjustable(StrEnum):
+    """What may be changed of an experiment, by the name under which the change is noted."""
+
+    CONCURRENCY = "concurrency"
+    TRIAL_NUMBER = "trialnum"
+    DURATION = "duration"
+    SEARCH_SPACE = "searchspace"
+
+
+_COLUMNS = {
+    Adjustable.CONCURRENCY: "trial_concurrency",
+    Adjustable.TRIAL_NUMBER: "max_trial_number",
+    Adjustable.DURATION: "max_duration_seconds",
+}
+
+
+@dataclass(frozen=True)
+class Control:
+    """One experiment under a person's hands, inside a transaction that commits when all went well.
+
+    Args:
+        connection: In a transaction.
+        experiment_id: The experiment.
+        who: The person's name.
+    """
+
+    connection: sa.Connection
+    experiment_id: str
+    who: str
+
+    def change(self, limit: Adjustable, value: Any) -> None:
+        """Change a limit or the search space; what was claimed before stays as it is."""
+        row = self._lock()
+        if limit is Adjustable.SEARCH_SPACE:
+            self._update(spec={**row["spec"], "search_space": value})
+        else:
+            self._update(**{_COLUMNS[limit]: value})
+        self._note(limit.value, value)
+
+    def stop(self) -> bool:
+        """End the experiment and all its live trials in the ledger; tells whether it had not ended before.
+
+        Whoever follows a trial sees its end there and clears its job away.
+        """
+        row = self._lock()
+        if ExperimentStatus(row["status"]).is_final:
+            return False
+        reason = f"stopped by {self.who}"
+        now = time.time()
+        self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
+        self._end_trials(trials.c.ended_at.is_(None), reason, now)
+        self._note("stop", None)
+        return True
+
+    def kill(self, trial: Trial) -> bool:
+        """End one trial in the ledger; tells whether it had not ended yet."""
+        self._lock()
+        condition = sa.and_(trials.c.id == trial.id, trials.c.ended_at.is_(None))
+        killed = self._end_trials(condition, f"killed by {self.who}", time.time())
+        if killed:
+            self._note("kill", trial.id)
+        return killed
+
+    def resume(self, run_id_of: Callable[[int], str], max_size: int) -> int:
+        """Let trials be claimed again, in a new batch to which every trial that was left behind is moved.
+
+        The new batch's run finds the job of such a trial, if it still runs, and goes on following it.
+
+        Args:
+            run_id_of: Gives the id of the run that will carry a batch from the batch's number.
+            max_size: New trials that the batch has room for.
+
+        Returns:
+            The number of the new batch.
+
+        Raises:
+            ConflictError: Nothing is left to be done.
+        """
+        row = self._lock()
+        of_experiment = trials.c.experiment_id == self.experiment_id
+        created = self._scalar(sa.select(sa.func.count()).where(of_experiment))
+        left = row["max_trial_number"] - created
+        behind = self.connection.execute(
+            sa.select(trials.c.id).where(of_experiment, trials.c.reported_at.is_(None)).order_by(trials.c.number)
+        )
+        behind_ids = list(behind.scalars())
+        if left <= 0 and not behind_ids:
+            raise ConflictError(
+                f"experiment {self.experiment_id} has had all its {created} trials; "
+                f"raise the number first: nnictl update trialnum {self.experiment_id} --value {created * 2}"
+            )
+        in_experiment = batches.c.experiment_id == self.experiment_id
+        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(in_experiment)) or 0
+        batch = int(newest) + 1
+        self._open_batch(batch, run_id_of(batch), len(behind_ids) + min(max(0, left), max_size))
+        for index, trial_id in enumerate(behind_ids):
+            self.connection.execute(
+                trials.update().where(of_experiment, trials.c.id == trial_id).values(
+                    batch=batch, slot=index, run_id=run_id_of(batch)
+                )
+            )  # fmt: skip
+        idle = time.time() - row["ended_at"] if row["ended_at"] else 0.0
+        self._update(
+            status=ExperimentStatus.RUNNING, status_reason="", ended_at=None, idle_seconds=row["idle_seconds"] + idle
+        )
+        self._note("resume", None)
+        return batch
+
+    def _open_batch(self, batch: int, run_id: str, size: int) -> None:
+        """Open a batch; those before it count as closed, for nobody carries them any more."""
+        in_experiment = batches.c.experiment_id == self.experiment_id
+        self.connection.execute(
+            batches.update().where(in_experiment, batches.c.closed_at.is_(None)).values(closed_at=time.time())
+        )
+        self.connection.execute(
+            batches.insert().values(experiment_id=self.experiment_id, batch=batch, size=size, run_id=run_id)
+        )
+
+    def _lock(self) -> sa.RowMapping:
+        row = self.connection.execute(
+            sa.select(experiments).where(experiments.c.id == self.experiment_id).with_for_update()
+        ).mappings().one_or_none()  # fmt: skip
+        if row is None:
+            raise NotFoundError(f"no experiment {self.experiment_id!r} in the store; was it deleted?")
+        return row
+
+    def _update(self, **values: Any) -> None:
+        self.connection.execute(
+            experiments.update().where(experiments.c.id == self.experiment_id).values(values)
+        )
+
+    def _end_trials(self, condition: sa.ColumnElement[bool], reason: str, now: float) -> bool:
+        values: JsonObject = {"status": TrialStatus.USER_CANCELED, "reason": reason, "ended_at": now}
+        result = self.connection.execute(
+            trials.update().where(trials.c.experiment_id == self.experiment_id, condition).values(values)
+        )
+        return bool(result.rowcount)
+
+    def _note(self, what: str, value: Any) -> None:
+        newest = sa.select(sa.func.max(changes.c.revision)).where(changes.c.experiment_id == self.experiment_id)
+        self.connection.execute(
+            changes.insert().values(
+                experiment_id=self.experiment_id,
+                revision=(self._scalar(newest) or 0) + 1,
+                at=time.time(),
+                who=self.who,
+                what=what,
+                value=value,
+            )
+        )
+
+    def _scalar(self, query: sa.Select[Any]) -> Any:
+        return self.connection.execute(query).scalar()
+
+
+def list_changes(connection: sa.Connection, experiment_id: str) -> list[Change]:
+    """Everything that people did to an experiment, in order."""
+    query = sa.select(changes).where(changes.c.experiment_id == experiment_id).order_by(changes.c.revision)
+    return [Change(row.revision, row.at, row.who, row.what, row.value) for row in connection.execute(query)]

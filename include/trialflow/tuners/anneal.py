@@ -1,0 +1,70 @@
+"""NNI's Anneal: draws ever closer to the best points so far.
+
+The rule is the one of hyperopt, which NNI uses: a good trial is chosen, the best one most often (its rank has a
+geometric distribution), and each parameter is drawn from its prior, shrunk around the value of that trial by
+1 / (1 + 0.1 · results).
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from trialflow.algorithms import ParallelClassArgs, WithDirection
+from trialflow.search_space import Z_BOUND
+from trialflow.tuners.drawing import DrawingTuner
+from trialflow.tuners.history import Suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from trialflow.search_space import Parameter
+    from trialflow.tuners.history import History
+
+_MEAN_RANK = 2.0
+_SHRINKING = 0.1
+
+
+class AnnealArgs(WithDirection, ParallelClassArgs):
+    """Class arguments of Anneal; those about parallel trials are accepted: what is drawn is spread enough."""
+
+
+class Anneal(DrawingTuner):
+    """The first suggestion is drawn from the prior."""
+
+    Args = AnnealArgs
+
+    def candidates(self, history: History) -> Iterator[Suggestion]:
+        ranked = [result.latents for result in sorted(history.results, key=lambda result: result.loss)]
+        return (self._draw(history, ranked, attempt) for attempt in count())
+
+    def _draw(self, history: History, ranked: list[dict[str, Any]], attempt: int) -> Suggestion:
+        rng, prior = history.generator(attempt), history.draw_prior(attempt)
+        chosen = _choose(ranked, rng)
+
+        def latent_of(parameter: Parameter) -> Any:
+            label = parameter.label
+            known = [latents for latents in ranked if label in latents]
+            if not known:
+                return prior[label]
+            # The trial chosen first may not have this nested parameter; then another one is chosen for it.
+            center = (chosen if label in chosen else _choose(known, rng))[label]
+            return _draw_near(parameter, center, prior[label], 1 / (1 + _SHRINKING * len(known)), rng)
+
+        return Suggestion(history.space.build(latent_of))
+
+
+def _choose(ranked: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
+    return ranked[min(int(rng.geometric(1 / _MEAN_RANK)) - 1, len(ranked) - 1)] if ranked else {}
+
+
+def _draw_near(parameter: Parameter, center: Any, from_prior: Any, shrink: float, rng: np.random.Generator) -> Any:
+    """Draw from the prior of a parameter, shrunk around one of its latents."""
+    if parameter.options:
+        return from_prior if rng.random() < shrink else center
+    if parameter.is_normal:
+        return float(min(max(center + shrink * rng.standard_normal(), -Z_BOUND), Z_BOUND))
+    middle = min(max(parameter.share_of(center), shrink / 2), 1 - shrink / 2)
+    return parameter.latent_at(middle + shrink * (rng.random() - 0.5))

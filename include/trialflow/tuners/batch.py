@@ -1,0 +1,45 @@
+"""NNI's BatchTuner: the sets of parameters that the user has listed, one after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trialflow.algorithms import DirectedClassArgs
+from trialflow.errors import Problem
+from trialflow.search_space import show
+from trialflow.tuners.base import Tuner
+from trialflow.tuners.history import NoSuggestion, Suggestion
+
+if TYPE_CHECKING:
+    from trialflow.search_space import SearchSpace
+    from trialflow.tuners.history import History
+
+
+class Batch(Tuner):
+    """A trial gets the chosen object itself, not under the parameter's name."""
+
+    Args = DirectedClassArgs
+    args_since_v2 = True
+    types = ("choice",)
+    takes_nested = False
+
+    def suggest(self, history: History) -> Suggestion | NoSuggestion:
+        options = history.space.parameters[0].options
+        index = len(history.trials)
+        return Suggestion(options[index].value) if index < len(options) else NoSuggestion.EXHAUSTED
+
+    def check_space(self, space: SearchSpace) -> list[Problem]:
+        problems = super().check_space(space)
+        if problems:
+            return problems
+        remedy = 'Write {"combine_params": {"_type": "choice", "_value": [{…}, {…}]}}'
+        if len(space.parameters) != 1:
+            names = [parameter.name for parameter in space.parameters]
+            rule = f"{self.spec.name} takes one parameter, combine_params"
+            return [Problem("search space", rule, show(names), remedy)]
+        (parameter,) = space.parameters
+        values = [option.value for option in parameter.options]
+        if not all(isinstance(value, dict) for value in values):
+            rule = f"{self.spec.name} takes objects of parameters only"
+            return [Problem(f"{parameter.label}._value", rule, show(values), remedy)]
+        return []

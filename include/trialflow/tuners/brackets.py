@@ -1,0 +1,178 @@
+"""Successive halving in brackets (Li et al., 2017), as NNI's Hyperband and BOHB do it, read from the trial list.
+
+Bracket s of s_max, s_max-1, …, 0, s_max, … begins with n = ⌈(s_max + 1) · η^s / (s + 1)⌉ configurations, each with the
+budget R / η^s. In each of its further rounds the best 1/η of the round before get η times the budget: a promotion is a
+new trial with the same parameters and another `BUDGET_KEY`. Each trial notes its bracket, its round, and the number of
+the trial in which its configuration was tried first.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from trialflow.tuners.base import Tuner
+from trialflow.tuners.history import NoSuggestion, Suggestion, point_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trialflow.records import JsonObject
+    from trialflow.tuners.history import History, PastTrial
+
+BUDGET_KEY = "TRIAL_BUDGET"
+# Keeps whole numbers from falling to the next one.
+_EPSILON = 1e-6
+_MOST_CANDIDATES = 5
+
+
+@dataclass(frozen=True)
+class Halving:
+    """The shape of the brackets.
+
+    Attributes:
+        ratio: The largest budget divided by the smallest one.
+        budget: Of each bracket's last round.
+        eta: One of so many configurations is promoted.
+    """
+
+    ratio: float
+    budget: float
+    eta: int
+
+    def rounds(self, bracket: int) -> list[tuple[int, int]]:
+        """Configurations and budget of each round of a bracket; brackets are counted from 0 as they are opened."""
+        largest = math.floor(math.log(self.ratio, self.eta) + _EPSILON)
+        s = largest - bracket % (largest + 1)
+        first = math.ceil((largest + 1) * self.eta**s / (s + 1) - _EPSILON)
+        smallest = self.budget / self.eta**s
+        return [
+            (math.floor(first / self.eta**index + _EPSILON), math.floor(smallest * self.eta**index + _EPSILON))
+            for index in range(s + 1)
+        ]
+
+
+class State(Enum):
+    """What a bracket needs next."""
+
+    LACKS_CONFIGURATIONS = auto()
+    HAS_PROMOTION = auto()
+    # The trials of a round, from which the next one will be chosen.
+    AWAITS_ROUND = auto()
+    # The trials of its last round.
+    AWAITS_END = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """A bracket that was opened.
+
+    Attributes:
+        rounds: Configurations and budget of each round.
+        trials: Of each round, in the order in which they were asked for.
+    """
+
+    index: int
+    rounds: list[tuple[int, int]]
+    trials: list[list[PastTrial]]
+
+    def next_step(self, history: History) -> tuple[State, PastTrial | None]:
+        """What it needs next, and the trial that is to be promoted.
+
+        When too few trials of a round have a result, fewer are promoted; when none has, the bracket has ended.
+        """
+        chosen: list[PastTrial] = []
+        expected = self.rounds[0][0]
+        for index, asked in enumerate(self.trials):
+            if len(asked) < expected:
+                promoted = _first_left(chosen, asked)
+                return State.HAS_PROMOTION if promoted else State.LACKS_CONFIGURATIONS, promoted
+            is_last = index == len(self.rounds) - 1
+            if any(trial.live for trial in asked):
+                return State.AWAITS_END if is_last else State.AWAITS_ROUND, None
+            chosen = [] if is_last else _best(asked, self.rounds[index + 1][0], history)
+            expected = len(chosen)
+        return State.ENDED, None
+
+
+class BracketTuner(Tuner):
+    """A tuner that is an assessor as well: it spends little on most configurations and much on the best."""
+
+    takes_nested = False
+
+    @abstractmethod
+    def halving(self) -> Halving:
+        """The shape of the brackets."""
+
+    @abstractmethod
+    def must_wait(self, newest: State) -> bool:
+        """Whether the next bracket may not be opened while the newest one is in this state."""
+
+    @abstractmethod
+    def configurations(self, history: History) -> Iterable[Suggestion]:
+        """Points to begin with, in the order of preference, at least one."""
+
+    def suggest(self, history: History) -> Suggestion | NoSuggestion:
+        brackets = _read(history, self.halving())
+        steps = [(bracket, *bracket.next_step(history)) for bracket in brackets]
+        for bracket, state, _ in steps:
+            if state is State.LACKS_CONFIGURATIONS:
+                return self._begin(history, bracket)
+        for bracket, _, promoted in steps:
+            if promoted is not None:
+                return _promote(bracket, promoted)
+        if steps and self.must_wait(steps[-1][1]):
+            return NoSuggestion.WAIT
+        return self._begin(history, _open(len(brackets), self.halving()))
+
+    def _begin(self, history: History, bracket: Bracket) -> Suggestion:
+        tried = {point_of(_without_budget(trial.parameters)) for trial in history.trials}
+        for suggestion in islice(self.configurations(history), _MOST_CANDIDATES):
+            if point_of(suggestion.parameters) not in tried:
+                break
+        return _place(bracket, 0, suggestion.parameters, config=len(history.trials))
+
+
+def _promote(bracket: Bracket, trial: PastTrial) -> Suggestion:
+    return _place(bracket, trial.note["round"] + 1, _without_budget(trial.parameters), trial.note["config"])
+
+
+def _place(bracket: Bracket, index: int, parameters: JsonObject, config: int) -> Suggestion:
+    note = {"bracket": bracket.index, "round": index, "config": config}
+    return Suggestion({**parameters, BUDGET_KEY: bracket.rounds[index][1]}, note)
+
+
+def _open(index: int, halving: Halving) -> Bracket:
+    rounds = halving.rounds(index)
+    return Bracket(index, rounds, [[] for _ in rounds])
+
+
+def _read(history: History, halving: Halving) -> list[Bracket]:
+    """The brackets that were opened, as their trials say."""
+    brackets: list[Bracket] = []
+    for trial in history.trials:
+        if "bracket" not in trial.note:
+            continue  # It was not suggested here.
+        if trial.note["bracket"] == len(brackets):
+            brackets.append(_open(len(brackets), halving))
+        brackets[trial.note["bracket"]].trials[trial.note["round"]].append(trial)
+    return brackets
+
+
+def _best(trials: list[PastTrial], most: int, history: History) -> list[PastTrial]:
+    succeeded = [(history.loss(trial.value), trial) for trial in trials if trial.value is not None]
+    return [trial for _, trial in sorted(succeeded, key=lambda pair: pair[0])[:most]]
+
+
+def _first_left(chosen: list[PastTrial], promoted: list[PastTrial]) -> PastTrial | None:
+    done = {trial.note["config"] for trial in promoted}
+    return next((trial for trial in chosen if trial.note["config"] not in done), None)
+
+
+def _without_budget(parameters: JsonObject) -> JsonObject:
+    return {name: value for name, value in parameters.items() if name != BUDGET_KEY}

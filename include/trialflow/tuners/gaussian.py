@@ -1,0 +1,136 @@
+"""A Gaussian process over the unit cube, bounded in the time that it takes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from trialflow.tuners.cube import Cube
+
+# The length scales are fitted to so many results, the process is conditioned on so many.
+_MOST_FITTED = 120
+_MOST_RESULTS = 500
+_RESTARTS = 1
+_MOST_ITERATIONS = 30
+# A prediction costs the square of the number of results; so many multiplications are spent on one search.
+_AFFORDABLE = 5e8
+_MOST_DRAWN = 10_000
+_PART = 5000
+
+
+class Process:
+    """A Gaussian process with a Matérn kernel of one length scale per axis, conditioned on results.
+
+    Args:
+        points: Rows in the unit cube.
+        losses: One per row.
+        kernel: Of scikit-learn, as `fit` has found it.
+        alpha: Variance of the noise, in units of the variance of the losses.
+    """
+
+    def __init__(self, points: NDArray[np.float64], losses: NDArray[np.float64], kernel: Any, alpha: float) -> None:
+        self.points, self.losses = points, losses
+        self._model = _fit(points, losses, kernel, alpha)
+
+    @classmethod
+    def fit(
+        cls, points: NDArray[np.float64], losses: NDArray[np.float64], nu: float, alpha: float, seed: int
+    ) -> Process:
+        """Fit the kernel's scales to the best and newest results, and condition on more of them."""
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+        few, many = (_best_and_newest(losses, most) for most in (_MOST_FITTED, _MOST_RESULTS))
+        kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern([0.3] * points.shape[1], (0.02, 20.0), nu=nu)
+        fitted = _fit(points[few], losses[few], kernel, alpha, optimizer=_maximize_likelihood, seed=seed)
+        return cls(points[many], losses[many], fitted.kernel_, alpha)
+
+    @property
+    def affordable(self) -> int:
+        """How many points one search may predict."""
+        return min(int(_AFFORDABLE / len(self.losses) ** 2), _MOST_DRAWN)
+
+    def predict(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation at each row."""
+        parts = np.array_split(points, len(points) // _PART + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            predicted = [self._model.predict(part, return_std=True) for part in parts]
+        means, deviations = (np.concatenate(column) for column in zip(*predicted, strict=True))
+        return means, np.maximum(deviations, 1e-12)
+
+    def given(self, points: NDArray[np.float64], losses: NDArray[np.float64] | None = None) -> Process:
+        """The same process conditioned on further results; on its own mean where no losses are given."""
+        if not len(points):
+            return self
+        assumed = self.predict(points)[0] if losses is None else losses
+        merged = np.vstack([self.points, points]), np.concatenate([self.losses, assumed])
+        return Process(*merged, self._model.kernel_, self._model.alpha)
+
+
+def search(
+    score: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    cube: Cube,
+    sizes: tuple[int, int],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Points of a cube that a trial can have, those with the highest scores first.
+
+    Args:
+        score: Of each row.
+        cube: Whose points are meant.
+        sizes: How many points are drawn, and from how many of the best of them the search goes on nearby.
+        rng: For the draws.
+    """
+    drawn, starts = sizes
+    points = cube.snap(rng.random((drawn, cube.dimensions)))
+    scores = score(points)
+    for step in (0.1, 0.03, 0.01, 0.003):
+        best = points[np.argsort(-scores, kind="stable")[:starts]]
+        steps = rng.standard_normal((10, *best.shape)) * step
+        near = cube.snap((best + steps).reshape(-1, cube.dimensions))
+        points, scores = np.vstack([points, near]), np.concatenate([scores, score(near)])
+    return points[np.argsort(-scores, kind="stable")]
+
+
+def _fit(
+    points: NDArray[np.float64],
+    losses: NDArray[np.float64],
+    kernel: Any,
+    alpha: float,
+    *,
+    optimizer: Callable[..., tuple[Any, float]] | None = None,
+    seed: int = 0,
+) -> Any:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    restarts = _RESTARTS if optimizer else 0
+    model = GaussianProcessRegressor(
+        kernel, alpha=alpha, optimizer=optimizer, n_restarts_optimizer=restarts, normalize_y=True, random_state=seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of scales at their bounds, which are meant to bound them.
+        return model.fit(points, losses)
+
+
+def _maximize_likelihood(objective: Callable[..., Any], start: Any, bounds: Any) -> tuple[Any, float]:
+    from scipy.optimize import minimize
+
+    options = {"maxiter": _MOST_ITERATIONS}
+    found = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
+    return found.x, found.fun
+
+
+def _best_and_newest(losses: NDArray[np.float64], most: int) -> NDArray[np.intp]:
+    """The indices of so many results, in order: one half the best, one half the newest of the others."""
+    if len(losses) <= most:
+        return np.arange(len(losses))
+    ranked = np.argsort(losses, kind="stable")
+    newest = np.sort(ranked[most // 2 :])[-(most - most // 2) :]
+    return np.sort(np.concatenate([ranked[: most // 2], newest]))

@@ -1,0 +1,104 @@
+"""NNI's SMAC (Hutter et al., 2011): a random forest predicts the results; carried out by the package of that name."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from trialflow.algorithms import SeededClassArgs, WithDirection
+from trialflow.tuners.drawing import DrawingTuner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trialflow.search_space import Parameter
+    from trialflow.tuners.history import History, Suggestion
+
+_COLD_START_RESULTS = 10
+
+
+class SMACArgs(WithDirection, SeededClassArgs):
+    """Class arguments of SMAC.
+
+    Attributes:
+        config_dedup: Accepted; no point is suggested twice anyway.
+    """
+
+    config_dedup: bool = False
+
+
+class SMAC(DrawingTuner):
+    """An optimizer is made for each ask and told the history; the first ten points are drawn from the prior."""
+
+    Args = SMACArgs
+    types = ("choice", "randint", "uniform", "quniform", "loguniform")
+    takes_nested = False
+    requires = ("smac", "smac")
+
+    def candidates(self, history: History) -> Iterator[Suggestion]:
+        if len(history.results) < _COLD_START_RESULTS:
+            return history.prior_candidates()
+        return (history.suggestion(_ask(history, attempt)) for attempt in count())
+
+
+def _ask(history: History, attempt: int) -> dict[str, Any]:
+    """The latents that an optimizer suggests which knows the history."""
+    from ConfigSpace import Configuration, ConfigurationSpace
+    from smac import HyperparameterOptimizationFacade as Optimizer
+    from smac import Scenario
+    from smac.initial_design import DefaultInitialDesign
+    from smac.runhistory.dataclasses import TrialInfo, TrialValue
+
+    axes = {parameter.label: _axis(parameter) for parameter in history.space.parameters if parameter.size > 1}
+    space = ConfigurationSpace(space=list(axes.values()))
+
+    def info(latents: dict[str, Any]) -> TrialInfo:
+        values = {label: _value(history.space.by_label[label], latents[label]) for label in axes}
+        return TrialInfo(Configuration(space, values=values), seed=0)
+
+    with tempfile.TemporaryDirectory(prefix="trialflow-smac-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SMAC calls what ConfigSpace is going to do without.
+        seed = int(history.generator(attempt).integers(2**31))
+        scenario = Scenario(space, deterministic=True, n_trials=10**6, output_directory=folder, seed=seed)
+        # A design that was tried already: SMAC goes on to its model.
+        known = [info(history.results[0].latents).config]
+        design = DefaultInitialDesign(scenario, n_configs=0, additional_configs=known)
+        optimizer = Optimizer(scenario, _no_target, initial_design=design, logging_level=False, overwrite=True)
+        for result in history.results:
+            optimizer.tell(info(result.latents), TrialValue(cost=result.loss), save=False)
+        for latents in history.live:
+            optimizer.runhistory.add_running_trial(info(latents))
+        config = dict(optimizer.ask().config)
+    return {
+        parameter.label: _latent(parameter, config[parameter.label]) if parameter.size > 1 else parameter.latent_at(0.5)
+        for parameter in history.space.parameters
+    }
+
+
+def _no_target(config: Any, seed: int) -> float:
+    raise NotImplementedError  # Trials run elsewhere; SMAC is asked and told.
+
+
+def _axis(parameter: Parameter) -> Any:
+    """A parameter in ConfigSpace's terms: an option is known by its index, a quantized number by its latent."""
+    from ConfigSpace import Categorical, Float, Integer
+
+    if parameter.options:
+        return Categorical(parameter.label, [str(index) for index in range(len(parameter.options))])
+    distribution: Any = parameter.distribution()
+    bounds = (distribution.low, distribution.high)
+    if parameter.type in ("randint", "quniform"):
+        return Integer(parameter.label, bounds)
+    return Float(parameter.label, bounds, log=distribution.log)
+
+
+def _value(parameter: Parameter, latent: Any) -> Any:
+    return str(int(parameter.share_of(latent) * len(parameter.options))) if parameter.options else latent
+
+
+def _latent(parameter: Parameter, value: Any) -> Any:
+    if parameter.options:
+        return parameter.latent_at((int(value) + 0.5) / len(parameter.options))
+    return int(value) if parameter.type in ("randint", "quniform") else float(value)

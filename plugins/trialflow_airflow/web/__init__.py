@@ -1,0 +1,1 @@
+"""NNI's REST interface in Airflow's API server."""

@@ -1,0 +1,48 @@
+"""The application: its routes, and what its errors are called in HTTP."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from trialflow import __version__
+from trialflow.errors import ConfigError, ConflictError, NotFoundError, TrialflowError
+from trialflow_airflow.web.access import name_experiment
+from trialflow_airflow.web.experiments import router as experiments_router
+from trialflow_airflow.web.routes import router
+
+_DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below `/experiments/{experiment_id}`;
+the same ones at the root mean the newest experiment that you may read. Every route needs Airflow's login
+(`POST /auth/token`, then `Authorization: Bearer …`): reading needs the right to read the DAG that runs the experiment,
+anything else the right to edit its runs. Lists come in pages, `limit` and `offset`; the header `X-Total-Count` tells
+how many entries there are."""
+_STATUSES = {
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ConflictError: HTTPStatus.CONFLICT,
+    ConfigError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TrialflowError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def make_app() -> FastAPI:
+    """Make the application that Airflow mounts below ``/api/v1/nni``."""
+    # FastAPI's own routes for the documentation would ask for no login.
+    app = FastAPI(title="Trialflow", version=__version__, description=_DESCRIPTION, openapi_url=None)
+    app.include_router(experiments_router)
+    app.include_router(router, tags=["The newest experiment"])
+    named = [Depends(name_experiment)]
+    app.include_router(
+        router, prefix="/experiments/{experiment_id}", dependencies=named, tags=["One experiment"]
+    )
+    for error, status in _STATUSES.items():
+        app.add_exception_handler(error, _answer_with(status))
+    return app
+
+
+def _answer_with(status: HTTPStatus):  # type: ignore[no-untyped-def]  # the type is FastAPI's own
+    def answer(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status)
+
+    return answer

@@ -1,0 +1,74 @@
+"""The routes that are about no experiment in particular."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Query, Request, Response, status
+from pydantic import BaseModel, ConfigDict, Field
+
+from trialflow import __version__
+from trialflow.experiment.nni_views import show_summary
+from trialflow.records import ExperimentStatus
+from trialflow_airflow.web.access import list_readable, require
+from trialflow_airflow.web.runs import start_experiment
+
+DAG_ID = "nni_experiment"
+router = APIRouter(tags=["Experiments"])
+
+
+class NewExperiment(BaseModel):
+    """An experiment to be started."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: str | dict[str, Any] = Field(
+        description="The path of an NNI file as the workers see it, the file's text, or the experiment as an object."
+    )
+    folder: str | None = Field(
+        default=None, max_length=4096, description="Where relative paths start in an experiment that is not a file."
+    )
+    dag_id: str = Field(default=DAG_ID, max_length=250, description="The DAG that is to run it.")
+
+
+class Started(BaseModel):
+    """An experiment that was started; whether it can run is seen in its run."""
+
+    experiment_id: str
+    dag_id: str
+    run_id: str
+
+
+@router.get("/version")
+def get_version(_user: GetUserDep) -> str:
+    """The version of Trialflow."""
+    return __version__
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def get_documentation(_user: GetUserDep, request: Request) -> dict[str, Any]:
+    """The documentation of this interface."""
+    return dict(request.app.openapi())
+
+
+@router.get("/experiments")
+def list_experiments(
+    user: GetUserDep,
+    response: Response,
+    status_: Annotated[ExperimentStatus | None, Query(alias="status")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> list[dict[str, Any]]:
+    """The experiments that you may read, the newest first."""
+    found = [item for item in list_readable(user) if status_ is None or item.status is status_]
+    response.headers["X-Total-Count"] = str(len(found))
+    return [show_summary(experiment) for experiment in found[offset : offset + limit]]
+
+
+@router.post("/experiment", status_code=status.HTTP_201_CREATED)
+def create_experiment(user: GetUserDep, body: NewExperiment) -> Started:
+    """Start an experiment. It is checked by the first task of its run."""
+    require(user, body.dag_id, "POST")
+    experiment_id, run_id = start_experiment(body.dag_id, body.config, body.folder, user.get_name())
+    return Started(experiment_id=experiment_id, dag_id=body.dag_id, run_id=run_id)

@@ -1,0 +1,245 @@
+"""The routes of one experiment."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+
+from trialflow.config.fields import seconds_of
+from trialflow.errors import ConfigError, Problem
+from trialflow.experiment import nni_views
+from trialflow.experiment.logs import LogName, read_trial_log
+from trialflow.experiment.operations import Operator
+from trialflow.records import MetricType, TrialStatus
+from trialflow.store import Adjustable, MetricQuery
+from trialflow_airflow.web import runs
+from trialflow_airflow.web.access import Editor, LogReader, Reader, Starter, Visit
+
+router = APIRouter()
+
+TrialId = Annotated[str, Path(description="The trial's id.", max_length=8)]
+Offset = Annotated[int, Query(ge=0)]
+TrialLimit = Annotated[int, Query(ge=1, le=10_000)]
+MetricLimit = Annotated[int, Query(ge=1, le=100_000)]
+_LARGEST_LOG_PART = 1 << 20
+_Items = list[dict[str, Any]]
+
+
+class NewParams(BaseModel):
+    """What may be changed of an experiment; only the one that ``update_type`` names is."""
+
+    trialConcurrency: int | None = None
+    maxTrialNum: int | None = None
+    maxExecDuration: float | str | None = None
+    searchSpace: str | dict[str, Any] | None = None
+
+
+class NewProfile(BaseModel):
+    """A profile with the changed value; the rest of it is not looked at."""
+
+    params: NewParams
+
+
+UpdateType = Literal["TRIAL_CONCURRENCY", "MAX_EXEC_DURATION", "SEARCH_SPACE", "MAX_TRIAL_NUM"]
+_UPDATES: dict[str, tuple[str, Adjustable]] = {
+    "TRIAL_CONCURRENCY": ("trialConcurrency", Adjustable.CONCURRENCY),
+    "MAX_EXEC_DURATION": ("maxExecDuration", Adjustable.DURATION),
+    "SEARCH_SPACE": ("searchSpace", Adjustable.SEARCH_SPACE),
+    "MAX_TRIAL_NUM": ("maxTrialNum", Adjustable.TRIAL_NUMBER),
+}
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/check-status")
+def check_status(visit: Reader) -> dict[str, Any]:
+    """The experiment's status, and why it failed."""
+    return nni_views.show_status(visit.experiment)
+
+
+@router.get("/experiment")
+def get_profile(visit: Reader) -> dict[str, Any]:
+    """The experiment's profile: its parameters as they are in force, and how far it is."""
+    return _profile(visit)
+
+
+@router.get("/job-statistics")
+def get_statistics(visit: Reader) -> list[dict[str, Any]]:
+    """How many trials are in each status."""
+    return nni_views.show_statistics(visit.store.count_trials(visit.experiment.id))
+
+
+@router.get("/trial-jobs", response_model=_Items)
+def list_trials(
+    visit: Reader,
+    status: Annotated[TrialStatus | None, Query()] = None,
+    limit: TrialLimit = 1000,
+    offset: Offset = 0,
+) -> Response:
+    """The trials, in the order in which they were made."""
+    found, total = visit.store.page_trials(visit.experiment.id, status, limit, offset)
+    finals = visit.store.list_finals(visit.experiment.id)
+    return _page([nni_views.show_trial(trial, finals.get(trial.id)) for trial in found], total)
+
+
+@router.get("/trial-jobs/{trial_id}")
+def get_trial(visit: Reader, trial_id: TrialId) -> dict[str, Any]:
+    """One trial."""
+    trial = visit.store.get_trial(visit.experiment.id, trial_id)
+    finals = [metric for metric in visit.store.list_metrics(trial) if metric.type is MetricType.FINAL]
+    return nni_views.show_trial(trial, finals[0] if finals else None)
+
+
+@router.get("/trial-jobs/{trial_id}/log", response_class=PlainTextResponse)
+def get_trial_log(
+    visit: LogReader,
+    trial_id: TrialId,
+    name: LogName = LogName.STDOUT,
+    offset: Annotated[int, Query(description="Where to start, in bytes; negative: that far from the end.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=_LARGEST_LOG_PART)] = _LARGEST_LOG_PART,
+) -> PlainTextResponse:
+    """A part of what the trial has written; the header ``X-Log-Bytes`` tells how many bytes it is."""
+    trial = visit.store.get_trial(visit.experiment.id, trial_id)
+    part = read_trial_log(visit.experiment, trial, name, offset, limit)
+    headers = {"X-Log-Bytes": str(len(part)), "X-Content-Type-Options": "nosniff"}
+    return PlainTextResponse(part.decode(errors="replace"), headers=headers)
+
+
+@router.get("/metric-data", response_model=_Items)
+def list_metrics(
+    visit: Reader,
+    type_: Annotated[MetricType | None, Query(alias="type")] = None,
+    limit: MetricLimit = 10_000,
+    offset: Offset = 0,
+) -> Response:
+    """What the trials have reported, by trial."""
+    return _metrics(visit, MetricQuery(type=type_), limit, offset)
+
+
+@router.get("/metric-data/{trial_id}", response_model=_Items)
+def list_trial_metrics(
+    visit: Reader,
+    trial_id: TrialId,
+    type_: Annotated[MetricType | None, Query(alias="type")] = None,
+    limit: MetricLimit = 10_000,
+    offset: Offset = 0,
+) -> Response:
+    """What one trial has reported."""
+    visit.store.get_trial(visit.experiment.id, trial_id)
+    return _metrics(visit, MetricQuery(trial_id=trial_id, type=type_), limit, offset)
+
+
+@router.get("/metric-data-range/{first}/{last}", response_model=_Items)
+def list_metrics_in_range(
+    visit: Reader,
+    first: Annotated[int, Path(ge=0, le=1_000_000_000)],
+    last: Annotated[int, Path(ge=0, le=1_000_000_000)],
+    limit: MetricLimit = 10_000,
+    offset: Offset = 0,
+) -> Response:
+    """What the trials from one number to another have reported, both included."""
+    return _metrics(visit, MetricQuery(numbers=(first, last)), limit, offset)
+
+
+@router.get("/metric-data-latest", response_model=_Items)
+def list_latest_metrics(
+    visit: Reader, limit: MetricLimit = 10_000, offset: Offset = 0
+) -> Response:
+    """The last metric of each type of every trial."""
+    return _metrics(visit, MetricQuery(latest=True), limit, offset)
+
+
+@router.get("/export-data")
+def export_data(visit: Reader) -> list[dict[str, Any]]:
+    """Parameters and value of every trial that has one."""
+    return nni_views.show_results(visit.store.list_trials(visit.experiment.id))
+
+
+@router.get("/changes")
+def list_changes(visit: Reader) -> list[dict[str, Any]]:
+    """What was done to the experiment, by whom and when."""
+    return [nni_views.show_change(change) for change in visit.store.list_changes(visit.experiment.id)]
+
+
+@router.get("/runs")
+def list_runs(visit: Reader) -> list[str]:
+    """The ids of the DAG runs that carry the experiment, in order."""
+    return visit.store.list_runs(visit.experiment.id)
+
+
+# ── acting ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.put("/experiment")
+def update_experiment(visit: Editor, update_type: UpdateType, body: NewProfile) -> dict[str, Any]:
+    """Change a limit or the search space of the experiment, from the next trial on; gives its profile."""
+    name, adjustable = _UPDATES[update_type]
+    value = getattr(body.params, name)
+    if value is None:
+        raise ConfigError([Problem(f"params.{name}", f"is needed for {update_type}", None, "Send the new value")])
+    operator = Operator(visit.experiment.id, visit.who)
+    operator.change(adjustable, _read(adjustable, value))
+    runs.resize_pool(operator.experiment)
+    batch = operator.plan_on(runs.namer(operator.experiment))
+    if batch is not None:
+        runs.start_batch(operator.experiment, batch, visit.who)
+    return _profile(Visit(operator.experiment, visit.who, visit.store))
+
+
+@router.post("/stop")
+def stop_experiment(visit: Editor) -> dict[str, Any]:
+    """End the experiment and its live trials; one that has ended stays as it is."""
+    return nni_views.show_status(Operator(visit.experiment.id, visit.who).stop())
+
+
+@router.post("/resume")
+def resume_experiment(visit: Starter) -> dict[str, Any]:
+    """Let an experiment that has ended, or whose run was lost, go on with the trials that are left."""
+    runs.require_startable(visit.experiment)
+    operator = Operator(visit.experiment.id, visit.who)
+    batch = operator.resume(runs.namer(visit.experiment), partial(runs.is_alive, visit.experiment.owner))
+    run_id = runs.start_batch(visit.experiment, batch, visit.who)
+    return {"experiment_id": visit.experiment.id, "dag_id": visit.experiment.owner, "run_id": run_id}
+
+
+@router.delete("/trial-jobs/{trial_id}")
+def kill_trial(visit: Editor, trial_id: TrialId) -> dict[str, Any]:
+    """End one trial."""
+    return nni_views.show_trial(Operator(visit.experiment.id, visit.who).kill(trial_id), None)
+
+
+# ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _profile(visit: Visit) -> dict[str, Any]:
+    changes = visit.store.list_changes(visit.experiment.id)
+    created = sum(visit.store.count_trials(visit.experiment.id).values())
+    return nni_views.show_profile(visit.experiment, changes[-1].revision if changes else 0, created)
+
+
+def _metrics(visit: Visit, query: MetricQuery, limit: int, offset: int) -> Response:
+    found, total = visit.store.page_metrics(visit.experiment.id, query, limit, offset)
+    return _page([nni_views.show_metric(trial, metric) for trial, metric in found], total)
+
+
+def _page(items: list[dict[str, Any]], total: int) -> Response:
+    """A part of a list; made here, for FastAPI would look at every value of it once more."""
+    return JSONResponse(items, headers={"X-Total-Count": str(total)})
+
+
+def _read(adjustable: Adjustable, value: Any) -> Any:
+    """The value in our own terms: a search space may come as a JSON text, a duration as ``2h``."""
+    if adjustable is Adjustable.SEARCH_SPACE and isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ConfigError([Problem("params.searchSpace", f"must be JSON: {error}")]) from error
+    if adjustable is Adjustable.DURATION and isinstance(value, str):
+        return seconds_of(value) or value
+    return value

@@ -1,0 +1,108 @@
+"""The runs and pools that carry experiments, in Airflow's own database."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.api.common.trigger_dag import trigger_dag
+from airflow.exceptions import DagNotFound, DagRunAlreadyExists, ParamValidationError
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.pool import Pool
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType
+from sqlalchemy import select
+
+from trialflow.errors import ConfigError, ConflictError, NotFoundError, Problem
+from trialflow_airflow.identity import following_run_id, identify, pool_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trialflow.records import Experiment
+
+_ALIVE = (DagRunState.QUEUED, DagRunState.RUNNING)
+
+
+def start_experiment(dag_id: str, config: str | dict[str, Any], folder: str | None, who: str) -> tuple[str, str]:
+    """Trigger a run that starts an experiment.
+
+    Returns:
+        The experiment's id, and the run's.
+
+    Raises:
+        NotFoundError: There is no such DAG.
+        ConflictError: The DAG is paused.
+        ConfigError: The DAG's form does not take that.
+    """
+    _require_unpaused(dag_id)
+    conf = {"config": config, **({"folder": folder} if folder else {})}
+    try:
+        run = _trigger(dag_id, None, conf, who)
+    except ParamValidationError as error:
+        raise ConfigError([Problem("config", str(error))]) from error
+    return identify(dag_id, run.run_id).experiment_id, str(run.run_id)
+
+
+def start_batch(experiment: Experiment, batch: int, who: str) -> str:
+    """Trigger the run that carries a later batch, unless it is there; gives its id."""
+    run_id = following_run_id(experiment.id, batch)
+    conf = {"config": f"the experiment {experiment.id} in the store", "experiment_id": experiment.id, "batch": batch}
+    with suppress(DagRunAlreadyExists):
+        _trigger(experiment.owner, run_id, conf, who)
+    return run_id
+
+
+def namer(experiment: Experiment) -> Callable[[int], str]:
+    """Gives the id of the run that carries a batch of the experiment."""
+    return partial(following_run_id, experiment.id)
+
+
+def is_alive(dag_id: str, run_id: str) -> bool:
+    """Whether a run waits or goes on."""
+    query = select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    with create_session() as session:
+        return session.scalar(query) in _ALIVE
+
+
+def require_startable(experiment: Experiment) -> None:
+    """Refuse what would make a run that never starts.
+
+    Raises:
+        NotFoundError: Its DAG is gone.
+        ConflictError: Its DAG is paused.
+    """
+    _require_unpaused(experiment.owner)
+
+
+def resize_pool(experiment: Experiment) -> None:
+    """Give the experiment's pool, if it is there, a slot per trial that may live."""
+    with create_session() as session:
+        pool = session.scalar(select(Pool).where(Pool.pool == pool_name(experiment.id)))
+        if pool is not None:
+            pool.slots = experiment.trial_concurrency
+
+
+def _require_unpaused(dag_id: str) -> None:
+    with create_session() as session:
+        paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id, ~DagModel.is_stale))
+    if paused is None:
+        raise NotFoundError(f"Airflow has no DAG {dag_id!r}; is the folder dags/ where Airflow looks for it?")
+    if paused:
+        raise ConflictError(f"the DAG {dag_id} is paused, nothing would start; run: airflow dags unpause {dag_id}")
+
+
+def _trigger(dag_id: str, run_id: str | None, conf: dict[str, Any], who: str) -> Any:
+    try:
+        return trigger_dag(
+            dag_id,
+            run_id=run_id,
+            conf=conf,
+            triggered_by=DagRunTriggeredByType.REST_API,
+            triggering_user_name=who,
+        )
+    except DagNotFound as error:
+        raise NotFoundError(f"Airflow has no DAG {dag_id!r}") from error

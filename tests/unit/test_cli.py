@@ -1,0 +1,262 @@
+"""The command line against a small API server of the tests' own."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from trialflow import __version__
+from trialflow.cli import app
+
+TOKEN = "good-token"
+EXPERIMENTS = [
+    {"id": name, "experimentName": "digits", "status": status, "platform": "local", "dagId": "nni_experiment"}
+    for name, status in (("abcd1111", "RUNNING"), ("abcd2222", "DONE"), ("zzzz3333", "STOPPED"))
+]
+TRIALS = [
+    {
+        "id": f"T{number:04}",
+        "sequenceId": number,
+        "status": "SUCCEEDED",
+        "value": number / 10,
+        "hyperParameters": [json.dumps({"parameters": {"lr": 0.1, "layer": {"_name": "Conv", "k": 3}}})],
+    }
+    for number in range(3)
+]
+
+
+class FakeAirflow(ThreadingHTTPServer):
+    """Answers like Airflow's API server with our interface; notes what it was asked to do."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[tuple[str, str, Any]] = []
+        self.experiments = [dict(item) for item in EXPERIMENTS]
+        self.run_state = "running"
+        self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeAirflow
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def _serve(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        path = self.path.partition("?")[0].removeprefix("/api/v1/nni")
+        self.server.asked.append((self.command, self.path.removeprefix("/api/v1/nni"), body))
+        if path != "/auth/token" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._answer(401, {"detail": "Not authenticated"})
+            return
+        self._answer(*self._decide(self.command, path, body))
+
+    do_GET = do_POST = do_PUT = do_DELETE = _serve  # the names are http.server's
+
+    def _decide(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        parts = path.strip("/").split("/")
+        if "dagRuns" in parts:
+            return 200, self._run(parts)
+        if path == "/auth/token":
+            good = body == {"username": "ann", "password": "secret"}
+            return (201, {"access_token": TOKEN}) if good else (401, {"detail": "no"})
+        if parts[-1] == "check-status":
+            status = self.server.check_status.pop(0) if self.server.check_status else None
+            return (200, {"status": status, "reason": "", "errors": []}) if status else (404, {"detail": "none"})
+        answers = {
+            ("GET", "experiments"): self.server.experiments,
+            ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
+            ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
+            ("GET", "trial-jobs"): TRIALS,
+            ("GET", "export-data"): [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}],
+            ("PUT", "experiment"): {**(body or {}), "revision": 4},
+        }
+        answer = answers.get((method, parts[-1]))
+        return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
+
+    def _run(self, parts: list[str]) -> Any:
+        if parts[-1] == "taskInstances":
+            task = {"task_id": "load_experiment", "state": "failed", "map_index": -1, "try_number": 1}
+            return {"task_instances": [task]}
+        if "logs" in parts:
+            detail = [{"exc_type": "X", "exc_value": "1 problem in the experiment"}]
+            return {"content": [{"event": "Task failed", "level": "error", "error_detail": detail}]}
+        return {"state": self.server.run_state}
+
+    def _answer(self, status: int, content: Any) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("X-Total-Count", str(len(content)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def airflow() -> Iterator[FakeAirflow]:
+    with FakeAirflow() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("TRIALFLOW_URL", "TRIALFLOW_TOKEN", "TRIALFLOW_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRIALFLOW_CLI_CONFIG", str(tmp_path / "own" / "nnictl.json"))
+    return tmp_path / "own" / "nnictl.json"
+
+
+def run(*arguments: str, text: str = "") -> Result:
+    return CliRunner().invoke(app, list(arguments), input=text)
+
+
+@pytest.fixture
+def logged_in(airflow: FakeAirflow) -> FakeAirflow:
+    done = run("login", airflow.url, "--user", "ann", text="secret\n")
+    assert done.exit_code == 0, done.output
+    airflow.asked.clear()
+    return airflow
+
+
+def test_a_login_is_kept_for_its_owner_alone_and_used_from_then_on(logged_in: FakeAirflow, config: Path) -> None:
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert "secret" not in config.read_text()
+    listed = run("experiment", "list", "--all")
+    assert (listed.exit_code, [line.split("\t")[0] for line in listed.output.splitlines()]) == (
+        0,
+        ["abcd1111", "abcd2222", "zzzz3333"],
+    )
+
+
+def test_a_wrong_password_is_refused_and_nothing_is_kept(airflow: FakeAirflow, config: Path) -> None:
+    done = run("login", airflow.url, "--user", "ann", text="wrong\n")
+    assert (done.exit_code, "does not accept this login for ann" in done.output) == (1, True)
+    assert not config.exists()
+
+
+def test_a_kept_token_goes_to_no_other_address(logged_in: FakeAirflow) -> None:
+    done = run("--url", "http://127.0.0.1:9", "experiment", "list")
+    assert (done.exit_code, "there is no login for http://127.0.0.1:9" in done.output) == (1, True)
+
+
+def test_options_go_before_the_environment_and_that_before_the_file(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source(*options: str) -> str:
+        return str(json.loads(run("--output", "json", *options, "config", "show").output)["from"])
+
+    assert source().endswith("nnictl.json")
+    monkeypatch.setenv("TRIALFLOW_URL", logged_in.url)
+    assert source() == "TRIALFLOW_URL"
+    assert source("--url", logged_in.url) == "--url"
+
+
+def test_without_a_login_the_way_to_one_is_told() -> None:
+    done = run("experiment", "list")
+    assert (done.exit_code, "nnictl login" in done.output) == (1, True)
+
+
+def test_a_token_that_has_expired_is_told_as_such(airflow: FakeAirflow) -> None:
+    done = run("--url", airflow.url, "--token", "old", "experiment", "list")
+    assert (done.exit_code, "has expired" in done.output) == (1, True)
+
+
+def test_a_created_experiment_is_told_once_it_runs(logged_in: FakeAirflow) -> None:
+    done = run("create", "-c", "some/config.yml", "-p", "8080")
+    assert done.exit_code == 0, done.output
+    assert ("POST", "/experiment", {"config": str(Path.cwd() / "some/config.yml"), "dag_id": "nni_experiment"}) in (
+        logged_in.asked
+    )
+    assert "The experiment id is newaaaaa" in done.output
+    assert f"The Web UI urls are: {logged_in.url}/dags/nni_experiment/runs/run 1" in done.output
+    assert "nnictl stop newaaaaa" in done.output
+
+
+def test_an_experiment_that_cannot_run_says_why_with_exit_code_1(logged_in: FakeAirflow) -> None:
+    logged_in.run_state, logged_in.check_status = "failed", []
+    done = run("create", "-c", "config.yml")
+    assert (done.exit_code, "1 problem in the experiment" in done.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stopped"),
+    [
+        ((), ["abcd1111"]),
+        (("abcd",), ["abcd1111"]),
+        (("abcd1111",), ["abcd1111"]),
+        (("a*",), ["abcd1111"]),
+        (("--all",), ["abcd1111"]),
+    ],
+)
+def test_an_experiment_is_known_by_the_beginning_of_its_id(
+    logged_in: FakeAirflow, arguments: tuple[str, ...], stopped: list[str]
+) -> None:
+    done = run("stop", *arguments)
+    assert done.exit_code == 0, done.output
+    posted = [path for method, path, _ in logged_in.asked if method == "POST"]
+    assert posted == [f"/experiments/{name}/stop" for name in stopped]
+
+
+def test_what_is_not_clear_is_listed_and_nothing_is_done(logged_in: FakeAirflow) -> None:
+    logged_in.experiments[1]["status"] = "RUNNING"
+    for arguments in ((), ("abcd",)):
+        done = run("stop", *arguments)
+        assert done.exit_code == 1
+        assert "abcd1111 (RUNNING), abcd2222 (RUNNING)" in done.output
+    assert all(method == "GET" for method, _, _ in logged_in.asked)
+    assert run("stop", "abcd*").exit_code == 0
+    assert sum(method == "POST" for method, _, _ in logged_in.asked) == 2
+
+
+def test_trials_come_as_lines_in_a_pipe_and_as_json_when_asked(logged_in: FakeAirflow) -> None:
+    lines = run("trial", "ls").output.splitlines()
+    assert lines[2].split("\t") == ["2", "T0002", "SUCCEEDED", "0.2", "", "lr=0.1 layer=Conv(k=3)", ""]
+    assert json.loads(run("--output", "json", "trial", "ls").output) == TRIALS
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "kind", "key", "sent"),
+    [
+        ("concurrency", "3", "TRIAL_CONCURRENCY", "trialConcurrency", 3),
+        ("trialnum", "30", "MAX_TRIAL_NUM", "maxTrialNum", 30),
+        ("duration", "2h", "MAX_EXEC_DURATION", "maxExecDuration", "2h"),
+    ],
+)
+def test_an_update_sends_its_kind_and_its_value(
+    logged_in: FakeAirflow, command: str, value: str, kind: str, key: str, sent: Any
+) -> None:
+    done = run("update", command, "--value", value)
+    assert (done.exit_code, done.output) == (0, f"abcd1111\t{key}\t{sent}\t4\n")
+    assert logged_in.asked[-1] == (
+        "PUT", f"/experiments/abcd1111/experiment?update_type={kind}", {"params": {key: sent}}
+    )  # fmt: skip
+
+
+def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    for kind in ("csv", "json"):
+        assert run("experiment", "export", "-f", str(tmp_path / kind), "--type", kind).exit_code == 0
+    assert (tmp_path / "csv").read_text().splitlines() == ["id,value,lr,n", 'T0001,0.5,0.1,"{""_name"": ""a""}"']
+    assert json.loads((tmp_path / "json").read_text())[0]["value"] == 0.5
+
+
+def test_the_version_is_shown() -> None:
+    assert run("--version").output == f"{__version__}\n"

@@ -1,0 +1,161 @@
+"""Random changes, kills and stops while trials run: what the ledger promises always holds."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from trialflow.errors import ConflictError
+from trialflow.experiment import ExperimentManager, TrialWatch
+from trialflow.experiment.operations import Operator
+from trialflow.records import AlgorithmSpec, Slot, Trial, TrialStatus
+from trialflow.store import Adjustable, ClaimRefusal
+from trialflow.testing import make_spec
+
+from .kubeflow_lab import make_role, make_running_lab, make_training
+from .test_manager import make_manager, told
+from .test_once_only import _processes_of as processes_of
+
+ACTS = 40
+TRIALS = 6
+PATIENCE_SECONDS = 90.0
+CODE = "import time, nni\nx = nni.get_next_parameter()['x']\ntime.sleep(x / 2)\nnni.report_final_result(x)\n"
+
+
+class Monkey:
+    """Acts on an experiment at random; knows the largest cap that was in force."""
+
+    def __init__(self, manager: ExperimentManager, seed: int) -> None:
+        self.manager = manager
+        self.random = random.Random(seed)
+        self.most = manager.experiment.trial_concurrency
+
+    def act(self) -> None:
+        operator = Operator(self.manager.id, "monkey", self.manager.settings)
+        kind = self.random.choice(["concurrency", "concurrency", "trialnum", "space", "kill"])
+        if kind == "concurrency":
+            value = self.random.randint(1, 5)
+            self.most = max(self.most, value)
+            operator.change(Adjustable.CONCURRENCY, value)
+        elif kind == "trialnum":
+            operator.change(Adjustable.TRIAL_NUMBER, self.random.randint(TRIALS, 60))
+        elif kind == "space":
+            low = self.random.random() / 2
+            operator.change(Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [low, low + 0.25]}})
+        else:
+            self._kill(operator)
+
+    def _kill(self, operator: Operator) -> None:
+        live = self.manager.store.list_unreported(self.manager.id)
+        if live:
+            with suppress(ConflictError):  # It may have ended by itself in the meantime.
+                operator.kill(self.random.choice(live).id)
+
+
+def live_slots(manager: ExperimentManager, counter: Iterator[int], over: threading.Event) -> None:
+    """Carry one slot after the other through its steps, each with a manager of its own."""
+    asker = ExperimentManager(manager.id, manager.settings)
+    for index in counter:
+        while (answer := asker.suggest(Slot(1, index), "run-1")) in (
+            ClaimRefusal.NO_ROOM,
+            ClaimRefusal.NO_TRIALS_LEFT,
+        ):
+            if over.is_set():
+                return
+            time.sleep(0.02)
+        if isinstance(answer, ClaimRefusal):
+            return
+        follower = ExperimentManager(manager.id, manager.settings)
+        watch = TrialWatch(follower, answer)
+        while watch.poll() is None:
+            time.sleep(0.02)
+        follower.report(watch.trial)
+
+
+def check_at_rest(manager: ExperimentManager, trials: list[Trial]) -> None:
+    """Nothing was lost, done twice or left behind."""
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert len({trial.id for trial in trials}) == len(trials)
+    assert all(trial.status.is_final and trial.ended_at and trial.reported_at for trial in trials)
+    assert all((trial.value is not None) == (trial.status is TrialStatus.SUCCEEDED) for trial in trials)
+    assert manager.store.count_live(manager.id) == 0
+    succeeded = sum(trial.status is TrialStatus.SUCCEEDED for trial in trials)
+    states = told(manager)
+    assert (states.count("COMPLETE"), states.count("RUNNING")) == (succeeded, 0)
+    changes = manager.store.list_changes(manager.id)
+    assert [change.revision for change in changes] == list(range(1, len(changes) + 1))
+
+
+def harass(manager: ExperimentManager, seed: int) -> list[Trial]:
+    """Let trials run and be changed, killed and, in the end, stopped; gives the ledger."""
+    manager.plan_batch(1, "run-1")
+    monkey = Monkey(manager, seed)
+    counter, over = iter(range(10_000)), threading.Event()
+    numbers = iter(_Locked(counter))
+    with ThreadPoolExecutor(6) as pool:
+        workers = [pool.submit(live_slots, manager, numbers, over) for _ in range(6)]
+        deadline, acts = time.monotonic() + PATIENCE_SECONDS, 0
+        while acts < ACTS or len(manager.store.list_trials(manager.id)) < TRIALS:
+            assert time.monotonic() < deadline
+            monkey.act()
+            acts += 1
+            assert manager.store.count_live(manager.id) <= monkey.most
+            time.sleep(monkey.random.random() / 10)
+        Operator(manager.id, "monkey", manager.settings).stop()
+        over.set()
+        for worker in workers:
+            worker.result(timeout=60)
+    manager.close_run(1, "run-1")
+    return manager.store.list_trials(manager.id)
+
+
+class _Locked:
+    """Lets several threads draw from one iterator."""
+
+    def __init__(self, inner: Iterator[int]) -> None:
+        self._inner, self._lock = inner, threading.Lock()
+
+    def __iter__(self) -> _Locked:
+        return self
+
+    def __next__(self) -> int:
+        with self._lock:
+            return next(self._inner)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_ledger_holds_on_the_local_service(tmp_path: Path, seed: int) -> None:
+    manager = make_manager(tmp_path, CODE, trial_concurrency=3, max_trial_number=40)
+    trials = harass(manager, seed)
+    check_at_rest(manager, trials)
+    assert processes_of(manager) == []
+
+
+def test_the_ledger_holds_on_the_fake_cluster(tmp_path: Path) -> None:
+    """Suggestions do not submit there, so that changes come between any two steps."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "trial.py").write_text(CODE)
+    with make_running_lab(tmp_path) as lab:
+        spec = make_spec(
+            platform="kubeflow",
+            training=make_training(lab.storage, worker=make_role("python3 trial.py")),
+            code_directory=str(folder),
+            code_root=str(folder),
+            tuner=AlgorithmSpec("TPE"),
+            trial_concurrency=3,
+            max_trial_number=40,
+        )
+        manager = ExperimentManager.create("expaaaaa", spec, lab.settings)
+        manager.stage_code()
+        manager.start()
+        trials = harass(manager, 7)
+        check_at_rest(manager, trials)
+        assert lab.cluster.all("tfjobs") == []

@@ -215,7 +215,9 @@ def test_a_fresh_process_suggests_what_this_one_does() -> None:
         "for name, args, space in json.loads(sys.argv[1]):\n"
         "    print(json.dumps(Conversation(get_tuner(AlgorithmSpec(name, args)), space, seed=3).run(20)))\n"
     )
-    cases = [(name, args, space_for(tuner_of(name, **args))) for name, args in TUNERS.items()]
+    # What SMAC's own search comes to depends on the process, through the hashes of strings.
+    repeatable = {name: args for name, args in TUNERS.items() if name != "SMAC"}
+    cases = [(name, args, space_for(tuner_of(name, **args))) for name, args in repeatable.items()]
 
     command = [sys.executable, "-c", program, json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from trialflow.records import Trial
 
-_POLL_SECONDS = 0.5
+    _End = tuple[asyncio.Future[Trial], Trial | Exception]
+
+_POLL_SECONDS = 0.25
 
 
 class TrialTrigger(BaseTrigger):
@@ -71,7 +73,7 @@ class ExperimentTrigger(BaseTrigger):
 
 @dataclass
 class _Poller:
-    """Polls every trial that is waited for, one after the other in one thread; runs while there is one."""
+    """Follows every trial that is waited for, all of them in one thread; runs while there is one."""
 
     _waiting: dict[asyncio.Future[Trial], TrialWatch] = field(default_factory=dict)
     _managers: dict[str, ExperimentManager] = field(default_factory=dict)
@@ -95,17 +97,29 @@ class _Poller:
 
     async def _run(self) -> None:
         while self._waiting:
-            for future, watch in list(self._waiting.items()):
-                try:
-                    trial = await asyncio.to_thread(watch.poll)
-                except Exception as error:  # noqa: BLE001  # handed to the one trigger that it concerns
-                    if not future.done():
-                        future.set_exception(error)
+            for future, end in await asyncio.to_thread(_look, list(self._waiting.items())):
+                if future.done():
                     continue
-                if trial is not None and not future.done():
-                    future.set_result(trial)
+                if isinstance(end, Exception):
+                    future.set_exception(end)
+                else:
+                    future.set_result(end)
             await asyncio.sleep(_POLL_SECONDS)
         self._managers.clear()
+
+
+def _look(waiting: list[tuple[asyncio.Future[Trial], TrialWatch]]) -> list[_End]:
+    """Poll the trials of which there may be something new; gives those that ended, or that cannot be followed."""
+    ends: list[_End] = []
+    for future, watch in waiting:
+        try:
+            trial = watch.poll() if watch.is_due() else None
+        except Exception as error:  # noqa: BLE001  # handed to the one trigger that it concerns
+            ends.append((future, error))
+        else:
+            if trial is not None:
+                ends.append((future, trial))
+    return ends
 
 
 async def _open_manager(

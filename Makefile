@@ -6,7 +6,7 @@ EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env check bench bench-quality lock clean cluster cluster-down
+.PHONY: help demo up down env check bench bench-kubeflow bench-quality lock clean cluster cluster-down
 .PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster
 
 help:  ## Show this help
@@ -76,6 +76,9 @@ check: $(VENV)/.ready-dev  ## Check style, types and the layers
 
 bench: $(VENV)/.ready-dev  ## Compare with NNI 3.0 in one run; about 15 minutes
 	$(BIN)/python bench/compare_with_nni.py
+
+bench-kubeflow: $(VENV)/.ready-dev  ## Measure what trials on Kubernetes cost; about 25 minutes, as root
+	$(BIN)/python -m bench.kubeflow_cost
 
 bench-quality: $(VENV)/.ready-dev  ## Compare the tuners with NNI 3.0's on four problems; takes hours
 	$(BIN)/python bench/quality.py

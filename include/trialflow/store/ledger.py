@@ -91,6 +91,10 @@ class Store:
         """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""
         return study_lock(self._engine, experiment_id)
 
+    def notices_lock(self) -> AbstractContextManager[None]:
+        """Hold all notices, so that each is sent by one process."""
+        return study_lock(self._engine, "notices")
+
     # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────
 
     def create_experiment(

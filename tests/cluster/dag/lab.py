@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster, NfsShare
 
 # Shortens what a trial waits for; nothing that goes well takes half of it.
-WAITING_LIMIT_SECONDS = 60.0
+WAITING_LIMIT_SECONDS = 70.0
 # A trial that runs until the test lets it go, and then reports what it drew.
 HELD = """
 import os, time
@@ -134,9 +134,7 @@ def trials(run: Run) -> list[Trial]:
 def task_log(run: Run, task_id: str, map_index: int = -1, run_id: str = "") -> str:
     """Everything that a task has said, in all its tries."""
     path = f"dags/{DAG_ID}/dagRuns/{run_id or run.run_id}/taskInstances/{task_id}"
-    named = [
-        item for item in run.task_instances() if item["task_id"] == task_id and item["map_index"] == map_index
-    ]
+    named = [item for item in run.task_instances() if item["task_id"] == task_id and item["map_index"] == map_index]
     tries = range(1, 1 + max((item["try_number"] for item in named), default=0))
     return "\n".join(
         json.dumps(

@@ -6,11 +6,13 @@ import json
 import os
 import sqlite3
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 import pytest
 
 from trialflow.records import Experiment, Trial
@@ -185,11 +187,27 @@ def locked_store(lab: Lab) -> sqlite3.Connection:
     return connection
 
 
-@pytest.fixture(scope="session", params=list(WAYS))
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """An Airflow whose tasks wait for trials in one of the two ways."""
-    home = tmp_path_factory.mktemp("airflow")
-    overrides = {**QUICK_RECOVERY, **USERS, **notifier(home), "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[request.param]}
+def kill_component(embedded: Embedded, name: str) -> None:
+    """Kill a component with everything below it, and wait until its keeper has started another one."""
+    group = embedded.group
+    assert group is not None
+    (component,) = _components(group, name)
+    component.kill()
+    wait_until(lambda: _components(group, name) not in ([], [component]), f"another {name}", 20)
+
+
+def _components(keeper: int, name: str) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(keeper).children():
+        with suppress(psutil.Error):  # It ends at this moment.
+            found += [child] * (name in " ".join(child.cmdline()))
+    return found
+
+
+@contextmanager
+def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
+    """An Airflow with these settings; afterwards nothing of it is left."""
+    overrides = {**QUICK_RECOVERY, **USERS, **settings}
     os.environ.update(overrides)
     embedded = Embedded.open(home)
     try:
@@ -205,6 +223,14 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     mark = f"AIRFLOW_HOME={embedded.home}".encode()
     left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _mentions(entry, mark)]
     assert left == []
+
+
+@pytest.fixture(scope="session", params=list(WAYS))
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An Airflow whose tasks wait for trials in one of the two ways."""
+    home = tmp_path_factory.mktemp("airflow")
+    with running_airflow(home, **notifier(home), TRIALFLOW_WAIT_IN_WORKER_SECONDS=WAYS[request.param]) as lab:
+        yield lab
 
 
 def _mentions(process: Path, mark: bytes) -> bool:

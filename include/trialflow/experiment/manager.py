@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialflow.errors import ConfigError, StagingError
+from trialflow.errors import ConfigError, StagingError, UnavailableError
 from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
 from trialflow.experiment.results import Result, write_results
@@ -256,7 +257,9 @@ class ExperimentManager:
             trial = self.store.get_trial(self.id, trial.id)
             self.store.set_sampler_number(trial, self._study.add(trial))
         trial = self.store.get_trial(self.id, trial.id)
-        return self.submit(trial)
+        with suppress(UnavailableError):  # Its own task tries again, and says why.
+            trial = self.submit(trial)
+        return trial
 
     def _take_back(self, trial: Trial, answer: NoSuggestion) -> ClaimRefusal:
         """Undo the claim of a trial for which the tuner has nothing."""
@@ -271,11 +274,19 @@ class ExperimentManager:
         return ClaimRefusal.TUNER_EXHAUSTED
 
     def submit(self, trial: Trial) -> Trial:
-        """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
+        """Start the job of the trial's present attempt, unless it was started or the trial has ended.
+
+        Raises:
+            UnavailableError: Nobody takes jobs for the time being; the trial's row says why it waits.
+        """
         if trial.ended_at is not None or trial.job is not None:
             return trial
         request = self.job_request(trial)
-        self.training.submit(request)
+        try:
+            self.training.submit(request)
+        except UnavailableError as error:
+            self.store.set_reason(trial, str(error))
+            raise
         self.store.set_job(trial, self.training.handle(request))
         return self.store.get_trial(self.id, trial.id)
 
@@ -299,7 +310,8 @@ class ExperimentManager:
             ended = trial if trial.ended_at is not None else self._look_at(trial)
             if ended is not None:
                 self._watches.pop(trial.id, None)
-                self._clear_away(ended)
+                with suppress(UnavailableError):  # Its own task tries again, and says why.
+                    self._clear_away(ended)
         self._end_at_limit()
 
     def _clear_away(self, trial: Trial) -> Trial:
@@ -327,7 +339,8 @@ class ExperimentManager:
         self.store.change_status(self.id, limit.status, from_=_ACTIVE, reason=limit.reason)
         for trial in self.store.list_unreported(self.id):
             self._watches.pop(trial.id, None)
-            self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
+            with suppress(UnavailableError):  # Its end is noted; its own tasks clear it away.
+                self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
 
     def _look_at(self, trial: Trial) -> Trial | None:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""

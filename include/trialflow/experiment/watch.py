@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
+from trialflow.errors import UnavailableError
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
 from trialflow.records import Metric, Outcome, Trial, TrialStatus
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # How often a job of which nothing was heard is asked for nevertheless, and its metrics are read.
 _UNHEARD_SECONDS = 3.0
+# How often a job is submitted again that nobody takes for the time being.
+_RESUBMIT_SECONDS = 5.0
 
 
 class TrialWatch:
@@ -42,7 +45,10 @@ class TrialWatch:
         self._follow(trial)
 
     def _follow(self, trial: Trial) -> None:
-        self.trial = self._manager.submit(trial)
+        self.trial = trial
+        # A trial is claimed a moment before its first attempt; of a later one only who follows it knows the beginning.
+        self._waits_since = trial.claimed_at if trial.attempt == 1 else time.time()
+        self._submit_at = float("-inf")
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
@@ -62,11 +68,35 @@ class TrialWatch:
         """Look once: note what is new in the ledger, and give the trial if it has ended.
 
         A job that the infrastructure lost is submitted anew with the same parameters, as often as the settings allow.
+        While what runs the jobs is away, the trial waits for it, up to a limit if it has no job yet.
         """
         if self.trial.ended_at is not None or self._was_ended():
             return self.trial
         self._due_at = time.monotonic() + _UNHEARD_SECONDS
         self._seen = self._service.glance(self._handle)
+        try:
+            return self._look() if self._is_submitted() else None
+        except UnavailableError as error:
+            self._note_reason(str(error))
+            return self._give_up(error)
+
+    def _is_submitted(self) -> bool:
+        """Whether there is a job to look at; submits it when it is time to."""
+        if self.trial.job is None and time.monotonic() >= self._submit_at:
+            self._submit_at = time.monotonic() + _RESUBMIT_SECONDS
+            self.trial = self._manager.submit(self.trial)
+        return self.trial.job is not None
+
+    def _give_up(self, error: UnavailableError) -> Trial | None:
+        """End a trial that nobody has taken for too long."""
+        limit = self._manager.settings.waiting_limit_seconds
+        if self.trial.job is not None or time.time() - self._waits_since <= limit:
+            return None
+        reason = f"it could not be submitted for more than {limit:.0f} s: {error}"
+        self._end(Outcome(TrialStatus.FAILED, reason=reason, lost=True))
+        return self.trial
+
+    def _look(self) -> Trial | None:
         state = self._service.poll(self._handle)
         if state.started_at is not None and self.trial.status is TrialStatus.WAITING:
             self._store.set_running(self.trial, state.started_at)
@@ -83,6 +113,7 @@ class TrialWatch:
             self._service.cancel(self._handle)
             self._store.start_next_attempt(self.trial, outcome.reason)
             self._follow(self._store.get_trial(self.trial.experiment_id, self.trial.id))
+            self._is_submitted()
             return None
         self._end(outcome)
         return self.trial

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down env check bench bench-kubeflow bench-quality lock clean cluster cluster-down
@@ -27,8 +27,8 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
 # The domain's tests run where Airflow is not installed, which proves that it is not needed.
 .venv-core/.ready: $(VENV)/.ready-dev
 	$(BIN)/python -m venv --without-pip .venv-core
-	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --requirement requirements-dev.txt
-	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-core/bin/python --requirement requirements-dev.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-core/bin/python --no-deps --editable .
 	@touch $@
 
 demo: $(VENV)/.ready  ## Tune a model on handwritten digits in a private Airflow, and show how it went

@@ -8,6 +8,7 @@
      │   └─ ConflictError     the experiment is not in the state for that
      ├─ TunerError            the algorithm cannot suggest
      └─ TrainingError         a job could not be started or asked about
+         └─ UnavailableError  nor could anybody say why: what runs the jobs is away, and may come back
 """
 
 from __future__ import annotations
@@ -84,3 +85,7 @@ class TunerError(TrialflowError):
 
 class TrainingError(TrialflowError):
     """The training service could not start a job or say what became of it."""
+
+
+class UnavailableError(TrainingError):
+    """What runs the jobs is away for the time being; the same call may succeed later."""

@@ -59,6 +59,15 @@ class MetricType(StrEnum):
     REQUEST_PARAMETER = "REQUEST_PARAMETER"
 
 
+class NoticeEvent(StrEnum):
+    """What people are told of an experiment."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STALLED = "stalled"
+    IMPROVED = "improved"
+
+
 class OptimizeMode(StrEnum):
     """Whether a larger or a smaller metric is better."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialflow.errors import ConfigError, StagingError
+from trialflow.errors import ConfigError, StagingError, UnavailableError
 from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
 from trialflow.experiment.results import Result, write_results
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 # From claim to submission it takes a second; then whoever claimed the trial is taken for dead.
 _SUBMISSION_SECONDS = 5.0
+# How often the ledger is asked which trials go on.
+_LOOK_SECONDS = 0.5
 _ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL)
 
 
@@ -60,6 +63,8 @@ class ExperimentManager:
         # How many trials were reported when the tuner last had nothing to suggest for the time being.
         self.asked_in_vain_after: int | None = None
         self._watches: dict[str, TrialWatch] = {}
+        self._unended: frozenset[str] = frozenset()
+        self._look_again_at = 0.0
 
     @classmethod
     def create(
@@ -176,18 +181,27 @@ class ExperimentManager:
         experiment = self.refresh()
         if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue() or self.must_give_way():
             return True
-        if after is not None and self.store.count_reported(self.id) <= after:
+        # A trial that has ended and was not reported counts as if it were: the claim reports it first.
+        if after is not None and self.store.count_ended(self.id) <= after:
             return False
-        return self.store.count_live(self.id) < experiment.trial_concurrency
+        return len(self.store.list_unended(self.id)) < experiment.trial_concurrency
+
+    def has_ended(self, trial: Trial) -> bool:
+        """Whether the trial has ended in the ledger as of half a second ago; one look serves all that are asked for.
+
+        A trial that is younger than the look counts as ended, too: look it up.
+        """
+        now = time.monotonic()
+        if now >= self._look_again_at:
+            self._unended, self._look_again_at = self.store.list_unended(self.id), now + _LOOK_SECONDS
+        return trial.id not in self._unended
 
     def must_give_way(self) -> bool:
         """Whether a trial holds a place and waits to be submitted, longer than that takes.
 
         The task that claimed it was killed, and can only be run again when no other one waits for room in its place.
         """
-        overdue = time.time() - _SUBMISSION_SECONDS
-        unreported = self.store.list_unreported(self.id)
-        return any(trial.job is None and trial.ended_at is None and trial.claimed_at < overdue for trial in unreported)
+        return self.store.has_unsubmitted(self.id, claimed_before=time.time() - _SUBMISSION_SECONDS)
 
     def conclude(self) -> Result:
         """End an experiment that has no live trial left, and write its results; may be repeated."""
@@ -224,8 +238,8 @@ class ExperimentManager:
     def suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         """Claim a trial and ask the tuner for its parameters; the same trial again for the same slot.
 
-        What has ended by now is reported first, so that the suggestion knows every result there is. Where that is
-        cheap, the job is submitted at once.
+        What has ended by now is reported first, so that the suggestion knows every result there is; the job is
+        submitted at once.
         """
         self.settle()
         if self.asked_in_vain_after is not None and not self.has_news(self.asked_in_vain_after):
@@ -243,7 +257,9 @@ class ExperimentManager:
             trial = self.store.get_trial(self.id, trial.id)
             self.store.set_sampler_number(trial, self._study.add(trial))
         trial = self.store.get_trial(self.id, trial.id)
-        return self.submit(trial) if self.training.is_cheap else trial
+        with suppress(UnavailableError):  # Its own task tries again, and says why.
+            trial = self.submit(trial)
+        return trial
 
     def _take_back(self, trial: Trial, answer: NoSuggestion) -> ClaimRefusal:
         """Undo the claim of a trial for which the tuner has nothing."""
@@ -258,11 +274,19 @@ class ExperimentManager:
         return ClaimRefusal.TUNER_EXHAUSTED
 
     def submit(self, trial: Trial) -> Trial:
-        """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
+        """Start the job of the trial's present attempt, unless it was started or the trial has ended.
+
+        Raises:
+            UnavailableError: Nobody takes jobs for the time being; the trial's row says why it waits.
+        """
         if trial.ended_at is not None or trial.job is not None:
             return trial
         request = self.job_request(trial)
-        self.training.submit(request)
+        try:
+            self.training.submit(request)
+        except UnavailableError as error:
+            self.store.set_reason(trial, str(error))
+            raise
         self.store.set_job(trial, self.training.handle(request))
         return self.store.get_trial(self.id, trial.id)
 
@@ -286,7 +310,8 @@ class ExperimentManager:
             ended = trial if trial.ended_at is not None else self._look_at(trial)
             if ended is not None:
                 self._watches.pop(trial.id, None)
-                self._clear_away(ended)
+                with suppress(UnavailableError):  # Its own task tries again, and says why.
+                    self._clear_away(ended)
         self._end_at_limit()
 
     def _clear_away(self, trial: Trial) -> Trial:
@@ -314,7 +339,8 @@ class ExperimentManager:
         self.store.change_status(self.id, limit.status, from_=_ACTIVE, reason=limit.reason)
         for trial in self.store.list_unreported(self.id):
             self._watches.pop(trial.id, None)
-            self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
+            with suppress(UnavailableError):  # Its end is noted; its own tasks clear it away.
+                self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
 
     def _look_at(self, trial: Trial) -> Trial | None:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""

@@ -58,7 +58,7 @@ class Control:
             self._update(spec={**row["spec"], "search_space": value})
         else:
             self._update(**{_COLUMNS[limit]: value})
-        self._note(limit.value, value)
+        self.note(limit.value, value)
 
     def stop(self) -> bool:
         """End the experiment and all its live trials in the ledger; tells whether it had not ended before.
@@ -72,7 +72,7 @@ class Control:
         now = time.time()
         self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
         self._end_trials(trials.c.ended_at.is_(None), reason, now)
-        self._note("stop", None)
+        self.note("stop", None)
         return True
 
     def kill(self, trial: Trial) -> bool:
@@ -81,7 +81,7 @@ class Control:
         condition = sa.and_(trials.c.id == trial.id, trials.c.ended_at.is_(None))
         killed = self._end_trials(condition, f"killed by {self.who}", time.time())
         if killed:
-            self._note("kill", trial.id)
+            self.note("kill", trial.id)
         return killed
 
     def resume(self, run_id_of: Callable[[int], str], max_size: int) -> int:
@@ -126,7 +126,7 @@ class Control:
         self._update(
             status=ExperimentStatus.RUNNING, status_reason="", ended_at=None, idle_seconds=row["idle_seconds"] + idle
         )
-        self._note("resume", None)
+        self.note("resume", None)
         return batch
 
     def _open_batch(self, batch: int, run_id: str, size: int) -> None:
@@ -159,7 +159,8 @@ class Control:
         )
         return bool(result.rowcount)
 
-    def _note(self, what: str, value: Any) -> None:
+    def note(self, what: str, value: Any) -> None:
+        """Note something that was done."""
         newest = sa.select(sa.func.max(changes.c.revision)).where(changes.c.experiment_id == self.experiment_id)
         self.connection.execute(
             changes.insert().values(

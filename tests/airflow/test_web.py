@@ -57,6 +57,16 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
         {"params": {"maxTrialNum": 0}},
         {"viewer": 403, "user": 422, "op": 422, "admin": 422},
     ),
+    ("POST", "{}/trial-jobs", {"x": 0.75}, {"viewer": 403, "user": 200, "op": 200, "admin": 200}),
+    ("POST", "{}/trial-jobs", {"y": 0.75}, {"viewer": 403, "user": 422, "op": 422, "admin": 422}),
+    (
+        "POST",
+        "{}/experiment/import-data",
+        [{"parameter": {"x": 0.25}, "value": 1}],
+        {"viewer": 403, "user": 200, "op": 200, "admin": 200},
+    ),
+    ("POST", "{}/experiment/import-data", [{"x": 1}], {"viewer": 403, "user": 422, "op": 422, "admin": 422}),
+    ("DELETE", "{}", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
     ("POST", "{}/stop", None, {"viewer": 403, "user": 200, "op": 200, "admin": 200}),
     ("DELETE", "{}/trial-jobs/THIS", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
     ("POST", "{}/resume", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
@@ -66,8 +76,9 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
 @pytest.fixture(scope="module")
 def experiment(lab: Lab) -> str:
     """An experiment with a trial and metrics that no run carries; gives the trial's id."""
-    lab.store.create_experiment(ID, make_spec(trial_concurrency=3), "/nowhere", DAG_ID)
+    lab.store.create_experiment(ID, make_spec(trial_concurrency=3, max_trial_number=9), "/nowhere", DAG_ID)
     lab.store.change_status(ID, ExperimentStatus.RUNNING, from_=[ExperimentStatus.INITIALIZED])
+    lab.store.set_code_folder(ID, "/nowhere")
     trial = lab.store.claim(ID, Slot(1, 0), "run")
     assert isinstance(trial, Trial)
     lab.store.set_parameters(trial, {"x": 0.5}, 0)
@@ -191,3 +202,8 @@ def test_an_experiment_is_started_changed_stopped_and_resumed(
     whats = ["concurrency", "kill", "stop", "resume", "stop"]
     assert [(change["who"], change["what"]) for change in changes] == [("user", what) for what in whats]
     assert [change["revision"] for change in changes] == [1, 2, 3, 4, 5]
+
+    deleted = web.delete(base)
+    assert (deleted.status_code, deleted.json()["folder_deleted"]) == (200, True), deleted.text
+    assert not Path(folder).exists()
+    assert web.get(f"{base}/check-status").status_code == 404

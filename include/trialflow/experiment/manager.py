@@ -177,8 +177,11 @@ class ExperimentManager:
         if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue() or self.must_give_way():
             return True
         if after is not None and self.store.count_reported(self.id) <= after:
-            return False
-        return self.store.count_live(self.id) < experiment.trial_concurrency
+            return self.store.has_waiting_point(self.id) and self._has_room()
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        return self.store.count_live(self.id) < self.experiment.trial_concurrency
 
     def must_give_way(self) -> bool:
         """Whether a trial holds a place and waits to be submitted, longer than that takes.
@@ -233,15 +236,19 @@ class ExperimentManager:
         self.asked_in_vain_after = None
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
-            if isinstance(trial, ClaimRefusal) or trial.parameters is not None or trial.ended_at is not None:
+            if isinstance(trial, ClaimRefusal) or trial.sampler_number is not None or trial.ended_at is not None:
                 return trial
             self.refresh()  # The search space may have been changed while there was no room.
-            answer = ask(self.experiment, self.store)
-            if isinstance(answer, NoSuggestion):
-                return self._take_back(trial, answer)
-            self.store.set_parameters(trial, answer.parameters, answer.note)
-            trial = self.store.get_trial(self.id, trial.id)
-            self.store.set_sampler_number(trial, self._study.add(trial))
+            if trial.parameters is None:
+                answer = ask(self.experiment, self.store)
+                if isinstance(answer, NoSuggestion):
+                    return self._take_back(trial, answer)
+                self.store.set_parameters(trial, answer.parameters, answer.note)
+                trial = self.store.get_trial(self.id, trial.id)
+                number = self._study.add(trial)
+            else:  # A person gave them, or whoever asked for them died here.
+                number = self._study.find(trial)
+            self.store.set_sampler_number(trial, number)
         trial = self.store.get_trial(self.id, trial.id)
         return self.submit(trial) if self.training.is_cheap else trial
 
@@ -249,7 +256,8 @@ class ExperimentManager:
         """Undo the claim of a trial for which the tuner has nothing."""
         self.store.release(trial)
         tuner = self.experiment.spec.tuner.name
-        if answer is NoSuggestion.WAIT and self.store.count_live(self.id):
+        waits = answer is NoSuggestion.WAIT and self.store.count_live(self.id)
+        if waits or self.store.has_waiting_point(self.id):
             self.asked_in_vain_after = self.store.count_reported(self.id)
             return ClaimRefusal.NO_SUGGESTION
         reason = f"{tuner} has suggested everything that it has to suggest"

@@ -30,6 +30,13 @@ class ExperimentStudy:
         self._url = store_url
         self._storage: optuna.storages.RDBStorage | None = None
 
+    def delete(self) -> None:
+        """Delete the study; one that is gone is fine."""
+        import optuna
+
+        with suppress(KeyError):
+            optuna.delete_study(study_name=self._experiment.id, storage=self._open_storage())
+
     def create(self) -> None:
         """Create Optuna's tables and the study, unless they are there."""
         import optuna
@@ -60,7 +67,7 @@ class ExperimentStudy:
         from optuna.trial import TrialState
 
         storage = self._open_storage()
-        number = self._find(trial) if trial.sampler_number is None else trial.sampler_number
+        number = self.find(trial) if trial.sampler_number is None else trial.sampler_number
         identifier = storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         if storage.get_trial(identifier).state.is_finished():
             return
@@ -84,8 +91,8 @@ class ExperimentStudy:
         values = {trial.value for trial in study.get_trials(deepcopy=False) if trial.value is not None}
         return optuna.importance.get_param_importances(study) if len(values) > 1 else {}
 
-    def _find(self, trial: Trial) -> int:
-        """The number of a trial whose number the ledger does not know; it is added when it is not there."""
+    def find(self, trial: Trial) -> int:
+        """The study's number of a trial, where the ledger does not know it; the trial is added when it is not there."""
         for frozen in self._open_storage().get_all_trials(self._study_id, deepcopy=False):
             if frozen.user_attrs.get(TRIAL_ATTRIBUTE) == trial.id:
                 return frozen.number

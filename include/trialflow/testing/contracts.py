@@ -385,6 +385,11 @@ class Conversation:
         self.trials.append(PastTrial(len(self.trials), parameters, live=True, note=note))
         return len(self.trials) - 1, parameters
 
+    def give(self, parameters: JsonObject, value: float | None = None) -> int:
+        """The number of a trial that a person gave; it lives while it has no value."""
+        self.trials.append(PastTrial(len(self.trials), parameters, live=value is None, value=value, given=True))
+        return len(self.trials) - 1
+
     def tell(self, number: int, value: float | None) -> None:
         """The trial has ended with this final metric; without one, it failed."""
         self.trials[number] = replace(self.trials[number], live=False, value=value)
@@ -469,6 +474,20 @@ class TunerContract:
                 number, _ = conversation.ask()
                 if step % 3:
                     conversation.tell(number, float(step))
+
+    def test_it_takes_what_a_person_gives_and_suggests_nothing_of_it_again(
+        self, tuner: Tuner, raw_space: JsonObject
+    ) -> None:
+        later = Conversation(tuner, raw_space).run(6)
+        conversation = Conversation(tuner, raw_space)
+        given = [conversation.give(parameters, float(value)) for value, parameters in enumerate(later[3:5])]
+        given.append(conversation.give(later[5]))
+        conversation.give({"no": "parameter of the space"}, 0.5)
+        suggested = conversation.run(9)
+        conversation.tell(given[-1], None)
+        suggested += conversation.run(3)
+        known = [conversation.trials[number].parameters for number in given]
+        assert not [parameters for parameters in suggested if parameters in known]
 
     def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner, raw_space: JsonObject) -> None:
         unbroken, broken = Conversation(tuner, raw_space), Conversation(type(tuner)(tuner.spec), raw_space)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,6 +45,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, Any]] = []
         self.experiments = [dict(item) for item in EXPERIMENTS]
         self.run_state = "running"
+        self.known = True
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
@@ -59,7 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        raw = self.rfile.read(length)
+        body: Any = raw if self.headers.get("Content-Type") == "application/zip" else json.loads(raw or "null")
         path = self.path.partition("?")[0].removeprefix("/api/v1/nni")
         self.server.asked.append((self.command, self.path.removeprefix("/api/v1/nni"), body))
         if path != "/auth/token" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -87,6 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
             ("POST", "trial-jobs"): {"sequenceId": 7},
+            ("POST", "known"): {"known": self.server.known},
+            ("POST", "uploads"): {"folder": "/uploads/1"},
             ("POST", "import-data"): {"imported": 2, "known": 0, "fit": 1},
         }
         if method == "DELETE" and len(parts) == 2:
@@ -194,6 +200,44 @@ def test_a_created_experiment_is_told_once_it_runs(logged_in: FakeAirflow) -> No
     assert "The experiment id is newaaaaa" in done.output
     assert f"The Web UI urls are: {logged_in.url}/dags/nni_experiment/runs/run 1" in done.output
     assert "nnictl stop newaaaaa" in done.output
+
+
+def write_experiment(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "space.json").write_text("{}")
+    (folder / "trial.py").write_text("import nni")
+    (folder / "config.yml").write_text('{"searchSpacePath": "space.json", "trial": {"codeDir": ".", "command": "x"}}')
+    return folder / "config.yml"
+
+
+@pytest.mark.parametrize(
+    ("options", "known", "sent"),
+    [((), True, False), ((), False, True), (("--upload",), True, True), (("--no-upload",), False, False)],
+)
+def test_files_are_sent_to_an_airflow_that_does_not_have_them(
+    logged_in: FakeAirflow, tmp_path: Path, options: tuple[str, ...], known: bool, sent: bool
+) -> None:
+    config = write_experiment(tmp_path / "experiment")
+    logged_in.known = known
+    done = run("create", "-c", str(config), *options)
+    assert done.exit_code == 0, done.output
+    bodies = {path.partition("?")[0]: body for method, path, body in logged_in.asked if method == "POST"}
+    assert bodies["/experiment"]["config"] == ("/uploads/1/config.yml" if sent else str(config))
+    assert ("/uploads" in bodies) is sent
+    assert ("/uploads/known" in bodies) is (options == ())
+    if sent:
+        with zipfile.ZipFile(io.BytesIO(bodies["/uploads"])) as archive:
+            assert archive.namelist() == ["config.yml", "space.json", "trial.py"]
+
+
+def test_an_experiment_whose_files_must_be_sent_and_cannot_be_is_not_started(
+    logged_in: FakeAirflow, tmp_path: Path
+) -> None:
+    config = write_experiment(tmp_path / "experiment")
+    (tmp_path / "experiment" / "space.json").unlink()
+    done = run("create", "-c", str(config), "--upload")
+    assert (done.exit_code, "space.json" in done.output) == (1, True)
+    assert all(method == "GET" for method, _, _ in logged_in.asked)
 
 
 def test_an_experiment_that_cannot_run_says_why_with_exit_code_1(logged_in: FakeAirflow) -> None:

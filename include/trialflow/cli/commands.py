@@ -17,6 +17,7 @@ from trialflow.cli.looking import config_app, experiment_app, log_app, show_expe
 from trialflow.cli.output import Form, show
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.target import keep_target
+from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
 
 _HELP = "Work with NNI experiments that run on Airflow."
@@ -96,15 +97,17 @@ def create(
     context: typer.Context,
     config: Annotated[str, typer.Option("--config", "-c", help="The experiment's file.", metavar="FILE")],
     dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = "nni_experiment",
+    upload: Annotated[
+        bool | None, typer.Option(help="Send the files to Airflow; by default when it does not have the same ones.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it runs, or say why it does not.")] = True,
     _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
     _debug: Annotated[bool, typer.Option("--debug", "-d", hidden=True)] = False,
 ) -> None:
-    """Start an experiment. The file must lie where Airflow's workers see it under the same path."""
+    """Start an experiment; its folder is sent to an Airflow that does not have it on its disk."""
     with asking(context) as (api, form):
-        started = api.ask(
-            "POST", "/api/v1/nni/experiment", json={"config": str(Path(config).absolute()), "dag_id": dag}
-        ).json()
+        place = place_experiment(api, Path(config), dag, upload)
+        started = api.ask("POST", "/api/v1/nni/experiment", json={"config": place, "dag_id": dag}).json()
         _await_start(api, started, form, wait=wait)
 
 

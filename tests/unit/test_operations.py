@@ -13,7 +13,7 @@ import pytest
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, StoreError
 from trialflow.experiment import ExperimentManager, TrialWatch, operations
-from trialflow.experiment.asking import read_past
+from trialflow.experiment.asking import read_history, read_past
 from trialflow.experiment.folders import remove_folder
 from trialflow.experiment.logs import LogName, read_trial_log
 from trialflow.experiment.nni_views import show_results
@@ -22,7 +22,7 @@ from trialflow.experiment.study import ExperimentStudy
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.store import Adjustable, ClaimRefusal, Control
 
-from .test_manager import RUN, follow, live, make_manager, suggest, told
+from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
 from .test_once_only import _processes_of as processes_of
 
 SLEEP = "import time\ntime.sleep(60)"
@@ -75,7 +75,7 @@ def test_every_change_is_noted_with_who_when_and_what(tmp_path: Path) -> None:
         (Adjustable.TRIAL_NUMBER, "9", "trialnum: must be a whole number"),
         (Adjustable.DURATION, float("nan"), "duration: must be a number of seconds"),
         (Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [1]}}, "uniform needs 2 finite numbers"),
-        (Adjustable.SEARCH_SPACE, {"x": {"_type": "choice", "_value": [1, 2]}}, "x: must keep its kind"),
+        (Adjustable.SEARCH_SPACE, {}, "must be an object of parameters"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_and_nothing_is_noted(
@@ -113,6 +113,59 @@ def test_the_next_suggestion_comes_from_the_new_search_space(tmp_path: Path) -> 
     later = [suggest(manager, index).parameters or {} for index in range(1, 5)]
     assert all(0.25 <= parameters["x"] <= 0.5 and parameters["y"] in "ab" for parameters in later)
     manager.close_run(1, RUN)
+
+
+def test_a_choice_gets_other_options_and_what_fits_them_is_still_known(tmp_path: Path) -> None:
+    def space(*options: str) -> dict[str, Any]:
+        return {"x": {"_type": "choice", "_value": list(options)}, "n": {"_type": "randint", "_value": [0, 9]}}
+
+    code = "import nni\nnni.report_final_result('abc'.index(nni.get_next_parameter()['x']))"
+    manager = make_manager(tmp_path, code, trial_concurrency=1, max_trial_number=30, search_space=space("a", "b"))
+    for index in range(4):
+        manager.report(follow(manager, suggest(manager, index)))
+
+    operate(manager).change(Adjustable.SEARCH_SPACE, space("b", "c"))
+
+    history = read_history(manager.refresh(), manager.store)
+    values = [(trial.parameters or {})["x"] for trial in manager.store.list_trials(manager.id)]
+    assert [result.latents["x"] for result in history.results] == [value for value in values if value == "b"]
+    assert 0 < len(history.results) < 4
+    asked = []
+    for index in range(4, 12):
+        trial = manager.report(follow(manager, suggest(manager, index)))
+        asked.append((trial.parameters or {})["x"])
+    assert set(asked) == {"b", "c"}
+    operate(manager).change(Adjustable.SEARCH_SPACE, space("a", "b"))
+    suggest(manager, 12)
+    names = [sorted(trial.params) for trial in study_of(manager).get_trials()]
+    assert names == [["n", "x"]] * 4 + [["n", "x (2)"]] * 8 + [["n", "x"]]
+    manager.close_run(1, RUN)
+    manager.conclude()
+    assert told(manager)[:12] == ["COMPLETE"] * 12
+
+
+def test_a_parameter_of_another_kind_goes_on_under_another_name_in_the_study(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, trial_concurrency=9, max_trial_number=30)
+    kinds: list[dict[str, Any]] = [
+        {"_type": "loguniform", "_value": [0.1, 1]},
+        {"_type": "choice", "_value": [0.5, 2, 3]},
+        {"_type": "uniform", "_value": [0.2, 0.8]},
+    ]
+    suggest(manager, 0)
+    for index, kind in enumerate(kinds, start=1):
+        names = {"x": kind, "x (2)": {"_type": "uniform", "_value": [0, 1]}}
+        operate(manager).change(Adjustable.SEARCH_SPACE, names if index == 1 else {"x": kind})
+        suggest(manager, index)
+    names_of_trials = [sorted(trial.params) for trial in study_of(manager).get_trials()]
+    assert names_of_trials == [["x"], ["x (2)", "x (3)"], ["x (4)"], ["x"]]
+    manager.close_run(1, RUN)
+
+
+def test_a_search_space_that_the_tuner_does_not_take_is_refused(tmp_path: Path) -> None:
+    space = {"x": {"_type": "choice", "_value": [1, 2]}}
+    manager = make_manager(tmp_path, search_space=space, tuner=AlgorithmSpec("GridSearch"))
+    with pytest.raises(ConfigError, match="GridSearch does not take parameters of this type"):
+        operate(manager).change(Adjustable.SEARCH_SPACE, SPACE)
 
 
 def test_a_stop_ends_every_live_trial_and_a_later_claim_is_refused(tmp_path: Path) -> None:

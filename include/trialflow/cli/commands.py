@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from trialflow import __version__
 from trialflow.cli.client import ENDED, Api, ApiError, log_in, wait_for_start
 from trialflow.cli.data import export, import_data
 from trialflow.cli.files import convert_file, validate
 from trialflow.cli.looking import config_app, experiment_app, log_app, show_experiment, top, trial_app, webui_app
-from trialflow.cli.output import Form, show
+from trialflow.cli.output import Form, busy, show
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.target import keep_target
 from trialflow.cli.upload import place_experiment
@@ -128,7 +127,7 @@ def resume(
 def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -> None:
     address = run_address(api, started["dag_id"], started["run_id"])
     if wait:
-        with Console(stderr=True).status("Checking the experiment and copying its code …"):
+        with busy("Checking the experiment and copying its code …"):
             reason = wait_for_start(api, started, _START_TIMEOUT_SECONDS)
         if reason is not None:
             raise ApiError(f"the experiment {started['experiment_id']} did not start:\n{reason}\nSee {address}")

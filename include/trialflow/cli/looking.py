@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
 
 from trialflow.cli.client import ENDED, Api, explain_failure
 from trialflow.cli.output import describe_duration, describe_experiment, describe_time, describe_trial, make_table, show
 from trialflow.cli.shared import ExperimentId, asking, run_address
 from trialflow.cli.target import config_file
 from trialflow.records import StrEnum
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 experiment_app = typer.Typer(help="Look at experiments, carry results between them, delete them.", no_args_is_help=True)
 trial_app = typer.Typer(help="Look at trials, add one, kill one.", no_args_is_help=True)
@@ -96,6 +97,9 @@ def top(
     seconds: Annotated[float, typer.Option("--time", "-t", min=0.2, help="Between two looks.")] = 3.0,
 ) -> None:
     """Show an experiment and its newest trials, live, until it ends or you press Ctrl-C; once in a pipe."""
+    from rich.console import Console
+    from rich.live import Live
+
     with asking(context) as (api, _):
         base = f"/experiments/{api.find(experiment)['id']}"
         console = Console()
@@ -112,6 +116,8 @@ def top(
 
 
 def _picture(api: Api, base: str, profile: dict[str, Any], rows: int) -> Group:
+    from rich.console import Group
+
     first = max(0, profile["nextSequenceId"] - rows)
     jobs = api.get(f"{base}/trial-jobs", offset=first, limit=rows)
     described = _describe(profile, api.get(f"{base}/job-statistics"))

@@ -6,8 +6,8 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
+from trialflow.cli.output import busy
 from trialflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _send(api: Api, bundle: Bundle, dag: str) -> str:
         bundle.write_to(archive)
         size = archive.tell()
         archive.seek(0)
-        with Console(stderr=True).status(f"Sending {len(bundle.files)} files, {size / 1e6:.1f} MB …"):
+        with busy(f"Sending {len(bundle.files)} files, {size / 1e6:.1f} MB …"):
             headers = {"Content-Type": "application/zip", "Content-Length": str(size)}
             answer = api.ask("POST", _UPLOADS, params={"dag_id": dag}, content=archive, headers=headers,
                              timeout=_TIMEOUT_SECONDS)  # fmt: skip

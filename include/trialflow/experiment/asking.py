@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 def ask(experiment: Experiment, store: Store) -> Suggestion | NoSuggestion:
     """What the experiment's tuner suggests now."""
+    return get_tuner(experiment.spec.tuner).suggest(read_history(experiment, store))
+
+
+def read_history(experiment: Experiment, store: Store) -> History:
+    """The experiment as its tuner sees it now."""
     space, _ = parse_search_space(experiment.spec.search_space)
-    past = read_past(experiment, store)
-    history = History(space, experiment.spec.optimize_mode, past, _seed(experiment))
-    return get_tuner(experiment.spec.tuner).suggest(history)
+    return History(space, experiment.spec.optimize_mode, read_past(experiment, store), _seed(experiment))
 
 
 def read_past(experiment: Experiment, store: Store) -> tuple[PastTrial, ...]:

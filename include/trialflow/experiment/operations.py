@@ -16,6 +16,7 @@ from trialflow.experiment.study import ExperimentStudy
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Trial
 from trialflow.search_space import parse_search_space
 from trialflow.store import Adjustable
+from trialflow.tuners import check_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,22 +207,11 @@ def _check(experiment: Experiment, limit: Adjustable, value: Any) -> None:
 
 
 def _check_search_space(experiment: Experiment, raw: JsonObject) -> None:
-    """A search space must be right by itself, and fit the history that the tuner keeps."""
-    from optuna.distributions import check_distribution_compatibility
-
+    """A search space must be right by itself, and one that the tuner takes; of the history, what fits it is used."""
     if experiment.spec.use_annotation:
         rule = "stands in the annotations of the code, and cannot be changed while it runs"
         raise ConfigError([Problem("searchSpace", rule, None, "Start another experiment")])
     space, problems = parse_search_space(raw)
-    before = parse_search_space(experiment.spec.search_space)[0].by_label
-    for parameter in space.walk():
-        if parameter.label not in before:
-            continue
-        try:
-            check_distribution_compatibility(before[parameter.label].distribution(), parameter.distribution())
-        except ValueError:
-            rule = "must keep its kind, and a choice its options: the tuner could not use what it knows"
-            remedy = "Give the changed parameter another name, or start another experiment"
-            problems.append(Problem(parameter.label, rule, None, remedy))
+    problems = problems or check_space(experiment.spec.tuner, space)
     if problems:
         raise ConfigError(problems)

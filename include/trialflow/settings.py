@@ -107,6 +107,11 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     @property
+    def uploads(self) -> Path:
+        """Folder of the experiments that were sent here, one folder each."""
+        return self.home / "uploads"
+
+    @property
     def store_url(self) -> str:
         """The store's database URL, with the embedded default filled in."""
         return self.store or f"sqlite:///{self.home / 'trialflow.db'}"

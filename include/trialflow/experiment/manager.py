@@ -182,7 +182,8 @@ class ExperimentManager:
         if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue() or self.must_give_way():
             return True
         # A trial that has ended and was not reported counts as if it were: the claim reports it first.
-        if after is not None and self.store.count_ended(self.id) <= after:
+        is_in_vain = after is not None and self.store.count_ended(self.id) <= after
+        if is_in_vain and not self.store.has_waiting_point(self.id):
             return False
         return len(self.store.list_unended(self.id)) < experiment.trial_concurrency
 
@@ -247,15 +248,19 @@ class ExperimentManager:
         self.asked_in_vain_after = None
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
-            if isinstance(trial, ClaimRefusal) or trial.parameters is not None or trial.ended_at is not None:
+            if isinstance(trial, ClaimRefusal) or trial.sampler_number is not None or trial.ended_at is not None:
                 return trial
             self.refresh()  # The search space may have been changed while there was no room.
-            answer = ask(self.experiment, self.store)
-            if isinstance(answer, NoSuggestion):
-                return self._take_back(trial, answer)
-            self.store.set_parameters(trial, answer.parameters, answer.note)
-            trial = self.store.get_trial(self.id, trial.id)
-            self.store.set_sampler_number(trial, self._study.add(trial))
+            if trial.parameters is None:
+                answer = ask(self.experiment, self.store)
+                if isinstance(answer, NoSuggestion):
+                    return self._take_back(trial, answer)
+                self.store.set_parameters(trial, answer.parameters, answer.note)
+                trial = self.store.get_trial(self.id, trial.id)
+                number = self._study.add(trial)
+            else:  # A person gave them, or whoever asked for them died here.
+                number = self._study.find(trial)
+            self.store.set_sampler_number(trial, number)
         trial = self.store.get_trial(self.id, trial.id)
         with suppress(UnavailableError):  # Its own task tries again, and says why.
             trial = self.submit(trial)
@@ -265,7 +270,8 @@ class ExperimentManager:
         """Undo the claim of a trial for which the tuner has nothing."""
         self.store.release(trial)
         tuner = self.experiment.spec.tuner.name
-        if answer is NoSuggestion.WAIT and self.store.count_live(self.id):
+        waits = answer is NoSuggestion.WAIT and self.store.count_live(self.id)
+        if waits or self.store.has_waiting_point(self.id):
             self.asked_in_vain_after = self.store.count_reported(self.id)
             return ClaimRefusal.NO_SUGGESTION
         reason = f"{tuner} has suggested everything that it has to suggest"

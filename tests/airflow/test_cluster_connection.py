@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.triggers.base import TaskSuccessEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from tests.unit.kubeflow_lab import make_role, make_running_lab, make_training
+from tests.unit.kubeflow_lab import Lab, make_lab, make_role, make_running_lab, make_training
 from trialflow.errors import TrainingError
 from trialflow.experiment import ExperimentManager
-from trialflow.records import Slot, TrialStatus
+from trialflow.records import Slot, Trial, TrialStatus
 from trialflow.settings import get_settings
 from trialflow.testing import make_spec
 from trialflow.testing.fake_cluster import FakeCluster
+from trialflow.testing.fake_operator import set_condition
+from trialflow.training.kubeflow import waiting_room
 from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow_airflow import cluster as airflow_cluster
 from trialflow_airflow.triggers import TrialTrigger
@@ -83,26 +87,30 @@ def test_the_triggerer_fetches_it_beforehand_and_again_when_it_has_changed(
     assert cluster_api().namespace == "other"
 
 
+def follow_one(lab: Lab, name: str, code: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ExperimentManager, Trial]:
+    """A submitted trial, for a triggerer that knows nothing of the cluster yet."""
+    monkeypatch.setenv("TRIALFLOW_HOME", str(lab.settings.home))
+    monkeypatch.setenv("TRIALFLOW_KUBERNETES_CONNECTION", ID)
+    get_settings.cache_clear()
+    training = make_training(lab.storage, worker=make_role("sleep 1"))
+    spec = make_spec(platform="kubeflow", training=training, code_directory=str(code), code_root=str(code))
+    manager = ExperimentManager.create(name, spec, lab.settings)
+    manager.stage_code()
+    manager.start()
+    trial = manager.suggest(Slot(1, 0), "run")
+    assert isinstance(trial, Trial)
+    manager.submit(trial)
+    use_cluster(None)
+    return manager, trial
+
+
 def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
     connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = tmp_path / "code"
     code.mkdir()
     with make_running_lab(tmp_path) as lab:
-        monkeypatch.setenv("TRIALFLOW_HOME", str(lab.settings.home))
-        monkeypatch.setenv("TRIALFLOW_KUBERNETES_CONNECTION", ID)
-        get_settings.cache_clear()
-        spec = make_spec(
-            platform="kubeflow",
-            training=make_training(lab.storage, worker=make_role("sleep 1")),
-            code_directory=str(code),
-            code_root=str(code),
-        )
-        manager = ExperimentManager.create("expaaaaa", spec, lab.settings)
-        manager.stage_code()
-        manager.start()
-        trial = manager.submit(manager.suggest(Slot(1, 0), "run"))
-        use_cluster(None)
+        manager, trial = follow_one(lab, "expaaaaa", code, monkeypatch)
         connections[ID] = connection(lab.cluster, tmp_path, "default")
 
         async def follow() -> list[object]:
@@ -110,6 +118,28 @@ def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
 
         assert [type(event) for event in asyncio.run(follow())] == [TaskSuccessEvent]
         assert manager.store.get_trial("expaaaaa", trial.id).status is TrialStatus.SUCCEEDED
+    get_settings.cache_clear()
+
+
+def test_a_trial_that_waits_is_handed_back_once_for_its_label(
+    connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
+    (tmp_path / "code").mkdir()
+    with make_lab(tmp_path) as lab:
+        manager, trial = follow_one(lab, "expbbbbb", tmp_path / "code", monkeypatch)
+        connections[ID] = connection(lab.cluster, tmp_path, "default")
+
+        async def next_event(trigger: TrialTrigger) -> TriggerEvent:
+            return await anext(trigger.run())
+
+        event = asyncio.run(next_event(TrialTrigger(manager.id, trial.id)))
+        assert "the operator has not taken the job up" in event.payload["reason"]
+
+        name, arguments = TrialTrigger(manager.id, trial.id, event.payload["reason"]).serialize()
+        again = resolve_name(name)(**arguments)
+        threading.Timer(2.0, set_condition, [lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded"]).start()
+        assert isinstance(asyncio.run(next_event(again)), TaskSuccessEvent)
     get_settings.cache_clear()
 
 

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 from airflow.sdk import BaseHook, Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRescheduleException
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from tests.unit.kubeflow_lab import Lab, make_lab, make_role, make_running_lab, make_training
@@ -25,6 +27,8 @@ from trialflow.testing.fake_operator import set_condition
 from trialflow.training.kubeflow import waiting_room
 from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow_airflow import cluster as airflow_cluster
+from trialflow_airflow import operators
+from trialflow_airflow.identity import following_run_id
 from trialflow_airflow.triggers import TrialTrigger
 
 ID = "kubernetes_team"
@@ -140,6 +144,30 @@ def test_a_trial_that_waits_is_handed_back_once_for_its_label(
         again = resolve_name(name)(**arguments)
         threading.Timer(2.0, set_condition, [lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded"]).start()
         assert isinstance(asyncio.run(next_event(again)), TaskSuccessEvent)
+    get_settings.cache_clear()
+
+
+def test_a_trial_s_tasks_outlast_a_cluster_that_is_away(
+    connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "_UNAVAILABLE_SECONDS", 0.1)
+    monkeypatch.setattr(operators, "connect", MagicMock())
+    (tmp_path / "code").mkdir()
+    run = following_run_id("expccccc", 1)
+    context = {"ti": SimpleNamespace(dag_id="dag", run_id=run, map_index=0)}
+    with make_lab(tmp_path) as lab:
+        manager, trial = follow_one(lab, "expccccc", tmp_path / "code", monkeypatch)
+        connections[ID] = connection(lab.cluster, tmp_path, "default")
+        lab.cluster.go_away()
+
+        with pytest.raises(AirflowRescheduleException):
+            operators.TrialReportOperator(task_id="report").execute(context)
+
+        assert manager.store.get_trial(manager.id, trial.id).reported_at is None
+        threading.Timer(1.0, lab.cluster.come_back).start()
+        operators.CleanupOperator(task_id="cleanup").execute(context)
+        assert lab.cluster.all("tfjobs") == []
+        assert manager.store.get_trial(manager.id, trial.id).reported_at is not None
     get_settings.cache_clear()
 
 

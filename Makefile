@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env check bench bench-quality lock clean cluster cluster-down
+.PHONY: help demo up down env check bench bench-kubeflow bench-quality lock clean cluster cluster-down
 .PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster test-cluster-jobs test-cluster-dag
 
 help:  ## Show this help
@@ -27,8 +27,8 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
 # The domain's tests run where Airflow is not installed, which proves that it is not needed.
 .venv-core/.ready: $(VENV)/.ready-dev
 	$(BIN)/python -m venv --without-pip .venv-core
-	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --requirement requirements-dev.txt
-	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-core/bin/python --requirement requirements-dev.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-core/bin/python --no-deps --editable .
 	@touch $@
 
 demo: $(VENV)/.ready  ## Tune a model on handwritten digits in a private Airflow, and show how it went
@@ -83,6 +83,9 @@ check: $(VENV)/.ready-dev  ## Check style, types and the layers
 
 bench: $(VENV)/.ready-dev  ## Compare with NNI 3.0 in one run; about 15 minutes
 	$(BIN)/python bench/compare_with_nni.py
+
+bench-kubeflow: $(VENV)/.ready-dev  ## Measure what trials on Kubernetes cost; about 25 minutes, as root
+	$(BIN)/python -m bench.kubeflow_cost
 
 bench-quality: $(VENV)/.ready-dev  ## Compare the tuners with NNI 3.0's on four problems; takes hours
 	$(BIN)/python bench/quality.py

@@ -181,7 +181,7 @@ class TrialAwaitOperator(_TrialOperator):
 class TrialReportOperator(_TrialOperator):
     """Tell the tuner; the task of a trial that failed fails as well, so that it is seen."""
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> None:
         manager = self.manager(context)
         trial = self.find_trial(context, manager)
         try:
@@ -192,7 +192,6 @@ class TrialReportOperator(_TrialOperator):
         if trial.status is TrialStatus.FAILED:
             raise AirflowFailException(f"trial {trial.label} failed: {trial.reason}")
         self.log.info("Trial %s: %s, value %s %s", trial.label, trial.status, trial.value, trial.reason)
-        return {"trial_id": trial.id, "status": trial.status.value, "value": trial.value}
 
 
 class NextBatchOperator(TriggerDagRunOperator):

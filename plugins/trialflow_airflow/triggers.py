@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from trialflow.records import Trial
 
-_POLL_SECONDS = 0.5
+    _End = tuple[asyncio.Future[Trial], Trial | Exception]
+
+_POLL_SECONDS = 0.25
 _LABEL_SECONDS = 60.0
 
 
@@ -97,8 +99,9 @@ class _Waiter:
     log_context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def poll(self) -> Trial | None:
-        """The trial, if it has ended or its label has to say something else."""
-        return self.log_context.run(self.watch.poll) or (self.watch.trial if self._needs_label() else None)
+        """The trial, if it has ended or its label has to say something else; costs little while nothing is new."""
+        ended = self.log_context.run(self.watch.poll) if self.watch.is_due() else None
+        return ended or (self.watch.trial if self._needs_label() else None)
 
     def _needs_label(self) -> bool:
         """Whether the label is wrong; reasons that take turns are not followed one by one."""
@@ -111,7 +114,7 @@ class _Waiter:
 
 @dataclass
 class _Poller:
-    """Polls every trial that is waited for, one after the other in one thread; runs while there is one."""
+    """Follows every trial that is waited for, all of them in one thread; runs while there is one."""
 
     _waiting: dict[asyncio.Future[Trial], _Waiter] = field(default_factory=dict)
     _managers: dict[str, ExperimentManager] = field(default_factory=dict)
@@ -135,17 +138,29 @@ class _Poller:
 
     async def _run(self) -> None:
         while self._waiting:
-            for future, waiter in list(self._waiting.items()):
-                try:
-                    trial = await asyncio.to_thread(waiter.poll)
-                except Exception as error:  # noqa: BLE001  # handed to the one trigger that it concerns
-                    if not future.done():
-                        future.set_exception(error)
+            for future, end in await asyncio.to_thread(_look, list(self._waiting.items())):
+                if future.done():
                     continue
-                if trial is not None and not future.done():
-                    future.set_result(trial)
+                if isinstance(end, Exception):
+                    future.set_exception(end)
+                else:
+                    future.set_result(end)
             await asyncio.sleep(_POLL_SECONDS)
         self._managers.clear()
+
+
+def _look(waiting: list[tuple[asyncio.Future[Trial], _Waiter]]) -> list[_End]:
+    """Look at every trial; gives those whose trigger has something to say, or that cannot be followed."""
+    ends: list[_End] = []
+    for future, waiter in waiting:
+        try:
+            trial = waiter.poll()
+        except Exception as error:  # noqa: BLE001  # handed to the one trigger that it concerns
+            ends.append((future, error))
+        else:
+            if trial is not None:
+                ends.append((future, trial))
+    return ends
 
 
 async def _open_manager(

@@ -17,7 +17,7 @@ import pytest
 
 from trialflow.records import Experiment, Trial
 from trialflow.store import Store
-from trialflow_airflow.embedded import Client, Embedded
+from trialflow_airflow.embedded import CHECKOUT, Client, Embedded
 from trialflow_airflow.identity import identify
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ QUICK_RECOVERY = {
 # A user per role of Airflow's simple auth manager; their passwords are made when the API server starts.
 ROLES = ("viewer", "user", "op", "admin")
 USERS = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
+# A notifier that writes a line per notice to this file of the Airflow's folder.
+NOTICES = "notices"
 # How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
 WAYS = {"in-worker": "3600", "deferred": "0"}
 
@@ -138,6 +140,14 @@ def write_experiment(folder: Path, code: str = NOOP, **changes: Any) -> Path:
     return folder / "config.yml"
 
 
+def notifier(home: Path) -> dict[str, str]:
+    """The settings by which an Airflow tells of experiments in its file."""
+    text = "{{ notice.event }} {{ notice.experiment_id }} {{ notice.experiment_name }}: {{ notice.best.value }}"
+    kwargs = {"file": str(home / NOTICES), "text": text}
+    notifiers = [{"path": "tests.airflow.file_notifier.FileNotifier", "kwargs": kwargs, "on": ["done"]}]
+    return {"TRIALFLOW_NOTIFIERS": json.dumps(notifiers), "PYTHONPATH": str(CHECKOUT)}
+
+
 def wait_until(condition: Callable[[], Any], what: str, timeout_seconds: float = PATIENCE_SECONDS) -> Any:
     deadline = time.monotonic() + timeout_seconds
     while not (value := condition()):
@@ -219,7 +229,7 @@ def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An Airflow whose tasks wait for trials in one of the two ways."""
     home = tmp_path_factory.mktemp("airflow")
-    with running_airflow(home, TRIALFLOW_WAIT_IN_WORKER_SECONDS=WAYS[request.param]) as lab:
+    with running_airflow(home, **notifier(home), TRIALFLOW_WAIT_IN_WORKER_SECONDS=WAYS[request.param]) as lab:
         yield lab
 
 

@@ -205,6 +205,40 @@ def test_who_goes_on_with_a_submitted_trial_asks_the_cluster_for_no_more_than_a_
     assert lab.cluster.count() == {"list tfjobs": 1, "watch tfjobs": 1}
 
 
+def test_a_trial_of_which_nothing_is_heard_is_not_polled_again(
+    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "_UNHEARD_SECONDS", 600.0)
+    config = (code / "config.yml").read_text()
+    (code / "config.yml").write_text(config.replace("trialConcurrency: 1", "trialConcurrency: 3"))
+    manager = start(code, lab.settings)
+    ended, killed, quiet = watches = [TrialWatch(manager, suggest(manager, index)) for index in range(3)]
+    wait_for(lambda: not [watch.poll() for watch in watches if watch.is_due()])
+    set_condition(lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded")
+    with manager.store.control(manager.id, "ann") as control:
+        control.kill(killed.trial)
+    wait_for(lambda: ended.is_due() and killed.is_due())
+    assert not quiet.is_due()
+    assert [run_to_end(watch).status for watch in (ended, killed)] == [
+        TrialStatus.SUCCEEDED,
+        TrialStatus.USER_CANCELED,
+    ]
+
+
+def test_a_suggestion_has_room_as_soon_as_a_trial_has_ended(lab: Lab, code: Path) -> None:
+    manager = start(code, lab.settings)
+    watch = TrialWatch(manager, suggest(manager))
+    assert watch.poll() is None
+    assert not manager.has_news()
+    set_condition(lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded")
+    ended = run_to_end(watch)
+    assert ended.reported_at is None
+    assert manager.has_news()
+    suggest(manager, 1)
+    assert now_of(manager, ended).reported_at is not None
+    assert len(lab.cluster.all("tfjobs")) == 1
+
+
 def test_a_stopped_run_leaves_nothing_behind(tmp_path: Path, code: Path) -> None:
     with make_running_lab(tmp_path) as lab:
         (code / "mnist_tf.py").write_text("import time; time.sleep(600)")

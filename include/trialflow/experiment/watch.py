@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How often a trial is looked up in the ledger, where a person may have ended it.
-_LOOK_SECONDS = 0.5
+# How often a job of which nothing was heard is asked for nevertheless, and its metrics are read.
+_UNHEARD_SECONDS = 3.0
 # How often a job is submitted again that nobody takes for the time being.
 _RESUBMIT_SECONDS = 5.0
 
@@ -28,8 +28,8 @@ _RESUBMIT_SECONDS = 5.0
 class TrialWatch:
     """Follows a submitted trial.
 
-    Order of calls: `poll` again and again until it gives the ended trial. Another process may follow the same trial,
-    or go on where this one died.
+    Order of calls: `poll` again and again until it gives the ended trial; who follows many asks `is_due` before.
+    Another process may follow the same trial, or go on where this one died.
 
     Args:
         manager: Of the trial's experiment.
@@ -53,9 +53,17 @@ class TrialWatch:
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
-        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._seen: str | None = None
+        self._due_at = 0.0
         # Whoever followed the trial before has had these judged.
         self._judged = len(intermediate_values(self._store.list_metrics(self.trial))) if self._assessor else 0
+
+    def is_due(self) -> bool:
+        """Whether `poll` may find something new; costs next to nothing."""
+        if time.monotonic() >= self._due_at or self._manager.has_ended(self.trial):
+            return True
+        seen = self._service.glance(self._handle)
+        return seen is None or seen != self._seen
 
     def poll(self) -> Trial | None:
         """Look once: note what is new in the ledger, and give the trial if it has ended.
@@ -65,6 +73,8 @@ class TrialWatch:
         """
         if self.trial.ended_at is not None or self._was_ended():
             return self.trial
+        self._due_at = time.monotonic() + _UNHEARD_SECONDS
+        self._seen = self._service.glance(self._handle)
         try:
             return self._look() if self._is_submitted() else None
         except UnavailableError as error:
@@ -110,10 +120,9 @@ class TrialWatch:
         return self.trial
 
     def _was_ended(self) -> bool:
-        """Whether somebody ended the trial in the ledger; looked up now and then."""
-        if time.monotonic() < self._look_at:
+        """Whether somebody has ended the trial in the ledger, where a person may do so."""
+        if not self._manager.has_ended(self.trial):
             return False
-        self._look_at = time.monotonic() + _LOOK_SECONDS
         trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
         if trial.ended_at is None:
             return False

@@ -288,6 +288,10 @@ class KubeflowTrainingService(TrainingService):
     def _why_it_waits(self, handle: JsonObject, status: JobStatus) -> str:
         return waiting_rooms.of(self._api, handle["namespace"]).explain(handle["name"], status)
 
+    def glance(self, handle: JsonObject) -> str | None:
+        """The job's version as the watch has it."""
+        return self._informer(handle).version_of(handle["name"])
+
     def metrics_file(self, handle: JsonObject) -> Path:
         return AttemptFolder(Path(handle["folder"])).metrics_file(handle["chief"])
 

@@ -99,7 +99,7 @@ class Control:
                 f"raise the number first: nnictl update trialnum {self.experiment_id} --value {number + 1}"
             )
         queue_point(self.connection, self.experiment_id, parameters)
-        self._note("add", parameters)
+        self.note("add", parameters)
         return number
 
     def import_points(self, new: Sequence[KnownPoint]) -> int:
@@ -107,7 +107,7 @@ class Control:
         self._lock()
         count = add_known_points(self.connection, self.experiment_id, new)
         if count:
-            self._note("import", count)
+            self.note("import", count)
         return count
 
     def retire(self) -> None:

@@ -9,6 +9,7 @@
      ├─ TunerError            the algorithm cannot suggest
      │   └─ UserClassError    a tuner, assessor or advisor of the user's own failed
      └─ TrainingError         a job could not be started or asked about
+         └─ UnavailableError  nor could anybody say why: what runs the jobs is away, and may come back
 """
 
 from __future__ import annotations
@@ -89,3 +90,7 @@ class UserClassError(TunerError):
 
 class TrainingError(TrialflowError):
     """The training service could not start a job or say what became of it."""
+
+
+class UnavailableError(TrainingError):
+    """What runs the jobs is away for the time being; the same call may succeed later."""

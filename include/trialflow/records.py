@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Any
 
 JsonObject = dict[str, Any]
+# The note on a trial whose parameters a person gave.
+CUSTOMIZED: JsonObject = {"parameter_source": "customized"}
 
 
 class StrEnum(str, Enum):
@@ -57,6 +59,15 @@ class MetricType(StrEnum):
     PERIODICAL = "PERIODICAL"
     FINAL = "FINAL"
     REQUEST_PARAMETER = "REQUEST_PARAMETER"
+
+
+class NoticeEvent(StrEnum):
+    """What people are told of an experiment."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STALLED = "stalled"
+    IMPROVED = "improved"
 
 
 class OptimizeMode(StrEnum):
@@ -254,6 +265,11 @@ class Trial:
     reason: str = ""
 
     @property
+    def is_customized(self) -> bool:
+        """Whether a person gave the parameters, and not the tuner."""
+        return self.note == CUSTOMIZED
+
+    @property
     def label(self) -> str:
         """The trial for a list: number, id, parameters."""
         parameters = "" if self.parameters is None else f" {describe_parameters(self.parameters)}"
@@ -274,6 +290,14 @@ class Metric:
     sequence: int
     value: Any
     at: float
+
+
+@dataclass(frozen=True)
+class KnownPoint:
+    """A result that a person brought from elsewhere, in the form of a trial's parameters and final metric."""
+
+    parameters: JsonObject
+    value: float
 
 
 @dataclass(frozen=True)

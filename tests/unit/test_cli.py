@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,6 +45,8 @@ class FakeAirflow(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, Any]] = []
         self.experiments = [dict(item) for item in EXPERIMENTS]
         self.run_state = "running"
+        self.known = True
+        self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
     @property
@@ -58,7 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        raw = self.rfile.read(length)
+        body: Any = raw if self.headers.get("Content-Type") == "application/zip" else json.loads(raw or "null")
         path = self.path.partition("?")[0].removeprefix("/api/v1/nni")
         self.server.asked.append((self.command, self.path.removeprefix("/api/v1/nni"), body))
         if path != "/auth/token" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -83,9 +88,15 @@ class _Handler(BaseHTTPRequestHandler):
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
             ("GET", "trial-jobs"): TRIALS,
-            ("GET", "export-data"): [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}],
-            ("PUT", "experiment"): {**(body or {}), "revision": 4},
+            ("GET", "export-data"): self.server.results,
+            ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
+            ("POST", "trial-jobs"): {"sequenceId": 7},
+            ("POST", "known"): {"known": self.server.known},
+            ("POST", "uploads"): {"folder": "/uploads/1"},
+            ("POST", "import-data"): {"imported": 2, "known": 0, "fit": 1},
         }
+        if method == "DELETE" and len(parts) == 2:
+            return 200, {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
         answer = answers.get((method, parts[-1]))
         return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
 
@@ -191,6 +202,44 @@ def test_a_created_experiment_is_told_once_it_runs(logged_in: FakeAirflow) -> No
     assert "nnictl stop newaaaaa" in done.output
 
 
+def write_experiment(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "space.json").write_text("{}")
+    (folder / "trial.py").write_text("import nni")
+    (folder / "config.yml").write_text('{"searchSpacePath": "space.json", "trial": {"codeDir": ".", "command": "x"}}')
+    return folder / "config.yml"
+
+
+@pytest.mark.parametrize(
+    ("options", "known", "sent"),
+    [((), True, False), ((), False, True), (("--upload",), True, True), (("--no-upload",), False, False)],
+)
+def test_files_are_sent_to_an_airflow_that_does_not_have_them(
+    logged_in: FakeAirflow, tmp_path: Path, options: tuple[str, ...], known: bool, sent: bool
+) -> None:
+    config = write_experiment(tmp_path / "experiment")
+    logged_in.known = known
+    done = run("create", "-c", str(config), *options)
+    assert done.exit_code == 0, done.output
+    bodies = {path.partition("?")[0]: body for method, path, body in logged_in.asked if method == "POST"}
+    assert bodies["/experiment"]["config"] == ("/uploads/1/config.yml" if sent else str(config))
+    assert ("/uploads" in bodies) is sent
+    assert ("/uploads/known" in bodies) is (options == ())
+    if sent:
+        with zipfile.ZipFile(io.BytesIO(bodies["/uploads"])) as archive:
+            assert archive.namelist() == ["config.yml", "space.json", "trial.py"]
+
+
+def test_an_experiment_whose_files_must_be_sent_and_cannot_be_is_not_started(
+    logged_in: FakeAirflow, tmp_path: Path
+) -> None:
+    config = write_experiment(tmp_path / "experiment")
+    (tmp_path / "experiment" / "space.json").unlink()
+    done = run("create", "-c", str(config), "--upload")
+    assert (done.exit_code, "space.json" in done.output) == (1, True)
+    assert all(method == "GET" for method, _, _ in logged_in.asked)
+
+
 def test_an_experiment_that_cannot_run_says_why_with_exit_code_1(logged_in: FakeAirflow) -> None:
     logged_in.run_state, logged_in.check_status = "failed", []
     done = run("create", "-c", "config.yml")
@@ -256,6 +305,69 @@ def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_pat
         assert run("experiment", "export", "-f", str(tmp_path / kind), "--type", kind).exit_code == 0
     assert (tmp_path / "csv").read_text().splitlines() == ["id,value,lr,n", 'T0001,0.5,0.1,"{""_name"": ""a""}"']
     assert json.loads((tmp_path / "json").read_text())[0]["value"] == 0.5
+
+
+PARAMETERS = [
+    {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
+    {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_path: Path, kind: str) -> None:
+    logged_in.results = [{"parameter": body, "value": 0.5, "id": "T0001"} for body in PARAMETERS]
+    file = str(tmp_path / f"results.{kind}")
+    assert run("experiment", "export", "-f", file, "--type", kind).exit_code == 0
+
+    done = run("experiment", "import", "-f", file)
+
+    assert (done.exit_code, done.output) == (0, "abcd1111\t2\t0\t1\n")
+    method, path, body = logged_in.asked[-1]
+    assert (method, path) == ("POST", "/experiments/abcd1111/experiment/import-data")
+    assert [(item["parameter"], item["value"]) for item in body] == [(parameters, 0.5) for parameters in PARAMETERS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "[1", "is not valid JSON"),
+        ("a.csv", "id,lr\n1,2\n", "is not valid CSV: it needs a column value"),
+        ("a.csv", "value,lr\n1\n", "line 2 does not have a cell for each column"),
+        ("missing.csv", None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_refused_before_anything_is_sent(
+    logged_in: FakeAirflow, tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    done = run("experiment", "import", "-f", str(tmp_path / name))
+    assert (done.exit_code, message in done.output) == (1, True)
+    assert logged_in.asked == []
+
+
+def test_a_trial_is_added_with_parameters_as_json_or_from_a_file(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    (tmp_path / "parameters.json").write_text('{"lr": 0.5}')
+    for given in ('{"lr": 0.5}', f"@{tmp_path / 'parameters.json'}"):
+        assert run("trial", "add", "-p", given).output == "abcd1111\t7\t\n"
+        assert logged_in.asked[-1] == ("POST", "/experiments/abcd1111/trial-jobs", {"lr": 0.5})
+    assert "nnictl resume zzzz3333" in run("trial", "add", "zzzz", "-p", "{}").output
+    done = run("trial", "add", "-p", "lr=1")
+    assert (done.exit_code, "must be JSON" in done.output) == (1, True)
+
+
+def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) -> None:
+    def deleted() -> list[str]:
+        return [path for method, path, _ in logged_in.asked if method == "DELETE"]
+
+    assert run("experiment", "delete", text="y\n").exit_code == 1
+    assert run("experiment", "delete", "abcd2222", text="n\n").exit_code == 1
+    assert deleted() == []
+    assert run("experiment", "delete", "abcd2222", text="y\n").exit_code == 0
+    assert deleted() == ["/experiments/abcd2222"]
+    done = run("experiment", "delete", "--all", "--yes")
+    assert deleted()[1:] == ["/experiments/abcd2222", "/experiments/zzzz3333"]
+    assert done.output.splitlines()[1] == "zzzz3333\tyes\tthe server does not see /x"
 
 
 def test_the_version_is_shown() -> None:

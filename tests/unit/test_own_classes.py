@@ -546,6 +546,36 @@ def test_a_changed_search_space_reaches_the_tuner(tmp_path: Path) -> None:
     manager.close_run(1, RUN)
 
 
+def test_what_a_person_gives_is_told_to_the_tuner(tmp_path: Path) -> None:
+    from trialflow.experiment.operations import Operator
+
+    code = tuner_that("""
+        def import_data(self, data):
+            self.log("import", data)
+        def receive_customized_trial_result(self, parameter_id, parameters, value):
+            self.log("customized", parameters, value["default"])
+        """)
+    manager = make_experiment(tmp_path, tuner=own(tmp_path, code))
+    operator = Operator(manager.id, "somebody", manager.settings)
+    operator.import_data([{"parameter": {"x": 0.25}, "value": 1.5}])
+    live_a_trial(manager, Slot(1, 0), RUN)
+    operator.import_data([{"parameter": {"x": 0.5}, "value": 2.5}])
+    operator.add({"x": 0.75})
+    kill(manager.own_classes.host)  # type: ignore[union-attr]
+    customized = live_a_trial(manager, Slot(1, 1), RUN)
+    suggested = live_a_trial(manager, Slot(1, 2), RUN)
+
+    assert isinstance(customized, Trial)
+    assert customized.parameters == {"x": 0.75}
+    assert isinstance(suggested, Trial)
+    assert (suggested.parameters or {})["id"] == 2
+    events = events_of(manager)
+    assert events[0] == "('import', [{'parameter': {'x': 0.25}, 'value': 1.5}])"
+    assert events.count("('import', [{'parameter': {'x': 0.5}, 'value': 2.5}])") == 1
+    assert events.count("('customized', {'x': 0.75}, 0.75)") == 1
+    manager.close_run(1, RUN)
+
+
 def test_a_stopped_experiment_leaves_no_host(tmp_path: Path) -> None:
     from trialflow.experiment.operations import Operator
 

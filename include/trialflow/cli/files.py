@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from trialflow.errors import ConfigError, Problem, TrainingError
 
@@ -80,11 +77,15 @@ def _problems_on_stderr() -> Iterator[None]:
     try:
         yield
     except (ConfigError, TrainingError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(escape(str(error)))
+        typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
 
 
 def _print_spec(spec: ExperimentSpec) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     console = Console(soft_wrap=True, highlight=False)
     table = Table(show_header=False, box=None)
     rows = {

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 import time
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
 
 from trialflow.cli.client import ENDED, Api, explain_failure
 from trialflow.cli.output import describe_duration, describe_experiment, describe_time, describe_trial, make_table, show
@@ -19,8 +14,11 @@ from trialflow.cli.shared import ExperimentId, asking, run_address
 from trialflow.cli.target import config_file
 from trialflow.records import StrEnum
 
-experiment_app = typer.Typer(help="Look at experiments.", no_args_is_help=True)
-trial_app = typer.Typer(help="Look at trials, or kill one.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from rich.console import Group
+
+experiment_app = typer.Typer(help="Look at experiments, carry results between them, delete them.", no_args_is_help=True)
+trial_app = typer.Typer(help="Look at trials, add one, kill one.", no_args_is_help=True)
 log_app = typer.Typer(help="Show what an experiment or a trial has written.", no_args_is_help=True)
 webui_app = typer.Typer(help="Find Airflow's pages.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the command line's own configuration.", no_args_is_help=True)
@@ -85,35 +83,6 @@ def list_experiments(
         show([describe_experiment(item) for item in found], form, found)
 
 
-@experiment_app.command("export")
-def export(
-    context: typer.Context,
-    file: Annotated[Path, typer.Option("--filename", "-f", help="Where to write.", metavar="FILE")],
-    experiment: ExperimentId = None,
-    kind: Annotated[Literal["csv", "json"], typer.Option("--type", "-t", help="The file's format.")] = "json",
-) -> None:
-    """Write parameters and values of the trials that have one into a file."""
-    with asking(context) as (api, _):
-        found = api.find(experiment)
-        results = api.get(f"/experiments/{found['id']}/export-data")
-        if kind == "json":
-            file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        else:
-            _write_csv(file, results)
-        typer.echo(f"{len(results)} trials of {found['id']} were written to {file}")
-
-
-def _write_csv(file: Path, results: list[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for result in results for name in result["parameter"]))
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["id", "value", *names])
-        for result in results:
-            cells = (result["parameter"].get(name) for name in names)
-            cells = (json.dumps(cell) if isinstance(cell, (dict, list)) else cell for cell in cells)
-            table.writerow([result["id"], result["value"], *cells])
-
-
 @trial_app.command("ls")
 def list_trials(context: typer.Context, experiment: ExperimentId = None) -> None:
     """List an experiment's trials."""
@@ -128,6 +97,9 @@ def top(
     seconds: Annotated[float, typer.Option("--time", "-t", min=0.2, help="Between two looks.")] = 3.0,
 ) -> None:
     """Show an experiment and its newest trials, live, until it ends or you press Ctrl-C; once in a pipe."""
+    from rich.console import Console
+    from rich.live import Live
+
     with asking(context) as (api, _):
         base = f"/experiments/{api.find(experiment)['id']}"
         console = Console()
@@ -144,6 +116,8 @@ def top(
 
 
 def _picture(api: Api, base: str, profile: dict[str, Any], rows: int) -> Group:
+    from rich.console import Group
+
     first = max(0, profile["nextSequenceId"] - rows)
     jobs = api.get(f"{base}/trial-jobs", offset=first, limit=rows)
     described = _describe(profile, api.get(f"{base}/job-statistics"))

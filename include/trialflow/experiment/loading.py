@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def load_experiment(
         TrainingError: The training service could not be asked.
     """
     source = _read(config, settings, folder)
-    roots = AllowedRoots.of(settings.allowed_roots, source.folder)
+    roots = _roots(source.folder, settings)
     parsed = with_search_space_of_code(parse_experiment(source, roots), settings)
     problems = [*parsed.problems, *_check_tuner(parsed), *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
@@ -75,10 +76,16 @@ def _read_file(name: str, settings: Settings) -> Source:
     if "\0" in name or not path.is_absolute():
         rule = "must be the absolute path of an experiment file"
         raise ConfigError([Problem("config", rule, show(name), "Write the whole path, as the worker sees it")])
-    roots = AllowedRoots.of(settings.allowed_roots, path.parent)
+    roots = _roots(path.parent, settings)
     if roots.root_of(path) is None:
         raise ConfigError([Problem("config", roots.describe(), name, roots.remedy)])
     return read_source(path, "config")
+
+
+def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
+    """The allowed roots; an experiment that was uploaded may read what was uploaded with it, and nothing else."""
+    uploaded = folder is not None and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(settings.uploads))
+    return AllowedRoots.of(() if uploaded else settings.allowed_roots, folder)
 
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
@@ -88,7 +95,7 @@ def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
     if parsed.advisor is not None and parsed.advisor.own is None:
         problems += check_tuner(parsed.advisor, parsed.place, section="advisor", v2=parsed.is_v2)
     suggesting = parsed.tuner or parsed.advisor
-    if problems or suggesting is None or suggesting.own is not None:
+    if problems or suggesting is None:
         return problems
     return [
         parsed.place(("searchSpacePath",), f"{found.field}: {found.rule}", found.value, found.remedy)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialflow.errors import ConfigError, StagingError, UserClassError
+from trialflow.errors import ConfigError, StagingError, UnavailableError, UserClassError
 from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
 from trialflow.experiment.own_classes import ACTIVE, OwnClasses
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 # From claim to submission it takes a second; then whoever claimed the trial is taken for dead.
 _SUBMISSION_SECONDS = 5.0
+# How often the ledger is asked which trials go on.
+_LOOK_SECONDS = 0.5
 
 
 class ExperimentManager:
@@ -60,6 +63,8 @@ class ExperimentManager:
         # How many trials were reported when the tuner last had nothing to suggest for the time being.
         self.asked_in_vain_after: int | None = None
         self._watches: dict[str, TrialWatch] = {}
+        self._unended: frozenset[str] = frozenset()
+        self._look_again_at = 0.0
 
     @classmethod
     def create(
@@ -185,18 +190,28 @@ class ExperimentManager:
         experiment = self.refresh()
         if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue() or self.must_give_way():
             return True
-        if after is not None and self.store.count_reported(self.id) <= after:
+        # A trial that has ended and was not reported counts as if it were: the claim reports it first.
+        is_in_vain = after is not None and self.store.count_ended(self.id) <= after
+        if is_in_vain and not self.store.has_waiting_point(self.id):
             return False
-        return self.store.count_live(self.id) < experiment.trial_concurrency
+        return len(self.store.list_unended(self.id)) < experiment.trial_concurrency
+
+    def has_ended(self, trial: Trial) -> bool:
+        """Whether the trial has ended in the ledger as of half a second ago; one look serves all that are asked for.
+
+        A trial that is younger than the look counts as ended, too: look it up.
+        """
+        now = time.monotonic()
+        if now >= self._look_again_at:
+            self._unended, self._look_again_at = self.store.list_unended(self.id), now + _LOOK_SECONDS
+        return trial.id not in self._unended
 
     def must_give_way(self) -> bool:
         """Whether a trial holds a place and waits to be submitted, longer than that takes.
 
         The task that claimed it was killed, and can only be run again when no other one waits for room in its place.
         """
-        overdue = time.time() - _SUBMISSION_SECONDS
-        unreported = self.store.list_unreported(self.id)
-        return any(trial.job is None and trial.ended_at is None and trial.claimed_at < overdue for trial in unreported)
+        return self.store.has_unsubmitted(self.id, claimed_before=time.time() - _SUBMISSION_SECONDS)
 
     def conclude(self) -> Result:
         """End an experiment that has no live trial left, and write its results; may be repeated."""
@@ -237,8 +252,8 @@ class ExperimentManager:
     def suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         """Claim a trial and ask the tuner for its parameters; the same trial again for the same slot.
 
-        What has ended by now is reported first, so that the suggestion knows every result there is. Where that is
-        cheap, the job is submitted at once.
+        What has ended by now is reported first, so that the suggestion knows every result there is; the job is
+        submitted at once.
         """
         self.settle()
         if self.asked_in_vain_after is not None and not self.has_news(self.asked_in_vain_after):
@@ -253,24 +268,31 @@ class ExperimentManager:
     def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
-            if isinstance(trial, ClaimRefusal) or trial.parameters is not None or trial.ended_at is not None:
+            if isinstance(trial, ClaimRefusal) or trial.sampler_number is not None or trial.ended_at is not None:
                 return trial
             self.refresh()  # The search space may have been changed while there was no room.
-            own = self.own_classes
-            answer = own.suggest(trial) if own and own.suggests else ask(self.experiment, self.store)
-            if isinstance(answer, NoSuggestion):
-                return self._take_back(trial, answer)
-            self.store.set_parameters(trial, answer.parameters, answer.note)
-            trial = self.store.get_trial(self.id, trial.id)
-            self.store.set_sampler_number(trial, self._study.add(trial))
+            if trial.parameters is None:
+                own = self.own_classes
+                answer = own.suggest(trial) if own and own.suggests else ask(self.experiment, self.store)
+                if isinstance(answer, NoSuggestion):
+                    return self._take_back(trial, answer)
+                self.store.set_parameters(trial, answer.parameters, answer.note)
+                trial = self.store.get_trial(self.id, trial.id)
+                number = self._study.add(trial)
+            else:  # A person gave them, or whoever asked for them died here.
+                number = self._study.find(trial)
+            self.store.set_sampler_number(trial, number)
         trial = self.store.get_trial(self.id, trial.id)
-        return self.submit(trial) if self.training.is_cheap else trial
+        with suppress(UnavailableError):  # Its own task tries again, and says why.
+            trial = self.submit(trial)
+        return trial
 
     def _take_back(self, trial: Trial, answer: NoSuggestion) -> ClaimRefusal:
         """Undo the claim of a trial for which the tuner has nothing."""
         self.store.release(trial)
         tuner = self.experiment.spec.tuner.name
-        if answer is NoSuggestion.WAIT and self.store.count_live(self.id):
+        waits = answer is NoSuggestion.WAIT and self.store.count_live(self.id)
+        if waits or self.store.has_waiting_point(self.id):
             self.asked_in_vain_after = self.store.count_reported(self.id)
             return ClaimRefusal.NO_SUGGESTION
         reason = f"{tuner} has suggested everything that it has to suggest"
@@ -279,11 +301,19 @@ class ExperimentManager:
         return ClaimRefusal.TUNER_EXHAUSTED
 
     def submit(self, trial: Trial) -> Trial:
-        """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
+        """Start the job of the trial's present attempt, unless it was started or the trial has ended.
+
+        Raises:
+            UnavailableError: Nobody takes jobs for the time being; the trial's row says why it waits.
+        """
         if trial.ended_at is not None or trial.job is not None:
             return trial
         request = self.job_request(trial)
-        self.training.submit(request)
+        try:
+            self.training.submit(request)
+        except UnavailableError as error:
+            self.store.set_reason(trial, str(error))
+            raise
         self.store.set_job(trial, self.training.handle(request))
         return self.store.get_trial(self.id, trial.id)
 
@@ -309,7 +339,8 @@ class ExperimentManager:
             ended = trial if trial.ended_at is not None else self._look_at(trial)
             if ended is not None:
                 self._watches.pop(trial.id, None)
-                self._clear_away(ended)
+                with suppress(UnavailableError):  # Its own task tries again, and says why.
+                    self._clear_away(ended)
                 has_news = True
         if has_news:
             self._catch_up()
@@ -348,7 +379,8 @@ class ExperimentManager:
         self.store.change_status(self.id, status, from_=ACTIVE, reason=reason)
         for trial in self.store.list_unreported(self.id):
             self._watches.pop(trial.id, None)
-            self.cancel(trial, TrialStatus.SYS_CANCELED, reason.partition("\n")[0])
+            with suppress(UnavailableError):  # Its end is noted; its own tasks clear it away.
+                self.cancel(trial, TrialStatus.SYS_CANCELED, reason.partition("\n")[0])
 
     def _catch_up(self) -> None:
         """Let the experiment's own classes know of every trial that was reported."""

@@ -83,7 +83,7 @@ class OwnClasses:
             UserClassError: The class failed.
         """
         self._catch_up()
-        self.host.call({"call": "space", "space": self._experiment.spec.search_space})
+        self._introduce()
         answer = self.host.call({"call": "ask", "number": trial.number})
         self._end_killed(answer)
         if "parameters" in answer:
@@ -131,13 +131,22 @@ class OwnClasses:
 
     def _catch_up(self) -> None:
         reported = [trial for trial in self._store.list_trials(self._experiment.id) if trial.reported_at is not None]
-        if not reported:
+        points = self._store.list_known_points(self._experiment.id) if self.suggests else []
+        if not reported and not points:
             return
         known = self.host.call({"call": "known"})
+        if len(points) > known["imported"]:
+            new = [{"parameter": point.parameters, "value": point.value} for point in points[known["imported"] :]]
+            self._introduce()
+            self.host.call({"call": "import", "key": known["imported"], "data": new})
         ended, asked = set(known["ended"]), set(known["asked"])
         for trial in sorted(reported, key=lambda trial: (trial.reported_at or 0.0, trial.number)):
             if trial.number not in ended and (trial.number in asked or trial.parameters is not None):
                 self._end_killed(self.host.call(self._end_of(trial)))
+
+    def _introduce(self) -> None:
+        """Let the class know the search space, the first one and every later one."""
+        self.host.call({"call": "space", "space": self._experiment.spec.search_space})
 
     def _end_of(self, trial: Trial) -> JsonObject:
         end: JsonObject = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
-from trialflow.errors import UserClassError
+from trialflow.errors import UnavailableError, UserClassError
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
 from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How often a trial is looked up in the ledger, where a person may have ended it.
-_LOOK_SECONDS = 0.5
+# How often a job of which nothing was heard is asked for nevertheless, and its metrics are read.
+_UNHEARD_SECONDS = 3.0
+# How often a job is submitted again that nobody takes for the time being.
+_RESUBMIT_SECONDS = 5.0
 
 
 class TrialWatch:
     """Follows a submitted trial.
 
-    Order of calls: `poll` again and again until it gives the ended trial. Another process may follow the same trial,
-    or go on where this one died.
+    Order of calls: `poll` again and again until it gives the ended trial; who follows many asks `is_due` before.
+    Another process may follow the same trial, or go on where this one died.
 
     Args:
         manager: Of the trial's experiment.
@@ -45,11 +47,15 @@ class TrialWatch:
         self._follow(trial)
 
     def _follow(self, trial: Trial) -> None:
-        self.trial = self._manager.submit(trial)
+        self.trial = trial
+        # A trial is claimed a moment before its first attempt; of a later one only who follows it knows the beginning.
+        self._waits_since = trial.claimed_at if trial.attempt == 1 else time.time()
+        self._submit_at = float("-inf")
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
-        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._seen: str | None = None
+        self._due_at = 0.0
         # Whoever followed the trial before has had these judged.
         self._judged = self._count_judged()
 
@@ -59,13 +65,46 @@ class TrialWatch:
         # A class of the user's own remembers by itself what it has judged.
         return 0
 
+    def is_due(self) -> bool:
+        """Whether `poll` may find something new; costs next to nothing."""
+        if time.monotonic() >= self._due_at or self._manager.has_ended(self.trial):
+            return True
+        seen = self._service.glance(self._handle)
+        return seen is None or seen != self._seen
+
     def poll(self) -> Trial | None:
         """Look once: note what is new in the ledger, and give the trial if it has ended.
 
         A job that the infrastructure lost is submitted anew with the same parameters, as often as the settings allow.
+        While what runs the jobs is away, the trial waits for it, up to a limit if it has no job yet.
         """
         if self.trial.ended_at is not None or self._was_ended():
             return self.trial
+        self._due_at = time.monotonic() + _UNHEARD_SECONDS
+        self._seen = self._service.glance(self._handle)
+        try:
+            return self._look() if self._is_submitted() else None
+        except UnavailableError as error:
+            self._note_reason(str(error))
+            return self._give_up(error)
+
+    def _is_submitted(self) -> bool:
+        """Whether there is a job to look at; submits it when it is time to."""
+        if self.trial.job is None and time.monotonic() >= self._submit_at:
+            self._submit_at = time.monotonic() + _RESUBMIT_SECONDS
+            self.trial = self._manager.submit(self.trial)
+        return self.trial.job is not None
+
+    def _give_up(self, error: UnavailableError) -> Trial | None:
+        """End a trial that nobody has taken for too long."""
+        limit = self._manager.settings.waiting_limit_seconds
+        if self.trial.job is not None or time.time() - self._waits_since <= limit:
+            return None
+        reason = f"it could not be submitted for more than {limit:.0f} s: {error}"
+        self._end(Outcome(TrialStatus.FAILED, reason=reason, lost=True))
+        return self.trial
+
+    def _look(self) -> Trial | None:
         state = self._service.poll(self._handle)
         if state.started_at is not None and self.trial.status is TrialStatus.WAITING:
             self._store.set_running(self.trial, state.started_at)
@@ -82,15 +121,15 @@ class TrialWatch:
             self._service.cancel(self._handle)
             self._store.start_next_attempt(self.trial, outcome.reason)
             self._follow(self._store.get_trial(self.trial.experiment_id, self.trial.id))
+            self._is_submitted()
             return None
         self._end(outcome)
         return self.trial
 
     def _was_ended(self) -> bool:
-        """Whether somebody ended the trial in the ledger; looked up now and then."""
-        if time.monotonic() < self._look_at:
+        """Whether somebody has ended the trial in the ledger, where a person may do so."""
+        if not self._manager.has_ended(self.trial):
             return False
-        self._look_at = time.monotonic() + _LOOK_SECONDS
         trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
         if trial.ended_at is None:
             return False
@@ -135,7 +174,7 @@ class TrialWatch:
                     return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
         except UserClassError as error:
             self._manager.fail(error)
-            self._look_at = 0.0  # The next look finds the trial ended, as all others.
+            self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
         return None
 
     def _assess(self, assessor: Assessor) -> Outcome | None:

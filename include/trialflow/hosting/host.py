@@ -239,6 +239,10 @@ class Journal:
         """The numbers of the trials whose end is known."""
         return [record["call"]["number"] for record in self.records if record["call"]["call"] == "end"]
 
+    def imported(self) -> int:
+        """How many results from elsewhere the classes know."""
+        return sum(len(record["call"]["data"]) for record in self.records if record["call"]["call"] == "import")
+
     def asked(self) -> list[int]:
         """The numbers of the trials that got parameters."""
         return [key[1] for key in self.by_key if key[0] == "ask"]
@@ -281,7 +285,8 @@ class Host:
     def answer(self, call: Json) -> Json:
         """Make a call, unless it was made before."""
         if call["call"] == "known":
-            return {"ended": self.journal.ended(), "asked": self.journal.asked()}
+            journal = self.journal
+            return {"ended": journal.ended(), "asked": journal.asked(), "imported": journal.imported()}
         known = self.journal.find(call)
         if known is not None:
             return known

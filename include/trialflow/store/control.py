@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from trialflow.errors import ConflictError, NotFoundError
-from trialflow.records import Change, ExperimentStatus, StrEnum, Trial, TrialStatus
-from trialflow.store.tables import batches, changes, experiments, trials
+from trialflow.records import Change, ExperimentStatus, KnownPoint, StrEnum, Trial, TrialStatus
+from trialflow.store.points import add_known_points, count_waiting, queue_point
+from trialflow.store.tables import batches, changes, experiments, metrics, points, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from trialflow.records import JsonObject
 
@@ -58,7 +59,7 @@ class Control:
             self._update(spec={**row["spec"], "search_space": value})
         else:
             self._update(**{_COLUMNS[limit]: value})
-        self._note(limit.value, value)
+        self.note(limit.value, value)
 
     def stop(self) -> bool:
         """End the experiment and all its live trials in the ledger; tells whether it had not ended before.
@@ -72,7 +73,7 @@ class Control:
         now = time.time()
         self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
         self._end_trials(trials.c.ended_at.is_(None), reason, now)
-        self._note("stop", None)
+        self.note("stop", None)
         return True
 
     def kill(self, trial: Trial) -> bool:
@@ -81,8 +82,63 @@ class Control:
         condition = sa.and_(trials.c.id == trial.id, trials.c.ended_at.is_(None))
         killed = self._end_trials(condition, f"killed by {self.who}", time.time())
         if killed:
-            self._note("kill", trial.id)
+            self.note("kill", trial.id)
         return killed
+
+    def add(self, parameters: JsonObject) -> int:
+        """Let a trial with these parameters have the next free place; gives the number that it will have.
+
+        Raises:
+            ConflictError: All trials that the experiment may have are made, or wait for a place.
+        """
+        row = self._lock()
+        number = self._count_trials() + count_waiting(self.connection, self.experiment_id)
+        if number >= row["max_trial_number"]:
+            raise ConflictError(
+                f"experiment {self.experiment_id} has or awaits all its {row['max_trial_number']} trials; "
+                f"raise the number first: nnictl update trialnum {self.experiment_id} --value {number + 1}"
+            )
+        queue_point(self.connection, self.experiment_id, parameters)
+        self.note("add", parameters)
+        return number
+
+    def import_points(self, new: Sequence[KnownPoint]) -> int:
+        """Add results from elsewhere; tells how many were not there yet."""
+        self._lock()
+        count = add_known_points(self.connection, self.experiment_id, new)
+        if count:
+            self.note("import", count)
+        return count
+
+    def retire(self) -> None:
+        """Take an ended experiment out of use for good: from now on it can only be deleted.
+
+        Raises:
+            ConflictError: It has not ended, or a trial of it was never cleared away.
+        """
+        row = self._lock()
+        if not ExperimentStatus(row["status"]).is_final:
+            raise ConflictError(
+                f"experiment {self.experiment_id} is {row['status']}; end it first: nnictl stop {self.experiment_id}"
+            )
+        left = self._scalar(
+            sa.select(sa.func.count()).where(
+                trials.c.experiment_id == self.experiment_id, trials.c.reported_at.is_(None)
+            )
+        )
+        if left:
+            raise ConflictError(
+                f"{left} trials of experiment {self.experiment_id} were not cleared away yet; "
+                f"try again, or let a run do it: nnictl resume {self.experiment_id}"
+            )
+        self._update(code_folder=None)
+
+    def delete(self) -> None:
+        """Delete every row of a retired experiment."""
+        self.retire()
+        for table in (metrics, points, trials, batches, changes):
+            self.connection.execute(table.delete().where(table.c.experiment_id == self.experiment_id))
+        self.connection.execute(experiments.delete().where(experiments.c.id == self.experiment_id))
 
     def resume(self, run_id_of: Callable[[int], str], max_size: int) -> int:
         """Let trials be claimed again, in a new batch to which every trial that was left behind is moved.
@@ -97,11 +153,13 @@ class Control:
             The number of the new batch.
 
         Raises:
-            ConflictError: Nothing is left to be done.
+            ConflictError: Nothing is left to be done, or its code is not there.
         """
         row = self._lock()
+        if row["code_folder"] is None:
+            raise ConflictError(f"experiment {self.experiment_id} never came to run; create it again")
         of_experiment = trials.c.experiment_id == self.experiment_id
-        created = self._scalar(sa.select(sa.func.count()).where(of_experiment))
+        created = self._count_trials()
         left = row["max_trial_number"] - created
         behind = self.connection.execute(
             sa.select(trials.c.id).where(of_experiment, trials.c.reported_at.is_(None)).order_by(trials.c.number)
@@ -126,7 +184,7 @@ class Control:
         self._update(
             status=ExperimentStatus.RUNNING, status_reason="", ended_at=None, idle_seconds=row["idle_seconds"] + idle
         )
-        self._note("resume", None)
+        self.note("resume", None)
         return batch
 
     def _open_batch(self, batch: int, run_id: str, size: int) -> None:
@@ -147,6 +205,10 @@ class Control:
             raise NotFoundError(f"no experiment {self.experiment_id!r} in the store; was it deleted?")
         return row
 
+    def _count_trials(self) -> int:
+        of_experiment = trials.c.experiment_id == self.experiment_id
+        return int(self._scalar(sa.select(sa.func.count()).where(of_experiment)))
+
     def _update(self, **values: Any) -> None:
         self.connection.execute(
             experiments.update().where(experiments.c.id == self.experiment_id).values(values)
@@ -159,7 +221,8 @@ class Control:
         )
         return bool(result.rowcount)
 
-    def _note(self, what: str, value: Any) -> None:
+    def note(self, what: str, value: Any) -> None:
+        """Note something that was done."""
         newest = sa.select(sa.func.max(changes.c.revision)).where(changes.c.experiment_id == self.experiment_id)
         self.connection.execute(
             changes.insert().values(

@@ -346,6 +346,19 @@ EVERY_TYPE: JsonObject = {
 }
 
 
+def _change(body: JsonObject) -> JsonObject:
+    """A parameter without one of its options and with another one, or with other bounds."""
+    first, *rest = body["_value"]
+    if body["_type"] != "choice":
+        return {**body, "_value": [first + (rest[0] - first) / 4 if isinstance(first, float) else first, *rest]}
+    other: Any
+    if isinstance(first, dict):
+        other = {**first, "_name": "Other"} if "_name" in first else dict.fromkeys(first, 99)
+    else:
+        other = f"{first}, too" if isinstance(first, str) else 99
+    return {**body, "_value": [*rest, other]}
+
+
 class Conversation:
     """A tuner's talk with one experiment: what `trialflow.experiment` does with it, without a store.
 
@@ -384,6 +397,11 @@ class Conversation:
         parameters, note = json.loads(json.dumps([answer.parameters, answer.note], allow_nan=False))
         self.trials.append(PastTrial(len(self.trials), parameters, live=True, note=note))
         return len(self.trials) - 1, parameters
+
+    def give(self, parameters: JsonObject, value: float | None = None) -> int:
+        """The number of a trial that a person gave; it lives while it has no value."""
+        self.trials.append(PastTrial(len(self.trials), parameters, live=value is None, value=value, given=True))
+        return len(self.trials) - 1
 
     def tell(self, number: int, value: float | None) -> None:
         """The trial has ended with this final metric; without one, it failed."""
@@ -469,6 +487,36 @@ class TunerContract:
                 number, _ = conversation.ask()
                 if step % 3:
                     conversation.tell(number, float(step))
+
+    def test_it_takes_what_a_person_gives_and_suggests_nothing_of_it_again(
+        self, tuner: Tuner, raw_space: JsonObject
+    ) -> None:
+        later = Conversation(tuner, raw_space).run(6)
+        conversation = Conversation(tuner, raw_space)
+        given = [conversation.give(parameters, float(value)) for value, parameters in enumerate(later[3:5])]
+        given.append(conversation.give(later[5]))
+        conversation.give({"no": "parameter of the space"}, 0.5)
+        suggested = conversation.run(9)
+        conversation.tell(given[-1], None)
+        suggested += conversation.run(3)
+        known = [conversation.trials[number].parameters for number in given]
+        assert not [parameters for parameters in suggested if parameters in known]
+
+    def test_it_goes_on_in_a_search_space_that_was_changed(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        before = Conversation(tuner, raw_space)
+        before.run(9)
+        before.ask()
+        changed = {name: _change(body) for name, body in raw_space.items()}
+        space, _ = parse_search_space(changed)
+        listed = [option.value for option in space.parameters[0].options]
+        after = Conversation(tuner, changed, trials=before.trials)
+        for _ in range(4):
+            if isinstance(answer := after.answer(), Suggestion):
+                number, parameters = after.ask()
+                assert parameters in listed or space.encode(parameters)
+                after.tell(number, 0.5)
+            else:
+                assert answer is NoSuggestion.EXHAUSTED or any(trial.live for trial in after.trials)
 
     def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner, raw_space: JsonObject) -> None:
         unbroken, broken = Conversation(tuner, raw_space), Conversation(type(tuner)(tuner.spec), raw_space)

@@ -12,6 +12,8 @@ from trialflow.errors import ConfigError, ConflictError, NotFoundError, Trialflo
 from trialflow_airflow.web.access import name_experiment
 from trialflow_airflow.web.experiments import router as experiments_router
 from trialflow_airflow.web.routes import router
+from trialflow_airflow.web.uploads import BodyLimit
+from trialflow_airflow.web.uploads import router as uploads_router
 
 _DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below `/experiments/{experiment_id}`;
 the same ones at the root mean the newest experiment that you may read. Every route needs Airflow's login
@@ -30,7 +32,9 @@ def make_app() -> FastAPI:
     """Make the application that Airflow mounts below ``/api/v1/nni``."""
     # FastAPI's own routes for the documentation would ask for no login.
     app = FastAPI(title="Trialflow", version=__version__, description=_DESCRIPTION, openapi_url=None)
+    app.add_middleware(BodyLimit)
     app.include_router(experiments_router)
+    app.include_router(uploads_router)
     app.include_router(router, tags=["The newest experiment"])
     named = [Depends(name_experiment)]
     app.include_router(

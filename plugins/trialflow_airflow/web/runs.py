@@ -14,7 +14,7 @@ from airflow.models.pool import Pool
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, Problem
 from trialflow_airflow.identity import following_run_id, identify, pool_name
@@ -84,6 +84,12 @@ def resize_pool(experiment: Experiment) -> None:
         pool = session.scalar(select(Pool).where(Pool.pool == pool_name(experiment.id)))
         if pool is not None:
             pool.slots = experiment.trial_concurrency
+
+
+def delete_pool(experiment: Experiment) -> None:
+    """Delete the experiment's pool, if a crash has left it behind."""
+    with create_session() as session:
+        session.execute(delete(Pool).where(Pool.pool == pool_name(experiment.id)))
 
 
 def _require_unpaused(dag_id: str) -> None:

@@ -57,7 +57,7 @@ test-airflow-in-worker: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest tests/airflow -k "not deferred"
 
 test-airflow-deferred: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests/airflow/test_experiments.py tests/airflow/test_crashes.py -k deferred
+	$(BIN)/python -m pytest tests/airflow/test_experiments.py tests/airflow/test_crashes.py tests/airflow/test_stops.py -k deferred
 
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on one of their own; as root
 	$(BIN)/python -m tests.cluster build

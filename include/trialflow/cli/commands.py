@@ -220,7 +220,7 @@ def _read_json(given: str) -> Any:
 @trial_app.command("kill")
 def kill_trial(
     context: typer.Context,
-    trial: Annotated[str, typer.Option("--trial", "-T", help="The trial's id.", metavar="TRIAL")],
+    trial: Annotated[str, typer.Option("--trial", "-T", "--trial_id", help="The trial's id.", metavar="TRIAL")],
     experiment: ExperimentId = None,
 ) -> None:
     """End one trial; the experiment goes on."""

@@ -10,7 +10,7 @@ import typer
 
 from trialflow.cli.client import ENDED, Api, explain_failure
 from trialflow.cli.output import describe_duration, describe_experiment, describe_time, describe_trial, make_table, show
-from trialflow.cli.shared import ExperimentId, asking, run_address
+from trialflow.cli.shared import ExperimentId, TrialOption, asking, run_address
 from trialflow.cli.target import config_file
 from trialflow.records import StrEnum
 
@@ -22,8 +22,6 @@ trial_app = typer.Typer(help="Look at trials, add one, kill one.", no_args_is_he
 log_app = typer.Typer(help="Show what an experiment or a trial has written.", no_args_is_help=True)
 webui_app = typer.Typer(help="Find Airflow's pages.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the command line's own configuration.", no_args_is_help=True)
-
-TrialOption = Annotated[str | None, typer.Option("--trial", "-T", help="The trial's id.", metavar="TRIAL")]
 
 
 class Stream(StrEnum):

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from trialflow import __version__
-from trialflow.cli import app
+from trialflow.cli import app, logs
 
 TOKEN = "good-token"
 EXPERIMENTS = [
@@ -46,6 +47,10 @@ class FakeAirflow(ThreadingHTTPServer):
         self.experiments = [dict(item) for item in EXPERIMENTS]
         self.run_state = "running"
         self.known = True
+        self.trials = TRIALS
+        self.changes: list[Any] = [[{"time": 1000.0, "who": "ann", "what": "concurrency", "value": 3}]]
+        # What the log of the trial T0009 holds each time it is asked for; None: there is none yet.
+        self.written: list[str | None] = []
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
@@ -77,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if "dagRuns" in parts:
             return 200, self._run(parts)
+        if "T0009" in parts:
+            return self._follow(parts)
         if path == "/auth/token":
             good = body == {"username": "ann", "password": "secret"}
             return (201, {"access_token": TOKEN}) if good else (401, {"detail": "no"})
@@ -87,7 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "experiments"): self.server.experiments,
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
-            ("GET", "trial-jobs"): TRIALS,
+            ("GET", "trial-jobs"): self.server.trials,
+            ("GET", "changes"): self.server.changes.pop(0) if len(self.server.changes) > 1 else self.server.changes[0],
+            ("GET", "experiment"): {"logDir": "/shared/abcd1111"},
+            ("GET", "runs"): ["run 1"],
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
             ("POST", "trial-jobs"): {"sequenceId": 7},
@@ -100,6 +110,14 @@ class _Handler(BaseHTTPRequestHandler):
         answer = answers.get((method, parts[-1]))
         return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
 
+    def _follow(self, parts: list[str]) -> tuple[int, Any]:
+        """A trial that ends when all of its output was read."""
+        if parts[-1] != "log":
+            return 200, {"id": "T0009", **({"endTime": 1} if not self.server.written[1:] else {})}
+        offset = int(parse_qs(urlsplit(self.path).query)["offset"][0])
+        written = self.server.written.pop(0) if self.server.written else None
+        return (404, {"detail": "has no stdout"}) if written is None else (200, written[offset:].encode())
+
     def _run(self, parts: list[str]) -> Any:
         if parts[-1] == "taskInstances":
             task = {"task_id": "load_experiment", "state": "failed", "map_index": -1, "try_number": 1}
@@ -110,8 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"state": self.server.run_state}
 
     def _answer(self, status: int, content: Any) -> None:
-        data = json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
+        self.send_header("X-Log-Bytes", str(len(data)))
         self.send_header("Content-Length", str(len(data)))
         self.send_header("X-Total-Count", str(len(content)))
         self.end_headers()
@@ -368,6 +387,67 @@ def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) ->
     done = run("experiment", "delete", "--all", "--yes")
     assert deleted()[1:] == ["/experiments/abcd2222", "/experiments/zzzz3333"]
     assert done.output.splitlines()[1] == "zzzz3333\tyes\tthe server does not see /x"
+
+
+def test_a_trial_s_output_is_followed_from_before_it_begins_to_its_end(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
+    logged_in.written = [None, "one\n", "one\n", "one\ntwo\n", "one\ntwo\n", "one\ntwo\n"]
+    done = run("log", "trial", "--trial", "T0009", "-f")
+    assert (done.exit_code, done.output) == (0, "one\ntwo\n")
+    logged_in.written = [None]
+    done = run("log", "trial", "-T", "T0009")
+    assert (done.exit_code, "has no stdout" in done.output) == (1, True)
+
+
+def test_what_happened_is_told_in_order_cut_and_followed(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
+    logged_in.trials = [{"id": "T0001", "sequenceId": 0, "status": "FAILED", "startTime": 500, "endTime": 2000,
+                         "reason": "exit 1\nmore"}]  # fmt: skip
+    logged_in.check_status = ["RUNNING"]
+    events = [line.split("\t")[1] for line in run("log", "stdout").output.splitlines()]
+    assert events == ["trial #0 T0001 started", "ann: concurrency 3", "trial #0 T0001 ended, FAILED: exit 1"]
+    for options, expected in ((("--head", "1"), events[:1]), (("--tail", "2"), events[1:])):
+        logged_in.check_status = ["RUNNING"]
+        assert [line.split("\t")[1] for line in run("log", "stdout", *options).output.splitlines()] == expected
+    logged_in.check_status = ["RUNNING", "RUNNING", "STOPPED"]
+    stop = {"time": 3000.0, "who": "bob", "what": "stop", "value": None}
+    logged_in.changes = [logged_in.changes[0], logged_in.changes[0], [*logged_in.changes[0], stop]]
+    followed = [line.split("\t")[1] for line in run("log", "stdout", "-f").output.splitlines()]
+    assert followed == [*events, "bob: stop "]
+    assert run("log", "stdout", "--path").output == "/shared/abcd1111\n"
+
+
+def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:
+    assert run("log", "stderr").output == "1 problem in the experiment\n"
+
+
+@pytest.mark.parametrize(("answer", "deleted"), [("y\n", ["abcd2222"]), ("n\n", [])])
+def test_a_platform_is_cleaned_of_what_has_ended_there(
+    logged_in: FakeAirflow, tmp_path: Path, answer: str, deleted: list[str]
+) -> None:
+    logged_in.experiments[2]["platform"] = "kubeflow"
+    config = write_experiment(tmp_path / "experiment")
+    config.write_text("trainingServicePlatform: local\nsearchSpacePath: nowhere\n")
+    done = run("platform", "clean", "-c", str(config), text=answer)
+    assert done.exit_code == (0 if deleted else 1), done.output
+    assert [path for method, path, _ in logged_in.asked if method == "DELETE"] == [f"/experiments/{i}" for i in deleted]
+    config.write_text("trainingServicePlatform: moon\n")
+    assert run("platform", "clean", "-c", str(config), "--yes").exit_code == 1
+
+
+def test_a_search_space_is_read_off_annotated_code(tmp_path: Path) -> None:
+    (tmp_path / "trial.py").write_text('"""@nni.variable(nni.uniform(0, 1), name=x)"""\nx = 0.5\nraise SystemExit(1)\n')
+    file = tmp_path / "space.json"
+    done = run("ss_gen", "--trial_dir", str(tmp_path), "--trial_command", "python trial.py", "--file", str(file))
+    assert done.exit_code == 0, done.output
+    assert [body["_type"] for body in json.loads(file.read_text()).values()] == ["uniform"]
+    (tmp_path / "trial.py").write_text("x = 0.5\n")
+    done = run("ss_gen", "--trial_dir", str(tmp_path), "--file", str(file))
+    assert (done.exit_code, "no file of the folder holds an annotation" in done.output) == (1, True)
 
 
 def test_the_version_is_shown() -> None:

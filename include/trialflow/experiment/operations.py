@@ -74,6 +74,25 @@ class Operator:
             control.stop()
         return self._look()
 
+    def lose_run(self, run_id: str) -> None:
+        """End what a run carried that somebody has deleted."""
+        with self.store.control(self.experiment.id, self.who) as control:
+            control.lose_run(run_id)
+
+    def plan_clearing(self, run_id_of: Callable[[int], str], is_alive: Callable[[str], bool]) -> int | None:
+        """Plan a batch for an ended experiment of which something is left that no run is going to clear away.
+
+        Returns:
+            The batch for which a run is needed now, or ``None``.
+        """
+        experiment = self._look()
+        left = self.store.list_unreported(experiment.id)
+        runs = self.store.list_runs(experiment.id, only_open=True)
+        if not experiment.status.is_final or not left or any(map(is_alive, runs)):
+            return None
+        with self.store.control(experiment.id, self.who) as control:
+            return control.open_clearing(run_id_of)
+
     def kill(self, trial_id: str) -> Trial:
         """End one trial.
 

@@ -57,7 +57,7 @@ test-airflow-in-worker: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest tests/airflow -k "not deferred"
 
 test-airflow-deferred: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests/airflow/test_experiments.py tests/airflow/test_crashes.py -k deferred
+	$(BIN)/python -m pytest -k deferred $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
 
 # Two sessions at a time, each with a cluster of its own: both wait most of the time.
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on clusters of their own; as root

@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Any
 
 JsonObject = dict[str, Any]
+# The note on a trial whose parameters a person gave.
+CUSTOMIZED: JsonObject = {"parameter_source": "customized"}
 
 
 class StrEnum(str, Enum):
@@ -82,12 +84,36 @@ class OptimizeMode(StrEnum):
 
 
 @dataclass(frozen=True)
+class OwnClass:
+    """A class of the user's own.
+
+    Attributes:
+        kind: ``tuner``, ``assessor`` or ``advisor``.
+        code_directory: The folder with its code, as it lies where the file was read.
+        code_root: The allowed root in which ``code_directory`` was found to lie.
+        module: In that folder, dotted.
+        class_name: In that module.
+    """
+
+    kind: str
+    code_directory: str
+    code_root: str
+    module: str
+    class_name: str
+
+
+@dataclass(frozen=True)
 class AlgorithmSpec:
-    """A tuner or assessor as the experiment names it."""
+    """A tuner or assessor as the experiment names it.
+
+    Attributes:
+        own: Where its class is found; ``None`` for one of NNI's.
+    """
 
     name: str
     class_args: JsonObject = field(default_factory=dict)
     include_intermediate_results: bool = False
+    own: OwnClass | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +155,16 @@ class ExperimentSpec:
     @property
     def optimize_mode(self) -> OptimizeMode:
         """The direction of the search; NNI's default is to maximise."""
-        return OptimizeMode(self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE))
+        mode = self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE)
+        if self.tuner.own is not None and mode not in list(OptimizeMode):
+            return OptimizeMode.MAXIMIZE  # A class of the user's own may call something else by this name.
+        return OptimizeMode(mode)
+
+    @property
+    def own_classes(self) -> dict[str, AlgorithmSpec]:
+        """The classes of the user's own: ``tuner``, ``assessor`` or ``advisor`` → as it is named."""
+        named = [spec for spec in (self.tuner, self.assessor) if spec is not None]
+        return {spec.own.kind: spec for spec in named if spec.own is not None}
 
 
 @dataclass(frozen=True)
@@ -230,6 +265,11 @@ class Trial:
     reason: str = ""
 
     @property
+    def is_customized(self) -> bool:
+        """Whether a person gave the parameters, and not the tuner."""
+        return self.note == CUSTOMIZED
+
+    @property
     def label(self) -> str:
         """The trial for a list: number, id, parameters."""
         parameters = "" if self.parameters is None else f" {describe_parameters(self.parameters)}"
@@ -250,6 +290,14 @@ class Metric:
     sequence: int
     value: Any
     at: float
+
+
+@dataclass(frozen=True)
+class KnownPoint:
+    """A result that a person brought from elsewhere, in the form of a trial's parameters and final metric."""
+
+    parameters: JsonObject
+    value: float
 
 
 @dataclass(frozen=True)

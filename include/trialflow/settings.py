@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         default="auto",
         description="Which `nni` a trial imports: 'auto' prefers an installed one, 'own' forces Trialflow's.",
     )
+    class_call_seconds: float = Field(
+        default=600.0, gt=0, description="How long one call of a tuner, assessor or advisor of the user's own may take."
+    )
     api_connection: str = Field(
         default="trialflow_api", description="Airflow connection with the API's address and login."
     )
@@ -105,6 +108,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def uploads(self) -> Path:
+        """Folder of the experiments that were sent here, one folder each."""
+        return self.home / "uploads"
 
     @property
     def store_url(self) -> str:

@@ -66,6 +66,8 @@ class LoadExperimentOperator(_ExperimentOperator):
         identity = self.identity(context)
         manager = self._create(context, identity) if identity.batch == 1 else self.manager(context)
         experiment = manager.experiment
+        if experiment.status.is_final:
+            manager.settle()  # This run is there to clear away what others have left behind.
         for warning in experiment.spec.warnings:
             self.log.warning("%s: %s", experiment.id, warning)
         connect(self.settings.api_connection).ensure_pool(
@@ -171,8 +173,10 @@ class TrialAwaitOperator(_TrialOperator):
             time.sleep(_POLL_SECONDS)
         self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)
 
-    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:
         """Look again after the triggerer let go of the trial, because it waits for something else than before."""
+        if event and event.get("reason"):  # Each trigger overwrites the log of the one before.
+            self.log.warning("The trial waits: %s", event["reason"])
         self.execute(context)
 
 

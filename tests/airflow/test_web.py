@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from trialflow.experiment.bundle import Bundle
 from trialflow.records import ExperimentStatus, Metric, MetricType, Slot, Trial, TrialStatus
+from trialflow.settings import get_settings
 from trialflow.testing import make_spec
 from trialflow_airflow.identity import following_run_id, pool_name
 
@@ -27,6 +30,13 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
     ("GET", "/experiments", None, READ),
     ("POST", "/experiment", {"config": 7}, dict.fromkeys(ROLES, 422)),
     ("POST", "/experiment", {"config": "/none"}, {"viewer": 403, "user": 201, "op": 201, "admin": 201}),
+    ("POST", "/uploads", None, {"viewer": 403, "user": 422, "op": 422, "admin": 422}),
+    (
+        "POST",
+        "/uploads/known",
+        {"config": "/etc/passwd", "digest": "0" * 64},
+        {"viewer": 403, "user": 200, "op": 200, "admin": 200},
+    ),
     ("GET", "{}/check-status", None, READ),
     ("GET", "{}/experiment", None, READ),
     ("GET", "{}/job-statistics", None, READ),
@@ -57,6 +67,16 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
         {"params": {"maxTrialNum": 0}},
         {"viewer": 403, "user": 422, "op": 422, "admin": 422},
     ),
+    ("POST", "{}/trial-jobs", {"x": 0.75}, {"viewer": 403, "user": 200, "op": 200, "admin": 200}),
+    ("POST", "{}/trial-jobs", {"y": 0.75}, {"viewer": 403, "user": 422, "op": 422, "admin": 422}),
+    (
+        "POST",
+        "{}/experiment/import-data",
+        [{"parameter": {"x": 0.25}, "value": 1}],
+        {"viewer": 403, "user": 200, "op": 200, "admin": 200},
+    ),
+    ("POST", "{}/experiment/import-data", [{"x": 1}], {"viewer": 403, "user": 422, "op": 422, "admin": 422}),
+    ("DELETE", "{}", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
     ("POST", "{}/stop", None, {"viewer": 403, "user": 200, "op": 200, "admin": 200}),
     ("DELETE", "{}/trial-jobs/THIS", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
     ("POST", "{}/resume", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
@@ -66,7 +86,7 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
 @pytest.fixture(scope="module")
 def experiment(lab: Lab) -> str:
     """An experiment with a trial and metrics that no run carries; gives the trial's id."""
-    lab.store.create_experiment(ID, make_spec(trial_concurrency=3), "/nowhere", DAG_ID)
+    lab.store.create_experiment(ID, make_spec(trial_concurrency=3, max_trial_number=9), "/nowhere", DAG_ID)
     lab.store.change_status(ID, ExperimentStatus.RUNNING, from_=[ExperimentStatus.INITIALIZED])
     trial = lab.store.claim(ID, Slot(1, 0), "run")
     assert isinstance(trial, Trial)
@@ -116,7 +136,7 @@ def test_the_table_has_every_route_and_the_newest_experiment_has_the_same_ones(
         for method, path, _, expected in ROUTES
         if "nosuch" not in path and "openapi" not in path
     }
-    named = {(method, path) for method, path in documented if path.startswith(prefix)}
+    named = {(method, path) for method, path in documented if path.startswith(f"{prefix}/")}
     bare = {(method, path.removeprefix(prefix)) for method, path in named}
     assert bare <= documented
     assert covered == (documented - bare) | {("POST", "/experiment")}
@@ -140,6 +160,36 @@ def test_reading_answers_in_nni_s_own_words(experiment: str, clients: dict[str, 
     assert web.get(f"{base}/metric-data-range/1/9").json() == []
     unknown = web.get("/experiments/unknown0/check-status")
     assert (unknown.status_code, "no experiment 'unknown0'" in unknown.json()["detail"]) == (404, True)
+
+
+def test_an_experiment_that_is_sent_runs_from_where_it_was_unpacked(
+    lab: Lab, tmp_path: Path, clients: dict[str, httpx.Client]
+) -> None:
+    web = clients["user"]
+    config = write_experiment(tmp_path / "sent", maxTrialNum=1)
+    bundle = Bundle.of(config, get_settings())
+    with io.BytesIO() as stream:
+        bundle.write_to(stream)
+        archive = stream.getvalue()
+    body = {"config": str(config), "digest": bundle.digest}
+    assert web.post("/uploads/known", json=body).json() == {"known": True}
+    (config.parent / "trial.py").unlink()
+    assert web.post("/uploads/known", json=body).json() == {"known": False}
+
+    folders = {web.post("/uploads", content=archive).json()["folder"] for _ in range(2)}
+    (folder,) = folders
+    started = web.post("/experiment", json={"config": f"{folder}/config.yml"}).json()
+
+    run = Run(lab, started["run_id"])
+    assert run.wait() == "success"
+    assert [trial.status for trial in run.trials] == [TrialStatus.SUCCEEDED]
+    assert run.experiment.spec.code_directory == folder
+
+
+def test_a_request_that_brings_too_much_is_ended(clients: dict[str, httpx.Client], experiment: str) -> None:
+    huge = b"[" + b" " * (17 << 20) + b"]"
+    answer = clients["user"].post(f"/experiments/{ID}/experiment/import-data", content=huge)
+    assert (answer.status_code, "bytes at most" in answer.text) == (413, True)
 
 
 def test_an_experiment_is_started_changed_stopped_and_resumed(
@@ -191,3 +241,8 @@ def test_an_experiment_is_started_changed_stopped_and_resumed(
     whats = ["concurrency", "kill", "stop", "resume", "stop"]
     assert [(change["who"], change["what"]) for change in changes] == [("user", what) for what in whats]
     assert [change["revision"] for change in changes] == [1, 2, 3, 4, 5]
+
+    deleted = web.delete(base)
+    assert (deleted.status_code, deleted.json()["folder_deleted"]) == (200, True), deleted.text
+    assert not Path(folder).exists()
+    assert web.get(f"{base}/check-status").status_code == 404

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from trialflow import __version__
-from trialflow.cli import app
+from trialflow.cli import app, logs
 
 TOKEN = "good-token"
 EXPERIMENTS = [
@@ -43,6 +46,12 @@ class FakeAirflow(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, Any]] = []
         self.experiments = [dict(item) for item in EXPERIMENTS]
         self.run_state = "running"
+        self.known = True
+        self.trials = TRIALS
+        self.changes: list[Any] = [[{"time": 1000.0, "who": "ann", "what": "concurrency", "value": 3}]]
+        # What the log of the trial T0009 holds each time it is asked for; None: there is none yet.
+        self.written: list[str | None] = []
+        self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
     @property
@@ -58,7 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        raw = self.rfile.read(length)
+        body: Any = raw if self.headers.get("Content-Type") == "application/zip" else json.loads(raw or "null")
         path = self.path.partition("?")[0].removeprefix("/api/v1/nni")
         self.server.asked.append((self.command, self.path.removeprefix("/api/v1/nni"), body))
         if path != "/auth/token" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -72,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if "dagRuns" in parts:
             return 200, self._run(parts)
+        if "T0009" in parts:
+            return self._follow(parts)
         if path == "/auth/token":
             good = body == {"username": "ann", "password": "secret"}
             return (201, {"access_token": TOKEN}) if good else (401, {"detail": "no"})
@@ -82,12 +94,29 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "experiments"): self.server.experiments,
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
-            ("GET", "trial-jobs"): TRIALS,
-            ("GET", "export-data"): [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}],
-            ("PUT", "experiment"): {**(body or {}), "revision": 4},
+            ("GET", "trial-jobs"): self.server.trials,
+            ("GET", "changes"): self.server.changes.pop(0) if len(self.server.changes) > 1 else self.server.changes[0],
+            ("GET", "experiment"): {"logDir": "/shared/abcd1111"},
+            ("GET", "runs"): ["run 1"],
+            ("GET", "export-data"): self.server.results,
+            ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
+            ("POST", "trial-jobs"): {"sequenceId": 7},
+            ("POST", "known"): {"known": self.server.known},
+            ("POST", "uploads"): {"folder": "/uploads/1"},
+            ("POST", "import-data"): {"imported": 2, "known": 0, "fit": 1},
         }
+        if method == "DELETE" and len(parts) == 2:
+            return 200, {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
         answer = answers.get((method, parts[-1]))
         return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
+
+    def _follow(self, parts: list[str]) -> tuple[int, Any]:
+        """A trial that ends when all of its output was read."""
+        if parts[-1] != "log":
+            return 200, {"id": "T0009", **({"endTime": 1} if not self.server.written[1:] else {})}
+        offset = int(parse_qs(urlsplit(self.path).query)["offset"][0])
+        written = self.server.written.pop(0) if self.server.written else None
+        return (404, {"detail": "has no stdout"}) if written is None else (200, written[offset:].encode())
 
     def _run(self, parts: list[str]) -> Any:
         if parts[-1] == "taskInstances":
@@ -99,8 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"state": self.server.run_state}
 
     def _answer(self, status: int, content: Any) -> None:
-        data = json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
+        self.send_header("X-Log-Bytes", str(len(data)))
         self.send_header("Content-Length", str(len(data)))
         self.send_header("X-Total-Count", str(len(content)))
         self.end_headers()
@@ -191,6 +221,44 @@ def test_a_created_experiment_is_told_once_it_runs(logged_in: FakeAirflow) -> No
     assert "nnictl stop newaaaaa" in done.output
 
 
+def write_experiment(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "space.json").write_text("{}")
+    (folder / "trial.py").write_text("import nni")
+    (folder / "config.yml").write_text('{"searchSpacePath": "space.json", "trial": {"codeDir": ".", "command": "x"}}')
+    return folder / "config.yml"
+
+
+@pytest.mark.parametrize(
+    ("options", "known", "sent"),
+    [((), True, False), ((), False, True), (("--upload",), True, True), (("--no-upload",), False, False)],
+)
+def test_files_are_sent_to_an_airflow_that_does_not_have_them(
+    logged_in: FakeAirflow, tmp_path: Path, options: tuple[str, ...], known: bool, sent: bool
+) -> None:
+    config = write_experiment(tmp_path / "experiment")
+    logged_in.known = known
+    done = run("create", "-c", str(config), *options)
+    assert done.exit_code == 0, done.output
+    bodies = {path.partition("?")[0]: body for method, path, body in logged_in.asked if method == "POST"}
+    assert bodies["/experiment"]["config"] == ("/uploads/1/config.yml" if sent else str(config))
+    assert ("/uploads" in bodies) is sent
+    assert ("/uploads/known" in bodies) is (options == ())
+    if sent:
+        with zipfile.ZipFile(io.BytesIO(bodies["/uploads"])) as archive:
+            assert archive.namelist() == ["config.yml", "space.json", "trial.py"]
+
+
+def test_an_experiment_whose_files_must_be_sent_and_cannot_be_is_not_started(
+    logged_in: FakeAirflow, tmp_path: Path
+) -> None:
+    config = write_experiment(tmp_path / "experiment")
+    (tmp_path / "experiment" / "space.json").unlink()
+    done = run("create", "-c", str(config), "--upload")
+    assert (done.exit_code, "space.json" in done.output) == (1, True)
+    assert all(method == "GET" for method, _, _ in logged_in.asked)
+
+
 def test_an_experiment_that_cannot_run_says_why_with_exit_code_1(logged_in: FakeAirflow) -> None:
     logged_in.run_state, logged_in.check_status = "failed", []
     done = run("create", "-c", "config.yml")
@@ -256,6 +324,130 @@ def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_pat
         assert run("experiment", "export", "-f", str(tmp_path / kind), "--type", kind).exit_code == 0
     assert (tmp_path / "csv").read_text().splitlines() == ["id,value,lr,n", 'T0001,0.5,0.1,"{""_name"": ""a""}"']
     assert json.loads((tmp_path / "json").read_text())[0]["value"] == 0.5
+
+
+PARAMETERS = [
+    {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
+    {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_path: Path, kind: str) -> None:
+    logged_in.results = [{"parameter": body, "value": 0.5, "id": "T0001"} for body in PARAMETERS]
+    file = str(tmp_path / f"results.{kind}")
+    assert run("experiment", "export", "-f", file, "--type", kind).exit_code == 0
+
+    done = run("experiment", "import", "-f", file)
+
+    assert (done.exit_code, done.output) == (0, "abcd1111\t2\t0\t1\n")
+    method, path, body = logged_in.asked[-1]
+    assert (method, path) == ("POST", "/experiments/abcd1111/experiment/import-data")
+    assert [(item["parameter"], item["value"]) for item in body] == [(parameters, 0.5) for parameters in PARAMETERS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "[1", "is not valid JSON"),
+        ("a.csv", "id,lr\n1,2\n", "is not valid CSV: it needs a column value"),
+        ("a.csv", "value,lr\n1\n", "line 2 does not have a cell for each column"),
+        ("missing.csv", None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_refused_before_anything_is_sent(
+    logged_in: FakeAirflow, tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    done = run("experiment", "import", "-f", str(tmp_path / name))
+    assert (done.exit_code, message in done.output) == (1, True)
+    assert logged_in.asked == []
+
+
+def test_a_trial_is_added_with_parameters_as_json_or_from_a_file(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    (tmp_path / "parameters.json").write_text('{"lr": 0.5}')
+    for given in ('{"lr": 0.5}', f"@{tmp_path / 'parameters.json'}"):
+        assert run("trial", "add", "-p", given).output == "abcd1111\t7\t\n"
+        assert logged_in.asked[-1] == ("POST", "/experiments/abcd1111/trial-jobs", {"lr": 0.5})
+    assert "nnictl resume zzzz3333" in run("trial", "add", "zzzz", "-p", "{}").output
+    done = run("trial", "add", "-p", "lr=1")
+    assert (done.exit_code, "must be JSON" in done.output) == (1, True)
+
+
+def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) -> None:
+    def deleted() -> list[str]:
+        return [path for method, path, _ in logged_in.asked if method == "DELETE"]
+
+    assert run("experiment", "delete", text="y\n").exit_code == 1
+    assert run("experiment", "delete", "abcd2222", text="n\n").exit_code == 1
+    assert deleted() == []
+    assert run("experiment", "delete", "abcd2222", text="y\n").exit_code == 0
+    assert deleted() == ["/experiments/abcd2222"]
+    done = run("experiment", "delete", "--all", "--yes")
+    assert deleted()[1:] == ["/experiments/abcd2222", "/experiments/zzzz3333"]
+    assert done.output.splitlines()[1] == "zzzz3333\tyes\tthe server does not see /x"
+
+
+def test_a_trial_s_output_is_followed_from_before_it_begins_to_its_end(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
+    logged_in.written = [None, "one\n", "one\n", "one\ntwo\n", "one\ntwo\n", "one\ntwo\n"]
+    done = run("log", "trial", "--trial", "T0009", "-f")
+    assert (done.exit_code, done.output) == (0, "one\ntwo\n")
+    logged_in.written = [None]
+    done = run("log", "trial", "-T", "T0009")
+    assert (done.exit_code, "has no stdout" in done.output) == (1, True)
+
+
+def test_what_happened_is_told_in_order_cut_and_followed(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
+    logged_in.trials = [{"id": "T0001", "sequenceId": 0, "status": "FAILED", "startTime": 500, "endTime": 2000,
+                         "reason": "exit 1\nmore"}]  # fmt: skip
+    logged_in.check_status = ["RUNNING"]
+    events = [line.split("\t")[1] for line in run("log", "stdout").output.splitlines()]
+    assert events == ["trial #0 T0001 started", "ann: concurrency 3", "trial #0 T0001 ended, FAILED: exit 1"]
+    for options, expected in ((("--head", "1"), events[:1]), (("--tail", "2"), events[1:])):
+        logged_in.check_status = ["RUNNING"]
+        assert [line.split("\t")[1] for line in run("log", "stdout", *options).output.splitlines()] == expected
+    logged_in.check_status = ["RUNNING", "RUNNING", "STOPPED"]
+    stop = {"time": 3000.0, "who": "bob", "what": "stop", "value": None}
+    logged_in.changes = [logged_in.changes[0], logged_in.changes[0], [*logged_in.changes[0], stop]]
+    followed = [line.split("\t")[1] for line in run("log", "stdout", "-f").output.splitlines()]
+    assert followed == [*events, "bob: stop "]
+    assert run("log", "stdout", "--path").output == "/shared/abcd1111\n"
+
+
+def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:
+    assert run("log", "stderr").output == "1 problem in the experiment\n"
+
+
+@pytest.mark.parametrize(("answer", "deleted"), [("y\n", ["abcd2222"]), ("n\n", [])])
+def test_a_platform_is_cleaned_of_what_has_ended_there(
+    logged_in: FakeAirflow, tmp_path: Path, answer: str, deleted: list[str]
+) -> None:
+    logged_in.experiments[2]["platform"] = "kubeflow"
+    config = write_experiment(tmp_path / "experiment")
+    config.write_text("trainingServicePlatform: local\nsearchSpacePath: nowhere\n")
+    done = run("platform", "clean", "-c", str(config), text=answer)
+    assert done.exit_code == (0 if deleted else 1), done.output
+    assert [path for method, path, _ in logged_in.asked if method == "DELETE"] == [f"/experiments/{i}" for i in deleted]
+    config.write_text("trainingServicePlatform: moon\n")
+    assert run("platform", "clean", "-c", str(config), "--yes").exit_code == 1
+
+
+def test_a_search_space_is_read_off_annotated_code(tmp_path: Path) -> None:
+    (tmp_path / "trial.py").write_text('"""@nni.variable(nni.uniform(0, 1), name=x)"""\nx = 0.5\nraise SystemExit(1)\n')
+    file = tmp_path / "space.json"
+    done = run("ss_gen", "--trial_dir", str(tmp_path), "--trial_command", "python trial.py", "--file", str(file))
+    assert done.exit_code == 0, done.output
+    assert [body["_type"] for body in json.loads(file.read_text()).values()] == ["uniform"]
+    (tmp_path / "trial.py").write_text("x = 0.5\n")
+    done = run("ss_gen", "--trial_dir", str(tmp_path), "--file", str(file))
+    assert (done.exit_code, "no file of the folder holds an annotation" in done.output) == (1, True)
 
 
 def test_the_version_is_shown() -> None:

@@ -64,6 +64,7 @@ def make_lab(tmp_path: Path, **settings: Any) -> Lab:
     values = {"notifiers": (SLACK,), "improved_after_trials": 3, **settings}
     store = Store(f"sqlite:///{tmp_path / 'trialflow.db'}")
     store.create_experiment(ID, make_spec(trial_concurrency=9, max_trial_number=90), str(tmp_path))
+    store.set_code_folder(ID, str(tmp_path))
     store.change_status(ID, ExperimentStatus.RUNNING, from_=[ExperimentStatus.INITIALIZED])
     return Lab(store, Settings(home=tmp_path, **values))
 

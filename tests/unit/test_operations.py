@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trialflow.errors import ConfigError, ConflictError, NotFoundError
-from trialflow.experiment import ExperimentManager, TrialWatch
+from trialflow.errors import ConfigError, ConflictError, NotFoundError, StoreError
+from trialflow.experiment import ExperimentManager, TrialWatch, operations
+from trialflow.experiment.asking import read_history, read_past
+from trialflow.experiment.folders import remove_folder
 from trialflow.experiment.logs import LogName, read_trial_log
+from trialflow.experiment.nni_views import show_results
 from trialflow.experiment.operations import Operator
-from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
-from trialflow.store import Adjustable, ClaimRefusal
+from trialflow.experiment.study import ExperimentStudy
+from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.store import Adjustable, ClaimRefusal, Control
 
-from .test_manager import RUN, follow, live, make_manager, suggest, told
+from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
 from .test_once_only import _processes_of as processes_of
 
 SLEEP = "import time\ntime.sleep(60)"
@@ -69,7 +75,7 @@ def test_every_change_is_noted_with_who_when_and_what(tmp_path: Path) -> None:
         (Adjustable.TRIAL_NUMBER, "9", "trialnum: must be a whole number"),
         (Adjustable.DURATION, float("nan"), "duration: must be a number of seconds"),
         (Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [1]}}, "uniform needs 2 finite numbers"),
-        (Adjustable.SEARCH_SPACE, {"x": {"_type": "choice", "_value": [1, 2]}}, "x: must keep its kind"),
+        (Adjustable.SEARCH_SPACE, {}, "must be an object of parameters"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_and_nothing_is_noted(
@@ -107,6 +113,59 @@ def test_the_next_suggestion_comes_from_the_new_search_space(tmp_path: Path) -> 
     later = [suggest(manager, index).parameters or {} for index in range(1, 5)]
     assert all(0.25 <= parameters["x"] <= 0.5 and parameters["y"] in "ab" for parameters in later)
     manager.close_run(1, RUN)
+
+
+def test_a_choice_gets_other_options_and_what_fits_them_is_still_known(tmp_path: Path) -> None:
+    def space(*options: str) -> dict[str, Any]:
+        return {"x": {"_type": "choice", "_value": list(options)}, "n": {"_type": "randint", "_value": [0, 9]}}
+
+    code = "import nni\nnni.report_final_result('abc'.index(nni.get_next_parameter()['x']))"
+    manager = make_manager(tmp_path, code, trial_concurrency=1, max_trial_number=30, search_space=space("a", "b"))
+    for index in range(4):
+        manager.report(follow(manager, suggest(manager, index)))
+
+    operate(manager).change(Adjustable.SEARCH_SPACE, space("b", "c"))
+
+    history = read_history(manager.refresh(), manager.store)
+    values = [(trial.parameters or {})["x"] for trial in manager.store.list_trials(manager.id)]
+    assert [result.latents["x"] for result in history.results] == [value for value in values if value == "b"]
+    assert 0 < len(history.results) < 4
+    asked = []
+    for index in range(4, 12):
+        trial = manager.report(follow(manager, suggest(manager, index)))
+        asked.append((trial.parameters or {})["x"])
+    assert set(asked) == {"b", "c"}
+    operate(manager).change(Adjustable.SEARCH_SPACE, space("a", "b"))
+    suggest(manager, 12)
+    names = [sorted(trial.params) for trial in study_of(manager).get_trials()]
+    assert names == [["n", "x"]] * 4 + [["n", "x (2)"]] * 8 + [["n", "x"]]
+    manager.close_run(1, RUN)
+    manager.conclude()
+    assert told(manager)[:12] == ["COMPLETE"] * 12
+
+
+def test_a_parameter_of_another_kind_goes_on_under_another_name_in_the_study(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, trial_concurrency=9, max_trial_number=30)
+    kinds: list[dict[str, Any]] = [
+        {"_type": "loguniform", "_value": [0.1, 1]},
+        {"_type": "choice", "_value": [0.5, 2, 3]},
+        {"_type": "uniform", "_value": [0.2, 0.8]},
+    ]
+    suggest(manager, 0)
+    for index, kind in enumerate(kinds, start=1):
+        names = {"x": kind, "x (2)": {"_type": "uniform", "_value": [0, 1]}}
+        operate(manager).change(Adjustable.SEARCH_SPACE, names if index == 1 else {"x": kind})
+        suggest(manager, index)
+    names_of_trials = [sorted(trial.params) for trial in study_of(manager).get_trials()]
+    assert names_of_trials == [["x"], ["x (2)", "x (3)"], ["x (4)"], ["x"]]
+    manager.close_run(1, RUN)
+
+
+def test_a_search_space_that_the_tuner_does_not_take_is_refused(tmp_path: Path) -> None:
+    space = {"x": {"_type": "choice", "_value": [1, 2]}}
+    manager = make_manager(tmp_path, search_space=space, tuner=AlgorithmSpec("GridSearch"))
+    with pytest.raises(ConfigError, match="GridSearch does not take parameters of this type"):
+        operate(manager).change(Adjustable.SEARCH_SPACE, SPACE)
 
 
 def test_a_stop_ends_every_live_trial_and_a_later_claim_is_refused(tmp_path: Path) -> None:
@@ -233,6 +292,263 @@ def test_trials_that_are_added_after_the_last_batch_get_a_batch_of_their_own(tmp
     assert manager.plan_batch(2, "run-2") == [Slot(2, 0)]
     manager.close_run(1, RUN)
     manager.close_run(2, "run-2")
+
+
+def test_a_hand_made_trial_has_the_next_place_under_the_cap_and_the_number_that_was_told(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, trial_concurrency=1, max_trial_number=4)
+    first = suggest(manager, 0)
+
+    numbers = [operate(manager).add({"x": value}) for value in (0.25, 7)]
+
+    assert numbers == [1, 2]
+    assert manager.suggest(Slot(1, 1), RUN) is ClaimRefusal.NO_ROOM
+    assert len(manager.store.list_trials(manager.id)) == 1
+    manager.report(follow(manager, first))
+    for slot, value in ((1, 0.25), (2, 7)):
+        trial = suggest(manager, slot)
+        assert (trial.number, trial.parameters, trial.is_customized) == (slot, {"x": value}, True)
+        assert manager.report(follow(manager, trial)).value == value
+    assert suggest(manager, 3).is_customized is False
+    assert told(manager) == ["COMPLETE"] * 3 + ["RUNNING"]
+    seen = [(trial.value, trial.given) for trial in read_past(manager.experiment, manager.store)]
+    assert seen[1:3] == [(0.25, True), (7.0, True)]
+    manager.close_run(1, RUN)
+
+
+def test_a_hand_made_trial_needs_a_trial_that_is_left_and_the_names_of_the_search_space(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, max_trial_number=1)
+    for wrong in ({"y": 1}, {"x": 1, "y": 1}, {"x": float("nan")}, [1], {}):
+        with pytest.raises(ConfigError, match="parameters: must"):
+            operate(manager).add(wrong)
+    operate(manager).add({"x": 0.5})
+    with pytest.raises(ConflictError, match="nnictl update trialnum expaaaaa --value 2"):
+        operate(manager).add({"x": 0.5})
+    assert [change.what for change in manager.store.list_changes(manager.id)] == ["add"]
+
+
+def test_whoever_dies_between_claim_and_study_leaves_a_hand_made_trial_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make_manager(tmp_path)
+    operate(manager).add({"x": 0.125})
+    with monkeypatch.context() as patched:
+        patched.setattr(ExperimentStudy, "find", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            manager.suggest(Slot(1, 0), RUN)
+
+    trial = suggest(ExperimentManager(manager.id, manager.settings), 0)
+
+    assert (trial.number, trial.parameters) == (0, {"x": 0.125})
+    assert manager.report(follow(manager, trial)).value == 0.125
+    assert told(manager) == ["COMPLETE"]
+
+
+def test_a_tuner_that_waits_or_has_nothing_left_does_not_keep_a_hand_made_trial_from_its_place(tmp_path: Path) -> None:
+    space = {"x": {"_type": "choice", "_value": [1, 2]}}
+    grid = AlgorithmSpec("GridSearch")
+    manager = make_manager(tmp_path, trial_concurrency=4, max_trial_number=9, search_space=space, tuner=grid)
+    for index in range(2):
+        manager.report(follow(manager, suggest(manager, index)))
+    claimed = manager.store.claim(manager.id, Slot(1, 2), RUN)
+    assert isinstance(claimed, Trial)
+    operate(manager).add({"x": 9})  # While the tuner is asked on behalf of a claim.
+
+    assert manager.suggest(Slot(1, 2), RUN) is ClaimRefusal.NO_SUGGESTION
+    assert manager.has_news(manager.asked_in_vain_after)
+    assert suggest(manager, 2).parameters == {"x": 9}
+    assert manager.suggest(Slot(1, 3), RUN) is ClaimRefusal.TUNER_EXHAUSTED
+    manager.close_run(1, RUN)
+
+
+def test_imported_results_stand_in_the_tuner_s_history_once(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path)
+    data = [{"parameter": {"x": 0.5}, "value": 1}, {"parameter": {"x": 9}, "value": {"default": 2.5}, "id": "abcde"}]
+
+    answers = [operate(manager).import_data(part) for part in (data[:1], data, data)]
+
+    assert answers == [
+        {"imported": 1, "known": 0, "fit": 1},
+        {"imported": 1, "known": 1, "fit": 1},
+        {"imported": 0, "known": 2, "fit": 1},
+    ]
+    past = read_past(manager.experiment, manager.store)
+    assert [(trial.number, trial.parameters, trial.value, trial.given, trial.live) for trial in past] == [
+        (-2, {"x": 0.5}, 1.0, True, False),
+        (-1, {"x": 9}, 2.5, True, False),
+    ]
+    assert [change.value for change in manager.store.list_changes(manager.id)] == [1, 1]
+    suggest(manager, 0)
+    assert len(read_past(manager.experiment, manager.store)) == 3
+    manager.close_run(1, RUN)
+
+
+def test_imported_results_warm_the_tuner_up(tmp_path: Path) -> None:
+    """With 40 results around the maximum, TPE looks there at once; without them it draws from the prior."""
+    manager = make_manager(tmp_path, trial_concurrency=9, max_trial_number=9)
+    near = [{"parameter": {"x": 0.9 + step / 1000}, "value": 100 + step} for step in range(20)]
+    far = [{"parameter": {"x": step / 50}, "value": step} for step in range(20)]
+    operate(manager).import_data(near + far)
+    asked = [(suggest(manager, index).parameters or {})["x"] for index in range(6)]
+    manager.close_run(1, RUN)
+    assert min(asked) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        ({}, "data: must be a list"),
+        ([], "data: must be a list"),
+        ([{"parameter": {"x": 1}}], r"\[0\]: needs the keys parameter and value"),
+        ([{"parameter": {}, "value": 1}], r"\[0\].parameter: must be an object of parameters"),
+        ([{"parameter": {"x": 1}, "value": "1"}], r"\[0\].value: the metric is text"),
+        ([{"parameter": {"x": 1}, "value": float("nan")}], r"\[0\].value: must be finite"),
+        ([{"parameter": {"x": "a" * 70_000}, "value": 1}], "must not be larger than"),
+    ],
+)
+def test_data_that_is_no_export_is_refused_as_a_whole(tmp_path: Path, data: Any, rule: str) -> None:
+    manager = make_manager(tmp_path)
+    good = [{"parameter": {"x": 0.5}, "value": 1}] if isinstance(data, list) and data else []
+    with pytest.raises(ConfigError, match=rule):
+        operate(manager).import_data(data + good if good else data)
+    assert manager.store.list_known_points(manager.id) == []
+
+
+def test_what_one_experiment_exports_another_one_imports(tmp_path: Path) -> None:
+    first, second = make_manager(tmp_path / "a", max_trial_number=3), make_manager(tmp_path / "b")
+    live(first)
+    exported = show_results(first.store.list_trials(first.id))
+    assert operate(second).import_data(exported) == {"imported": 3, "known": 0, "fit": 3}
+    first.close_run(1, RUN)
+
+
+def end(manager: ExperimentManager) -> None:
+    operate(manager).stop()
+    manager.settle()
+    manager.close_run(1, RUN)
+
+
+def test_a_deleted_run_ends_its_trials_and_the_experiment_whose_newest_batch_it_carried(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=5, max_trial_number=5)
+    manager.plan_batch(1, RUN)
+    first = suggest(manager, 0)
+    manager.plan_batch(2, "run-2")
+    second = manager.suggest(Slot(2, 0), "run-2")
+    assert isinstance(second, Trial)
+
+    operate(manager).lose_run(RUN)
+
+    statuses = [trial.status for trial in manager.store.list_trials(manager.id)]
+    assert (manager.refresh().status, statuses[1].is_final) == (ExperimentStatus.RUNNING, False)
+    assert manager.store.get_trial(manager.id, first.id).reason == "the run run-1 was deleted"
+    assert operate(manager).plan_clearing(run_id, nobody) is None, "the experiment goes on in another run"
+    operate(manager).lose_run("run-2")
+    operate(manager).lose_run("run-2")
+    assert manager.refresh().status is ExperimentStatus.STOPPED
+    assert all(trial.ended_at for trial in manager.store.list_trials(manager.id))
+    assert [change.what for change in manager.store.list_changes(manager.id)] == ["stop"]
+    end(manager)
+
+
+def test_a_run_that_clears_away_is_planned_once_and_does_nothing_else(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=2, max_trial_number=5)
+    manager.plan_batch(1, RUN)
+    suggest(manager, 0)
+    assert operate(manager).plan_clearing(run_id, nobody) is None
+    operate(manager).stop()
+    assert operate(manager).plan_clearing(run_id, lambda name: name == RUN) is None, "its own run comes to it"
+
+    assert operate(manager).plan_clearing(run_id, nobody) == 2
+    assert operate(manager).plan_clearing(run_id, lambda name: name == "run-2") is None
+
+    assert manager.plan_batch(2, "run-2") == []
+    manager.settle()
+    assert processes_of(manager) == []
+    assert manager.is_idle()
+    assert manager.plan_next_batch(2, "run-3") is None
+    assert manager.conclude().experiment.status is ExperimentStatus.STOPPED
+    assert manager.close_run(2, "run-2") is True
+    assert operate(manager).plan_clearing(run_id, nobody) is None
+
+
+def test_an_experiment_that_ended_is_deleted_with_everything_and_its_neighbour_stays(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, max_trial_number=2)
+    neighbour = ExperimentManager.create("expbbbbb", manager.experiment.spec, manager.settings)
+    live(manager)
+    operate(manager).import_data([{"parameter": {"x": 0.5}, "value": 1}])
+    end(manager)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    (Path(manager.experiment.folder) / "link").symlink_to(outside)
+
+    assert operate(manager).delete(nobody) is True
+
+    assert not Path(manager.experiment.folder).exists()
+    assert (outside / "file").exists()
+    assert Path(neighbour.experiment.folder).exists()
+    with pytest.raises(KeyError):
+        told(manager)
+    assert told(neighbour) == []
+    with sqlite3.connect(tmp_path / "trialflow.db") as rows:
+        tables = [name for (name,) in rows.execute("SELECT name FROM sqlite_master WHERE name LIKE 'trialflow_%'")]
+        for table in set(tables) - {"trialflow_schema", "trialflow_experiments"}:
+            column = "experiment_id" if "lock" not in table else "*"
+            assert rows.execute(f"SELECT count(*) FROM {table} WHERE {column} = 'expaaaaa'").fetchone() == (0,), table
+    with pytest.raises(NotFoundError):
+        operate(manager)
+    rows.close()
+
+
+def test_an_experiment_that_goes_on_is_not_deleted(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP)
+    manager.plan_batch(1, RUN)
+    suggest(manager, 0)
+    with pytest.raises(ConflictError, match="is RUNNING; end it first: nnictl stop expaaaaa"):
+        operate(manager).delete(nobody)
+    operate(manager).stop()
+    with pytest.raises(ConflictError, match="its run run-1 goes on"):
+        operate(manager).delete(lambda _: True)
+    with pytest.raises(ConflictError, match="1 trials of experiment expaaaaa were not cleared away"):
+        operate(manager).delete(nobody)
+    end(manager)
+    assert Path(manager.experiment.folder).exists()
+
+
+@pytest.mark.parametrize("step", ["folder", "study", "rows"])
+def test_a_delete_that_died_is_done_by_the_next_one_and_nothing_resumes_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    manager = make_manager(tmp_path, max_trial_number=9)
+    manager.report(follow(manager, suggest(manager, 0)))
+    end(manager)
+    victims = {
+        "folder": (operations, "remove_folder"),
+        "study": (operations.ExperimentStudy, "delete"),
+        "rows": (Control, "delete"),
+    }
+    with monkeypatch.context() as patched:
+        patched.setattr(*victims[step], lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            operate(manager).delete(nobody)
+
+    with pytest.raises(ConflictError, match="never came to run"):
+        operate(manager).resume(run_id, nobody)
+    operate(manager).delete(nobody)
+
+    assert manager.store.list_experiments() == []
+    assert not Path(manager.experiment.folder).exists()
+
+
+@pytest.mark.parametrize("folder", ["/", "relative/expaaaaa", "{}/other", "{}/x/../expaaaaa", "{}/link/expaaaaa"])
+def test_only_the_experiment_s_own_folder_is_ever_deleted(tmp_path: Path, folder: str) -> None:
+    manager = make_manager(tmp_path)
+    for name in ("other", "x", "expaaaaa", "link"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link" / "expaaaaa").symlink_to(tmp_path / "other")
+    with pytest.raises(StoreError, match="delete"):
+        remove_folder(replace(manager.experiment, folder=folder.format(tmp_path)))
+    assert (tmp_path / "other").exists()
+    assert (tmp_path / "expaaaaa").exists()
 
 
 def test_a_trial_s_output_is_read_in_parts(tmp_path: Path) -> None:

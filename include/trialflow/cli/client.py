@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
+from trialflow.cli.http_client import Answer, NoAnswerError, request
 from trialflow.errors import TrialflowError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trialflow.cli.target import Target
 
 NNI = "/api/v1/nni"
-_TIMEOUT_SECONDS = 60.0
 _PAGE = 1000
 # Statuses of experiments that have ended.
 ENDED = ("STOPPED", "DONE", "ERROR")
@@ -39,24 +39,20 @@ class Api:
 
     target: Target
 
-    @cached_property
-    def _http(self) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {self.target.token}"}
-        return httpx.Client(base_url=self.target.url, headers=headers, timeout=_TIMEOUT_SECONDS)
-
-    def ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """Make a request.
+    def ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **arguments: Any) -> Answer:
+        """Make a request; see `trialflow.cli.http_client.request`.
 
         Raises:
             ApiError: With what the server says about it.
         """
+        headers = {"Authorization": f"Bearer {self.target.token}", **(headers or {})}
         try:
-            response = self._http.request(method, path, **arguments)
-        except httpx.TransportError as error:
+            answer = request(method, self.target.url + path, headers=headers, **arguments)
+        except NoAnswerError as error:
             raise ApiError(f"{self.target.url} does not answer ({error}); is Airflow's API server running?") from error
-        if response.is_error:
-            raise ApiError(self._explain(response), response.status_code)
-        return response
+        if answer.is_error:
+            raise ApiError(self._explain(answer), answer.status)
+        return answer
 
     def get(self, path: str, **params: Any) -> Any:
         """Read something of NNI's interface."""
@@ -100,14 +96,14 @@ class Api:
             raise ApiError(f"{rule}; there is: {names or 'none'}")
         return found
 
-    def _explain(self, response: httpx.Response) -> str:
-        if response.status_code == httpx.codes.UNAUTHORIZED:
+    def _explain(self, answer: Answer) -> str:
+        if answer.status == HTTPStatus.UNAUTHORIZED:
             return f"the login at {self.target.url} has expired; run: nnictl login {self.target.url}"
         try:
-            detail = response.json()["detail"]
+            detail = answer.json()["detail"]
         except (ValueError, KeyError, TypeError):
-            detail = response.text[:300]
-        return f"{detail} ({response.status_code})"
+            detail = answer.text[:300]
+        return f"{detail} ({answer.status})"
 
 
 def log_in(url: str, user: str, password: str) -> str:
@@ -118,12 +114,12 @@ def log_in(url: str, user: str, password: str) -> str:
     """
     body = {"username": user, "password": password}
     try:
-        response = httpx.post(f"{url.rstrip('/')}/auth/token", json=body, timeout=_TIMEOUT_SECONDS)
-    except httpx.TransportError as error:
+        answer = request("POST", f"{url.rstrip('/')}/auth/token", json=body)
+    except NoAnswerError as error:
         raise ApiError(f"{url} does not answer ({error}); is this the address of Airflow's API server?") from error
-    if response.is_error:
-        raise ApiError(f"{url} does not accept this login for {user} ({response.status_code})", response.status_code)
-    return str(response.json()["access_token"])
+    if answer.is_error:
+        raise ApiError(f"{url} does not accept this login for {user} ({answer.status})", answer.status)
+    return str(answer.json()["access_token"])
 
 
 def wait_for_start(api: Api, started: dict[str, str], timeout_seconds: float) -> str | None:
@@ -149,7 +145,7 @@ def _status_of(api: Api, experiment_id: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = api.get(f"/experiments/{experiment_id}/check-status")
     except ApiError as error:
-        if error.status == httpx.codes.NOT_FOUND:
+        if error.status == HTTPStatus.NOT_FOUND:
             return None
         raise
     return found

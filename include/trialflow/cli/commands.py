@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from trialflow import __version__
-from trialflow.cli.client import Api, ApiError, log_in, wait_for_start
-from trialflow.cli.files import convert_file, validate
-from trialflow.cli.looking import config_app, experiment_app, log_app, show_experiment, top, trial_app, webui_app
-from trialflow.cli.output import Form, show
+from trialflow.cli.client import ENDED, Api, ApiError, log_in, wait_for_start
+from trialflow.cli.data import export, import_data
+from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
+from trialflow.cli.logs import log_app
+from trialflow.cli.looking import config_app, experiment_app, show_experiment, top, trial_app, webui_app
+from trialflow.cli.output import Form, busy, show
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.target import keep_target
+from trialflow.cli.tensorboard import tensorboard_app
+from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
 
 _HELP = "Work with NNI experiments that run on Airflow."
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+platform_app = typer.Typer(help="Clear up where trials ran.", no_args_is_help=True)
 update_app = typer.Typer(help="Change an experiment while it runs.", no_args_is_help=True)
 for name, part in {
     "experiment": experiment_app,
@@ -27,11 +32,16 @@ for name, part in {
     "log": log_app,
     "webui": webui_app,
     "config": config_app,
+    "platform": platform_app,
+    "tensorboard": tensorboard_app,
 }.items():
     app.add_typer(part, name=name)
 app.command()(top)
+experiment_app.command("export")(export)
+experiment_app.command("import")(import_data)
 app.command()(validate)
 app.command("convert")(convert_file)
+app.command("ss_gen")(generate_search_space)
 
 _START_TIMEOUT_SECONDS = 300.0
 _NEXT_COMMANDS = {
@@ -92,15 +102,17 @@ def create(
     context: typer.Context,
     config: Annotated[str, typer.Option("--config", "-c", help="The experiment's file.", metavar="FILE")],
     dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = "nni_experiment",
+    upload: Annotated[
+        bool | None, typer.Option(help="Send the files to Airflow; by default when it does not have the same ones.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it runs, or say why it does not.")] = True,
     _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
     _debug: Annotated[bool, typer.Option("--debug", "-d", hidden=True)] = False,
 ) -> None:
-    """Start an experiment. The file must lie where Airflow's workers see it under the same path."""
+    """Start an experiment; its folder is sent to an Airflow that does not have it on its disk."""
     with asking(context) as (api, form):
-        started = api.ask(
-            "POST", "/api/v1/nni/experiment", json={"config": str(Path(config).absolute()), "dag_id": dag}
-        ).json()
+        place = place_experiment(api, Path(config), dag, upload)
+        started = api.ask("POST", "/api/v1/nni/experiment", json={"config": place, "dag_id": dag}).json()
         _await_start(api, started, form, wait=wait)
 
 
@@ -121,7 +133,7 @@ def resume(
 def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -> None:
     address = run_address(api, started["dag_id"], started["run_id"])
     if wait:
-        with Console(stderr=True).status("Checking the experiment and copying its code …"):
+        with busy("Checking the experiment and copying its code …"):
             reason = wait_for_start(api, started, _START_TIMEOUT_SECONDS)
         if reason is not None:
             raise ApiError(f"the experiment {started['experiment_id']} did not start:\n{reason}\nSee {address}")
@@ -162,10 +174,80 @@ def view(
 # ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@experiment_app.command("delete")
+def delete_experiment(
+    context: typer.Context,
+    experiment: ExperimentId = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every experiment that has ended.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete an experiment that has ended, with its trials, code and results; ID* deletes all that begin like that."""
+    with asking(context) as (api, form):
+        if experiment is None and not everything:
+            raise ApiError("name the experiment that is to be deleted, or give --all for every one that has ended")
+        found = api.find_all("*" if everything else experiment)
+        if everything:
+            found = [item for item in found if item["status"] in ENDED]
+        _delete_all(api, found, form, yes=yes)
+
+
+@platform_app.command("clean")
+def clean_platform(
+    context: typer.Context,
+    config: Annotated[Path, typer.Option("--config", "-c", help="An experiment's file.", metavar="FILE")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete every experiment that has ended on the platform that a file names, with trials, code and results."""
+    with asking(context) as (api, form):
+        platform = read_platform(config)
+        known = api.get_all("/experiments")
+        found = [item for item in known if item["status"] in ENDED and item["platform"] == platform]
+        _delete_all(api, found, form, yes=yes)
+
+
+def _delete_all(api: Api, found: list[dict[str, Any]], form: Form, *, yes: bool) -> None:
+    if not found:
+        typer.echo("There is nothing to be deleted.", err=True)
+        return
+    if not yes:
+        names = ", ".join(item["id"] for item in found)
+        typer.confirm(f"Delete {names} for good, with folders and results?", abort=True, err=True)
+    for item in found:
+        answer = api.ask("DELETE", f"/api/v1/nni/experiments/{item['id']}").json()
+        left = "" if answer["folder_deleted"] else f"the server does not see {answer['folder']}"
+        show([{"id": answer["id"], "deleted": "yes", "left": left}], form, answer)
+
+
+@trial_app.command("add")
+def add_trial(
+    context: typer.Context,
+    parameters: Annotated[str, typer.Option("--parameters", "-p", help="As JSON, or @FILE.", metavar="JSON")],
+    experiment: ExperimentId = None,
+) -> None:
+    """Let a trial with parameters of your own have the next free place."""
+    with asking(context) as (api, form):
+        body = _read_json(parameters)
+        found = api.find(experiment)
+        added = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/trial-jobs", json=body).json()
+        waits = f"it waits until that is resumed: nnictl resume {found['id']}" if found["status"] in ENDED else ""
+        show([{"id": found["id"], "number": added["sequenceId"], "note": waits}], form, added)
+
+
+def _read_json(given: str) -> Any:
+    """JSON as it was given, or from the file that ``@`` names."""
+    try:
+        text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+        return json.loads(text)
+    except OSError as error:
+        raise ApiError(f"{given[1:]} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ApiError(f"parameters must be JSON, like '{{\"lr\": 0.1}}': {error}") from error
+
+
 @trial_app.command("kill")
 def kill_trial(
     context: typer.Context,
-    trial: Annotated[str, typer.Option("--trial", "-T", help="The trial's id.", metavar="TRIAL")],
+    trial: Annotated[str, typer.Option("--trial", "-T", "--trial_id", help="The trial's id.", metavar="TRIAL")],
     experiment: ExperimentId = None,
 ) -> None:
     """End one trial; the experiment goes on."""

@@ -1,20 +1,24 @@
-"""Showing things: tables on a terminal, tab-separated lines in a pipe, JSON when asked for."""
+"""Showing things: tables on a terminal, tab-separated lines in a pipe, JSON when asked for.
+
+What draws tables is imported inside: in a pipe, loading it would take longer than all the rest.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from trialflow.records import StrEnum, describe_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.table import Table
 
 
 class Form(StrEnum):
@@ -33,18 +37,34 @@ def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None
         form: How they want it.
         raw: What programs get as JSON; the rows when it is left out.
     """
-    console = Console()
     if form is Form.JSON:
         typer.echo(json.dumps(rows if raw is None else raw, indent=2))
-    elif form is Form.AUTO and console.is_terminal:
-        console.print(make_table(rows))
+    elif form is Form.AUTO and sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(make_table(rows))
     else:
-        for row in rows:
-            typer.echo("\t".join(str(value).replace("\t", " ").replace("\n", " ") for value in row.values()))
+        cells = ((str(value).replace("\t", " ").replace("\n", " ") for value in row.values()) for row in rows)
+        typer.echo("".join("\t".join(row) + "\n" for row in cells), nl=False)
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """Tell on a terminal what takes so long, while it does."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
 
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table with the keys above."""
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in rows[0] if rows else ():
         table.add_column(name, overflow="fold" if name == "parameters" else "ellipsis")

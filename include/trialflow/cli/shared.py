@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from trialflow.cli.client import Api
 from trialflow.cli.output import Form
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
 
 ExperimentId = Annotated[
     str | None, typer.Argument(metavar="[ID]", help="The experiment, or how its id begins; else the one that runs.")
+]
+TrialOption = Annotated[
+    str | None, typer.Option("--trial", "-T", "--trial_id", help="The trial's id.", metavar="TRIAL")
 ]
 
 
@@ -46,7 +47,7 @@ def asking(context: typer.Context) -> Iterator[tuple[Api, Form]]:
 
 
 def fail(message: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {escape(message)}")
+    typer.echo(f"{typer.style('error:', fg='red')} {message}", err=True)
     raise typer.Exit(1)
 
 

@@ -19,26 +19,36 @@ if TYPE_CHECKING:
 
 def ask(experiment: Experiment, store: Store) -> Suggestion | NoSuggestion:
     """What the experiment's tuner suggests now."""
+    return get_tuner(experiment.spec.tuner).suggest(read_history(experiment, store))
+
+
+def read_history(experiment: Experiment, store: Store) -> History:
+    """The experiment as its tuner sees it now."""
     space, _ = parse_search_space(experiment.spec.search_space)
-    past = read_past(experiment, store)
-    history = History(space, experiment.spec.optimize_mode, past, _seed(experiment))
-    return get_tuner(experiment.spec.tuner).suggest(history)
+    return History(space, experiment.spec.optimize_mode, read_past(experiment, store), _seed(experiment))
 
 
 def read_past(experiment: Experiment, store: Store) -> tuple[PastTrial, ...]:
-    """Every trial that the tuner was asked for; a result counts from when the trial was reported."""
+    """Every trial; a result counts from when the trial was reported. Results from elsewhere come first."""
     stopped = _last_metrics_of_stopped(experiment, store)
-    return tuple(
+    known = store.list_known_points(experiment.id)
+    imported = (
+        PastTrial(number, point.parameters, live=False, value=point.value, given=True)
+        for number, point in enumerate(known, start=-len(known))
+    )
+    asked = (
         PastTrial(
             number=trial.number,
             parameters=trial.parameters,
             live=trial.reported_at is None,
             value=None if trial.reported_at is None else stopped.get(trial.id, trial.value),
             note=trial.note or {},
+            given=trial.is_customized,
         )
         for trial in store.list_trials(experiment.id)
         if trial.parameters is not None
     )
+    return (*imported, *asked)
 
 
 def _last_metrics_of_stopped(experiment: Experiment, store: Store) -> dict[str, float]:

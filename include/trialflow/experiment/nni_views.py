@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Metric, Trial, TrialStatus, describe_parameters
+from trialflow.store import ReportedMetric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +86,8 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
     """One of ``trial-jobs``; keys without a value are left out, as in NNI."""
     parameters = []
     if trial.parameters is not None:
-        body = {"parameter_id": trial.number, "parameter_source": "algorithm", "parameters": trial.parameters}
+        source = "customized" if trial.is_customized else "algorithm"
+        body = {"parameter_id": trial.number, "parameter_source": source, "parameters": trial.parameters}
         parameters.append(json.dumps(body))
     shown = {
         "id": trial.id,
@@ -96,7 +98,7 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
         "hyperParameters": parameters,
         "logPath": (trial.job or {}).get("folder"),
         "stderrPath": f"{trial.job['folder']}/stderr" if trial.job and "folder" in trial.job else None,
-        "finalMetricData": [show_metric(trial, final)] if final else None,
+        "finalMetricData": [show_metric(ReportedMetric.of(trial, final))] if final else None,
         "value": trial.value,
         "reason": trial.reason or None,
         "attempt": trial.attempt,
@@ -104,15 +106,15 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def show_metric(trial: Trial, metric: Metric) -> JsonObject:
+def show_metric(reported: ReportedMetric) -> JsonObject:
     """One of ``metric-data``."""
     return {
-        "timestamp": _milliseconds(metric.at),
-        "trialJobId": trial.id,
-        "parameterId": str(trial.number),
-        "type": metric.type.value,
-        "sequence": metric.sequence,
-        "data": json.dumps(metric.value),
+        "timestamp": _milliseconds(reported.at),
+        "trialJobId": reported.trial_id,
+        "parameterId": str(reported.number),
+        "type": reported.type,
+        "sequence": reported.sequence,
+        "data": reported.data,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a person does to an experiment from outside: change, stop, kill, resume; everything is noted under their name.
+"""What a person does to an experiment from outside: change, stop, add, resume; everything is noted under their name.
 
 Nothing here touches a job. What is written into the ledger is carried out by the tasks that follow the trials, where
 the cluster and the storage are at hand; so all of this may run anywhere, in an API server too.
@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trialflow.errors import ConfigError, ConflictError, Problem
+from trialflow.experiment.folders import remove_folder
+from trialflow.experiment.given import check_parameters, count_fitting, read_known_points
 from trialflow.experiment.manager import ExperimentManager
+from trialflow.experiment.study import ExperimentStudy
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Trial
 from trialflow.search_space import parse_search_space
 from trialflow.store import Adjustable
+from trialflow.tuners import check_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +74,25 @@ class Operator:
             control.stop()
         return self._look()
 
+    def lose_run(self, run_id: str) -> None:
+        """End what a run carried that somebody has deleted."""
+        with self.store.control(self.experiment.id, self.who) as control:
+            control.lose_run(run_id)
+
+    def plan_clearing(self, run_id_of: Callable[[int], str], is_alive: Callable[[str], bool]) -> int | None:
+        """Plan a batch for an ended experiment of which something is left that no run is going to clear away.
+
+        Returns:
+            The batch for which a run is needed now, or ``None``.
+        """
+        experiment = self._look()
+        left = self.store.list_unreported(experiment.id)
+        runs = self.store.list_runs(experiment.id, only_open=True)
+        if not experiment.status.is_final or not left or any(map(is_alive, runs)):
+            return None
+        with self.store.control(experiment.id, self.who) as control:
+            return control.open_clearing(run_id_of)
+
     def kill(self, trial_id: str) -> Trial:
         """End one trial.
 
@@ -83,6 +106,59 @@ class Operator:
         if not killed:
             raise ConflictError(f"trial {trial.label} has ended already: {trial.status}")
         return trial
+
+    def add(self, parameters: Any) -> int:
+        """Let a trial with these parameters have the next free place; gives the number that it will have.
+
+        In an experiment that does not run, it waits until that is resumed.
+
+        Raises:
+            ConfigError: The parameters are none that a trial of the experiment can have.
+            ConflictError: The experiment has no trials left.
+        """
+        checked = check_parameters(self.experiment, parameters)
+        with self.store.control(self.experiment.id, self.who) as control:
+            return control.add(checked)
+
+    def import_data(self, raw: Any) -> JsonObject:
+        """Let the tuner know results from elsewhere; what was imported before is passed over.
+
+        Returns:
+            How many were ``imported``, how many were ``known`` before, and how many of all ``fit`` the search space:
+            the others mean nothing to the tuner.
+
+        Raises:
+            ConfigError: They are not in the form in which they are exported.
+        """
+        points = read_known_points(raw)
+        with self.store.control(self.experiment.id, self.who) as control:
+            new = control.import_points(points)
+        return {"imported": new, "known": len(points) - new, "fit": count_fitting(self.experiment, points)}
+
+    def delete(self, is_alive: Callable[[str], bool]) -> bool:
+        """Delete an experiment that has ended: its folder, its study and its rows, in this order.
+
+        Whoever dies in here leaves an experiment that can only be deleted again.
+
+        Args:
+            is_alive: Tells whether a run still goes on.
+
+        Returns:
+            Whether its folder was there to be deleted; the storage may not be mounted here.
+
+        Raises:
+            ConflictError: It has not come to its end.
+            StoreError: Its folder cannot be deleted from here.
+        """
+        experiment = self._look()
+        self._require_no_run(is_alive)
+        with self.store.control(experiment.id, self.who) as control:
+            control.retire()
+        removed = remove_folder(experiment)
+        ExperimentStudy(experiment, self.store.url).delete()
+        with self.store.control(experiment.id, self.who) as control:
+            control.delete()
+        return removed
 
     def plan_on(self, run_id_of: Callable[[int], str]) -> int | None:
         """Plan a batch for trials that no batch has a place for, when nobody else is going to.
@@ -114,14 +190,10 @@ class Operator:
             ConflictError: It goes on by itself, or would end again at once.
         """
         experiment = self._look()
-        alive = [run_id for run_id in self.store.list_runs(experiment.id, only_open=True) if is_alive(run_id)]
-        if alive:
-            raise ConflictError(f"experiment {experiment.id} is {experiment.status}, its run {alive[0]} goes on")
+        self._require_no_run(is_alive)
         limit = self.store.find_limit(experiment.id, experiment.spec)
         if limit is not None:
             raise ConflictError(f"experiment {experiment.id} would end again at once: {limit.reason}")
-        if experiment.code_folder is None:
-            raise ConflictError(f"experiment {experiment.id} never came to run; create it again")
         if self.manager.is_overdue():
             raise ConflictError(
                 f"experiment {experiment.id} has used up its duration; raise it first: "
@@ -129,6 +201,12 @@ class Operator:
             )
         with self.store.control(experiment.id, self.who) as control:
             return control.resume(run_id_of, self.manager.settings.batch_size)
+
+    def _require_no_run(self, is_alive: Callable[[str], bool]) -> None:
+        runs = self.store.list_runs(self.experiment.id, only_open=True)
+        alive = next((run_id for run_id in runs if is_alive(run_id)), None)
+        if alive is not None:
+            raise ConflictError(f"experiment {self.experiment.id} is {self.experiment.status}, its run {alive} goes on")
 
     def _look(self) -> Experiment:
         self.experiment = self.manager.refresh()
@@ -148,22 +226,11 @@ def _check(experiment: Experiment, limit: Adjustable, value: Any) -> None:
 
 
 def _check_search_space(experiment: Experiment, raw: JsonObject) -> None:
-    """A search space must be right by itself, and fit the history that the tuner keeps."""
-    from optuna.distributions import check_distribution_compatibility
-
+    """A search space must be right by itself, and one that the tuner takes; of the history, what fits it is used."""
     if experiment.spec.use_annotation:
         rule = "stands in the annotations of the code, and cannot be changed while it runs"
         raise ConfigError([Problem("searchSpace", rule, None, "Start another experiment")])
     space, problems = parse_search_space(raw)
-    before = parse_search_space(experiment.spec.search_space)[0].by_label
-    for parameter in space.walk():
-        if parameter.label not in before:
-            continue
-        try:
-            check_distribution_compatibility(before[parameter.label].distribution(), parameter.distribution())
-        except ValueError:
-            rule = "must keep its kind, and a choice its options: the tuner could not use what it knows"
-            remedy = "Give the changed parameter another name, or start another experiment"
-            problems.append(Problem(parameter.label, rule, None, remedy))
+    problems = problems or check_space(experiment.spec.tuner, space)
     if problems:
         raise ConfigError(problems)

@@ -4,12 +4,17 @@ The study lies in the store's database under the experiment's id. It follows the
 the id of the ledger's trial in the user attribute `TRIAL_ATTRIBUTE`, the ledger's trial the number of the study's. A
 process that dies between the two leaves a trial without that number, which the next one looks for. Callers hold the
 study's lock.
+
+Optuna keeps one kind of distribution, and one list of categories, under a name for as long as the study lives. A
+parameter that was given others while the experiment ran goes on under another name, ``layer (2)``; the attribute
+`NAMES_ATTRIBUTE` of the study tells which name stands for what.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from trialflow.records import Experiment, JsonObject, Metric, MetricType, Trial, TrialStatus
@@ -17,9 +22,13 @@ from trialflow.search_space import SearchSpace, parse_search_space
 from trialflow.store.engine import optuna_engine_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import optuna
+    from optuna.distributions import BaseDistribution
 
 TRIAL_ATTRIBUTE = "trialflow_trial"
+NAMES_ATTRIBUTE = "trialflow_names"
 
 
 class ExperimentStudy:
@@ -29,6 +38,13 @@ class ExperimentStudy:
         self._experiment = experiment
         self._url = store_url
         self._storage: optuna.storages.RDBStorage | None = None
+
+    def delete(self) -> None:
+        """Delete the study; one that is gone is fine."""
+        import optuna
+
+        with suppress(KeyError):
+            optuna.delete_study(study_name=self._experiment.id, storage=self._open_storage())
 
     def create(self) -> None:
         """Create Optuna's tables and the study, unless they are there."""
@@ -46,10 +62,12 @@ class ExperimentStudy:
         from optuna.trial import TrialState, create_trial
 
         latents, others = self._split(trial.parameters or {})
+        distributions = {label: self._space.by_label[label].distribution() for label in latents}
+        names = self._name(distributions)
         template = create_trial(
             state=TrialState.RUNNING,
-            params=latents,
-            distributions={label: self._space.by_label[label].distribution() for label in latents},
+            params={names[label]: latent for label, latent in latents.items()},
+            distributions={names[label]: distribution for label, distribution in distributions.items()},
             user_attrs={TRIAL_ATTRIBUTE: trial.id, **others},
         )
         storage = self._open_storage()
@@ -60,7 +78,7 @@ class ExperimentStudy:
         from optuna.trial import TrialState
 
         storage = self._open_storage()
-        number = self._find(trial) if trial.sampler_number is None else trial.sampler_number
+        number = self.find(trial) if trial.sampler_number is None else trial.sampler_number
         identifier = storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         if storage.get_trial(identifier).state.is_finished():
             return
@@ -84,12 +102,28 @@ class ExperimentStudy:
         values = {trial.value for trial in study.get_trials(deepcopy=False) if trial.value is not None}
         return optuna.importance.get_param_importances(study) if len(values) > 1 else {}
 
-    def _find(self, trial: Trial) -> int:
-        """The number of a trial whose number the ledger does not know; it is added when it is not there."""
+    def find(self, trial: Trial) -> int:
+        """The study's number of a trial, where the ledger does not know it; the trial is added when it is not there."""
         for frozen in self._open_storage().get_all_trials(self._study_id, deepcopy=False):
             if frozen.user_attrs.get(TRIAL_ATTRIBUTE) == trial.id:
                 return frozen.number
         return self.add(trial)
+
+    def _name(self, distributions: Mapping[str, BaseDistribution]) -> dict[str, str]:
+        """The name under which the study takes each parameter; one that is new is noted."""
+        from optuna.distributions import distribution_to_json
+
+        storage = self._open_storage()
+        known = storage.get_study_user_attrs(self._study_id).get(NAMES_ATTRIBUTE, {})
+        names: dict[str, str] = {}
+        for label, distribution in distributions.items():
+            others = {*names.values(), *distributions} - {label}
+            candidates = (name for name in _names_of(label) if name not in others)
+            names[label] = next(name for name in candidates if _takes(known.get(name), distribution))
+        noted = {names[label]: distribution_to_json(distribution) for label, distribution in distributions.items()}
+        if not known.keys() >= noted.keys():
+            storage.set_study_user_attr(self._study_id, NAMES_ATTRIBUTE, {**noted, **known})
+        return names
 
     def _split(self, parameters: JsonObject) -> tuple[dict[str, Any], JsonObject]:
         """The latents of the parameters that Optuna can know, and the other parameters."""
@@ -119,6 +153,24 @@ class ExperimentStudy:
                 skip_table_creation=not create,
             )
         return self._storage
+
+
+def _names_of(label: str) -> Iterator[str]:
+    yield label
+    yield from (f"{label} ({number})" for number in count(2))
+
+
+def _takes(known: str | None, distribution: BaseDistribution) -> bool:
+    """Whether a name, with what is known of it, can stand for a distribution."""
+    from optuna.distributions import check_distribution_compatibility, json_to_distribution
+
+    if known is None:
+        return True
+    try:
+        check_distribution_compatibility(json_to_distribution(known), distribution)
+    except ValueError:
+        return False
+    return True
 
 
 def intermediate_values(metrics: list[Metric]) -> list[float]:

@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
-from trialflow.errors import UnavailableError
+from trialflow.errors import UnavailableError, UserClassError
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
-from trialflow.records import Metric, Outcome, Trial, TrialStatus
+from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
 from trialflow.training import TrainingService
 
 if TYPE_CHECKING:
     from trialflow.experiment.manager import ExperimentManager
+    from trialflow.experiment.own_classes import OwnClasses
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class TrialWatch:
         self._store = manager.store
         self._service: TrainingService = manager.training
         spec = manager.experiment.spec
-        self._assessor: Assessor | None = get_assessor(spec.assessor) if spec.assessor else None
+        builtin = spec.assessor if spec.assessor is not None and spec.assessor.own is None else None
+        self._assessor: Assessor | None = get_assessor(builtin) if builtin else None
         self._follow(trial)
 
     def _follow(self, trial: Trial) -> None:
@@ -49,13 +51,20 @@ class TrialWatch:
         # A trial is claimed a moment before its first attempt; of a later one only who follows it knows the beginning.
         self._waits_since = trial.claimed_at if trial.attempt == 1 else time.time()
         self._submit_at = float("-inf")
+        self._said: set[str] = set()
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
         self._seen: str | None = None
         self._due_at = 0.0
         # Whoever followed the trial before has had these judged.
-        self._judged = len(intermediate_values(self._store.list_metrics(self.trial))) if self._assessor else 0
+        self._judged = self._count_judged()
+
+    def _count_judged(self) -> int:
+        if self._assessor is not None:
+            return len(intermediate_values(self._store.list_metrics(self.trial)))
+        # A class of the user's own remembers by itself what it has judged.
+        return 0
 
     def is_due(self) -> bool:
         """Whether `poll` may find something new; costs next to nothing."""
@@ -129,12 +138,13 @@ class TrialWatch:
         return True
 
     def _note_reason(self, reason: str) -> None:
-        """Say once why the trial waits, whenever that changes."""
-        if reason == self.trial.reason:
-            return
-        logger.warning("%s waits: %s", self.trial.label, reason)
-        self._store.set_reason(self.trial, reason)
-        self.trial = replace(self.trial, reason=reason)
+        """Say each reason once, for some take turns; the row may know it from somebody else."""
+        if reason not in self._said:
+            logger.warning("%s waits: %s", self.trial.label, reason)
+            self._said.add(reason)
+        if reason != self.trial.reason:
+            self._store.set_reason(self.trial, reason)
+            self.trial = replace(self.trial, reason=reason)
 
     def _overdue(self, started_at: float | None) -> Outcome | None:
         """The end of a job that runs longer than maxTrialDuration; NNI calls it stopped early, too."""
@@ -150,7 +160,24 @@ class TrialWatch:
             return None
         self._store.add_metrics(self.trial, new)
         self._metrics += new
+        own = self._manager.own_classes
+        if own is not None and own.assesses:
+            return self._ask_own(own)
         return self._assess(self._assessor) if self._assessor else None
+
+    def _ask_own(self, own: OwnClasses) -> Outcome | None:
+        """Have each new intermediate metric judged by a class of the user's own."""
+        history = [metric.value for metric in self._metrics if metric.type is MetricType.PERIODICAL]
+        try:
+            for step in range(self._judged + 1, len(history) + 1):
+                self._judged = step
+                if not own.assess(self.trial, step, history[step - 1]):
+                    reason = f"{own.assessor_name} stopped it at step {step}"
+                    return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
+        except UserClassError as error:
+            self._manager.fail(error)
+            self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
+        return None
 
     def _assess(self, assessor: Assessor) -> Outcome | None:
         """Have each new intermediate metric judged."""

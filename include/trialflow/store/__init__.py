@@ -4,5 +4,6 @@ from trialflow.store.claims import ClaimRefusal, Refused
 from trialflow.store.control import Adjustable, Control
 from trialflow.store.ledger import Store, open_store
 from trialflow.store.queries import MetricQuery
+from trialflow.store.reported import ReportedMetric
 
-__all__ = ["Adjustable", "ClaimRefusal", "Control", "MetricQuery", "Refused", "Store", "open_store"]
+__all__ = ["Adjustable", "ClaimRefusal", "Control", "MetricQuery", "Refused", "ReportedMetric", "Store", "open_store"]

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from trialflow.errors import NotFoundError
-from trialflow.records import ExperimentSpec, ExperimentStatus, Slot, StrEnum, Trial, TrialStatus
+from trialflow.records import CUSTOMIZED, ExperimentSpec, ExperimentStatus, Slot, StrEnum, Trial, TrialStatus
 from trialflow.store.limits import find_limit
+from trialflow.store.points import take_point
 from trialflow.store.tables import experiments, trials
 
 # Reads a specification from its column, and writes it there.
@@ -131,6 +132,8 @@ def _insert(connection: sa.Connection, experiment_id: str, slot: Slot, run_id: s
         sa.select(sa.func.max(trials.c.number)).where(trials.c.experiment_id == experiment_id)
     ).scalar()
     trial_id = _new_trial_id(connection, experiment_id)
+    # What a person wants to be tried comes before what the tuner would suggest.
+    given = take_point(connection, experiment_id, trial_id)
     now = time.time()
     connection.execute(
         trials.insert().values(
@@ -143,6 +146,8 @@ def _insert(connection: sa.Connection, experiment_id: str, slot: Slot, run_id: s
             status=TrialStatus.WAITING,
             attempt=1,
             claimed_at=now,
+            parameters=given,
+            note=None if given is None else CUSTOMIZED,
             reason="",
         )
     )

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from trialflow.errors import ConflictError, NotFoundError
-from trialflow.records import Change, ExperimentStatus, StrEnum, Trial, TrialStatus
-from trialflow.store.tables import batches, changes, experiments, trials
+from trialflow.records import Change, ExperimentStatus, KnownPoint, StrEnum, Trial, TrialStatus
+from trialflow.store.points import add_known_points, count_waiting, queue_point
+from trialflow.store.tables import batches, changes, experiments, metrics, points, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from trialflow.records import JsonObject
 
@@ -75,6 +76,35 @@ class Control:
         self._note("stop", None)
         return True
 
+    def lose_run(self, run_id: str) -> None:
+        """End in the ledger what a run carried that is no more; when it carried the newest batch, the experiment ends.
+
+        A run that had come to its end changes nothing.
+        """
+        row = self._lock()
+        of_experiment = batches.c.experiment_id == self.experiment_id
+        is_it = sa.and_(of_experiment, batches.c.run_id == run_id, batches.c.closed_at.is_(None))
+        batch = self._scalar(sa.select(batches.c.batch).where(is_it))
+        if batch is None:
+            return
+        now, reason = time.time(), f"the run {run_id} was deleted"
+        self.connection.execute(batches.update().where(is_it).values(closed_at=now))
+        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment))
+        ends = batch == newest and not ExperimentStatus(row["status"]).is_final
+        if ends:
+            self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
+            self._note("stop", None)
+        carried = sa.true() if ends else trials.c.run_id == run_id
+        self._end_trials(sa.and_(trials.c.ended_at.is_(None), carried), reason, now)
+
+    def open_clearing(self, run_id_of: Callable[[int], str]) -> int:
+        """Open a batch without a trial, whose run clears away what other runs have left behind; gives its number."""
+        self._lock()
+        of_experiment = batches.c.experiment_id == self.experiment_id
+        batch = int(self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment)) or 0) + 1
+        self._open_batch(batch, run_id_of(batch), 0)
+        return batch
+
     def kill(self, trial: Trial) -> bool:
         """End one trial in the ledger; tells whether it had not ended yet."""
         self._lock()
@@ -83,6 +113,61 @@ class Control:
         if killed:
             self._note("kill", trial.id)
         return killed
+
+    def add(self, parameters: JsonObject) -> int:
+        """Let a trial with these parameters have the next free place; gives the number that it will have.
+
+        Raises:
+            ConflictError: All trials that the experiment may have are made, or wait for a place.
+        """
+        row = self._lock()
+        number = self._count_trials() + count_waiting(self.connection, self.experiment_id)
+        if number >= row["max_trial_number"]:
+            raise ConflictError(
+                f"experiment {self.experiment_id} has or awaits all its {row['max_trial_number']} trials; "
+                f"raise the number first: nnictl update trialnum {self.experiment_id} --value {number + 1}"
+            )
+        queue_point(self.connection, self.experiment_id, parameters)
+        self.note("add", parameters)
+        return number
+
+    def import_points(self, new: Sequence[KnownPoint]) -> int:
+        """Add results from elsewhere; tells how many were not there yet."""
+        self._lock()
+        count = add_known_points(self.connection, self.experiment_id, new)
+        if count:
+            self.note("import", count)
+        return count
+
+    def retire(self) -> None:
+        """Take an ended experiment out of use for good: from now on it can only be deleted.
+
+        Raises:
+            ConflictError: It has not ended, or a trial of it was never cleared away.
+        """
+        row = self._lock()
+        if not ExperimentStatus(row["status"]).is_final:
+            raise ConflictError(
+                f"experiment {self.experiment_id} is {row['status']}; end it first: nnictl stop {self.experiment_id}"
+            )
+        left = self._scalar(
+            sa.select(sa.func.count()).where(
+                trials.c.experiment_id == self.experiment_id, trials.c.reported_at.is_(None)
+            )
+        )
+        if left:
+            raise ConflictError(
+                f"{left} trials of experiment {self.experiment_id} were not cleared away yet; "
+                f"try again, or let a run do it: nnictl resume {self.experiment_id}"
+            )
+        self._update(code_folder=None)
+
+    def delete(self) -> None:
+        """Delete every row of a retired experiment."""
+        self.retire()
+        for table in (metrics, points, trials, batches, changes):
+            self.connection.execute(table.delete().where(table.c.experiment_id == self.experiment_id))
+        self.connection.execute(experiments.delete().where(experiments.c.id == self.experiment_id))
 
     def resume(self, run_id_of: Callable[[int], str], max_size: int) -> int:
         """Let trials be claimed again, in a new batch to which every trial that was left behind is moved.
@@ -97,11 +182,13 @@ class Control:
             The number of the new batch.
 
         Raises:
-            ConflictError: Nothing is left to be done.
+            ConflictError: Nothing is left to be done, or its code is not there.
         """
         row = self._lock()
+        if row["code_folder"] is None:
+            raise ConflictError(f"experiment {self.experiment_id} never came to run; create it again")
         of_experiment = trials.c.experiment_id == self.experiment_id
-        created = self._scalar(sa.select(sa.func.count()).where(of_experiment))
+        created = self._count_trials()
         left = row["max_trial_number"] - created
         behind = self.connection.execute(
             sa.select(trials.c.id).where(of_experiment, trials.c.reported_at.is_(None)).order_by(trials.c.number)
@@ -151,6 +238,10 @@ class Control:
         if row is None:
             raise NotFoundError(f"no experiment {self.experiment_id!r} in the store; was it deleted?")
         return row
+
+    def _count_trials(self) -> int:
+        of_experiment = trials.c.experiment_id == self.experiment_id
+        return int(self._scalar(sa.select(sa.func.count()).where(of_experiment)))
 
     def _update(self, **values: Any) -> None:
         self.connection.execute(

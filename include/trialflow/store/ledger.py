@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import lru_cache
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -24,8 +22,7 @@ from trialflow.records import (
     ExperimentSpec,
     ExperimentStatus,
     JsonObject,
-    Metric,
-    MetricType,
+    KnownPoint,
     Outcome,
     Slot,
     Trial,
@@ -36,8 +33,9 @@ from trialflow.store.control import Control, list_changes
 from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
-from trialflow.store.queries import METRICS_OF_TRIALS, MetricQuery
-from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, metrics, schema_version, trials
+from trialflow.store.points import count_waiting, list_known_points
+from trialflow.store.reported import ReportedMetrics
+from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, schema_version, trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +49,7 @@ def open_store(url: str) -> Store:
     return Store(url)
 
 
-class Store:
+class Store(ReportedMetrics):
     """One database with the ledger in it.
 
     Args:
@@ -83,9 +81,6 @@ class Store:
             metadata.create_all(connection)
             if connection.execute(sa.select(schema_version)).first() is None:
                 connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))
-
-    def _reading(self) -> sa.Connection:
-        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def study_lock(self, experiment_id: str) -> AbstractContextManager[None]:
         """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""
@@ -150,6 +145,16 @@ class Store:
         """Everything that people did to an experiment, in order."""
         with self._reading() as connection:
             return list_changes(connection, experiment_id)
+
+    def list_known_points(self, experiment_id: str) -> list[KnownPoint]:
+        """The results that people brought from elsewhere."""
+        with self._reading() as connection:
+            return list_known_points(connection, experiment_id)
+
+    def has_waiting_point(self, experiment_id: str) -> bool:
+        """Whether a hand-made trial waits for a place."""
+        with self._reading() as connection:
+            return count_waiting(connection, experiment_id) > 0
 
     def set_code_folder(self, experiment_id: str, code_folder: str) -> None:
         """Note where the complete copy of the code lies."""
@@ -404,33 +409,6 @@ class Store:
         with self._reading() as connection:
             return {TrialStatus(status): int(count) for status, count in connection.execute(query)}
 
-    # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    def add_metrics(self, trial: Trial, new: Sequence[Metric]) -> None:
-        """Append what a trial reported; records that are there already are left alone."""
-        if not new:
-            return
-        with self._engine.begin() as connection:
-            known = {
-                (row.type, row.sequence)
-                for row in connection.execute(
-                    sa.select(metrics.c.type, metrics.c.sequence).where(*_metrics_of(trial))
-                )
-            }
-            rows = [
-                {"experiment_id": trial.experiment_id, "trial_id": trial.id, "attempt": trial.attempt, **asdict(metric)}
-                for metric in new
-                if (metric.type, metric.sequence) not in known
-            ]
-            if rows:
-                connection.execute(metrics.insert(), rows)
-
-    def list_metrics(self, trial: Trial) -> list[Metric]:
-        """What the trial's present attempt reported, in order."""
-        query = sa.select(metrics).where(*_metrics_of(trial)).order_by(metrics.c.type, metrics.c.sequence)
-        with self._reading() as connection:
-            return [_metric(row) for row in connection.execute(query)]
-
     def page_trials(
         self, experiment_id: str, status: TrialStatus | None, limit: int, offset: int
     ) -> tuple[list[Trial], int]:
@@ -443,89 +421,14 @@ class Store:
             total = connection.execute(sa.select(sa.func.count()).select_from(trials).where(*conditions)).scalar_one()
             return [_trial(row) for row in connection.execute(query).mappings()], int(total)
 
-    def page_metrics(
-        self, experiment_id: str, query: MetricQuery, limit: int, offset: int
-    ) -> tuple[list[tuple[Trial, Metric]], int]:
-        """Some of what trials reported, by trial, and how many records there are in all."""
-        conditions = (trials.c.experiment_id == experiment_id, *query.conditions())
-        rows = sa.select(metrics, trials.c.number).select_from(METRICS_OF_TRIALS).where(*conditions)
-        count = sa.select(sa.func.count()).select_from(METRICS_OF_TRIALS).where(*conditions)
-        order = (trials.c.number, metrics.c.type, metrics.c.sequence)
-        with self._reading() as connection:
-            total = connection.execute(count).scalar_one()
-            found = connection.execute(rows.order_by(*order).limit(limit).offset(offset)).all()
-        of = {trial.number: trial for trial in self._select_trials(
-            experiment_id, trials.c.number.in_({row.number for row in found})
-        )}  # fmt: skip
-        return [(of[row.number], _metric(row)) for row in found], int(total)
-
-    def list_finals(self, experiment_id: str) -> dict[str, Metric]:
-        """The first final metric of each trial that has one, by trial id."""
-        query = (
-            sa.select(metrics)
-            .select_from(METRICS_OF_TRIALS)
-            .where(
-                trials.c.experiment_id == experiment_id,
-                metrics.c.type == MetricType.FINAL,
-                metrics.c.sequence == 0,
-            )
-        )
-        with self._reading() as connection:
-            return {row.trial_id: _metric(row) for row in connection.execute(query)}
-
-    def list_intermediate_metrics(self, experiment_id: str, *statuses: TrialStatus) -> dict[str, list[Metric]]:
-        """The intermediate metrics of each trial that has one of these statuses, by the trial's id."""
-        query = (
-            sa.select(metrics)
-            .select_from(METRICS_OF_TRIALS)
-            .where(
-                trials.c.experiment_id == experiment_id,
-                trials.c.status.in_(statuses),
-                metrics.c.type == MetricType.PERIODICAL,
-            )
-            .order_by(metrics.c.trial_id, metrics.c.sequence)
-        )
-        with self._reading() as connection:
-            rows = connection.execute(query).all()
-        groups = groupby(rows, key=lambda row: row.trial_id)
-        return {trial_id: [_metric(row) for row in group] for trial_id, group in groups}
-
-    def list_last_metrics(self, experiment_id: str, status: TrialStatus) -> dict[str, Metric]:
-        """The last intermediate metric of each trial that has this status, by the trial's id."""
-        periodical = sa.and_(metrics.c.experiment_id == experiment_id, metrics.c.type == MetricType.PERIODICAL)
-        keys = (metrics.c.trial_id, metrics.c.attempt)
-        newest = sa.select(*keys, sa.func.max(metrics.c.sequence).label("sequence")).where(periodical).group_by(*keys)
-        last = newest.subquery()
-        query = (
-            sa.select(metrics)
-            .select_from(METRICS_OF_TRIALS.join(last, sa.and_(
-                *(metrics.c[name] == last.c[name] for name in ("trial_id", "attempt", "sequence"))
-            )))
-            .where(periodical, trials.c.status == status)
-        )  # fmt: skip
-        with self._reading() as connection:
-            return {row.trial_id: _metric(row) for row in connection.execute(query)}
-
     def _safe_url(self) -> str:
         return self._engine.url.render_as_string(hide_password=True)
-
-
-def _metrics_of(trial: Trial) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        metrics.c.experiment_id == trial.experiment_id,
-        metrics.c.trial_id == trial.id,
-        metrics.c.attempt == trial.attempt,
-    )
 
 
 def _experiment(row: sa.RowMapping) -> Experiment:
     values = dict(row)
     spec, status = SPEC.validate_python(values.pop("spec")), ExperimentStatus(values.pop("status"))
     return Experiment(spec=spec, status=status, **values)
-
-
-def _metric(row: sa.Row[Any]) -> Metric:
-    return Metric(MetricType(row.type), row.sequence, row.value, row.at)
 
 
 def _trial(row: sa.RowMapping) -> Trial:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # Raised when a table changes; a store of another version is refused rather than misread.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
 
@@ -81,6 +81,17 @@ trials = sa.Table(
     # What makes a claim happen once, whoever tries: one trial per planned slot, one per number.
     sa.UniqueConstraint("experiment_id", "batch", "slot"),
     sa.UniqueConstraint("experiment_id", "number"),
+)
+
+# What people gave: parameters that wait for a trial of their own, or, with a value, a result from elsewhere.
+points = sa.Table(
+    "trialflow_points",
+    metadata,
+    sa.Column("experiment_id", sa.ForeignKey("trialflow_experiments.id"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("value", sa.Float),
+    sa.Column("trial_id", sa.String(8)),
 )
 
 metrics = sa.Table(

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
-from itertools import count
+from dataclasses import asdict, replace
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
@@ -32,7 +32,7 @@ from trialflow.records import (
     TrialStatus,
 )
 from trialflow.search_space import parse_search_space
-from trialflow.store import ClaimRefusal
+from trialflow.store import ClaimRefusal, MetricQuery
 from trialflow.tuners import History, NoSuggestion, PastTrial, Suggestion, check_space, check_tuner
 from trialflow.tuners.base import ADVISORS
 
@@ -221,6 +221,21 @@ class StoreContract:
         store.start_next_attempt(trial, "lost")
         assert store.list_metrics(store.get_trial(_ID, trial.id)) == []
 
+    def test_pages_of_metrics_are_parts_of_the_whole_in_order(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=4, max_trial_number=4)
+        reported = []
+        for index, number in enumerate((3, 0, 1, 4)):
+            trial = claim(store, index)
+            new = [Metric(MetricType.PERIODICAL, step, {"default": step}, 1.5) for step in range(number)]
+            store.add_metrics(trial, new)
+            reported += [(trial.id, index, *asdict(metric).values()) for metric in new]
+        for limit, offset in product((1, 2, 3, 5, 9), range(10)):
+            found, total = store.page_metrics(_ID, MetricQuery(), limit, offset)
+            rows = [(*item[:4], json.loads(item.data), item.at) for item in found]
+            assert (rows, total) == (reported[offset : offset + limit], 8)
+        latest, total = store.page_metrics(_ID, MetricQuery(latest=True, numbers=(1, 3)), 9, 0)
+        assert [(item.number, item.sequence) for item in latest] == [(2, 0), (3, 3)]
+
     def test_a_batch_keeps_its_size_and_its_run(self, store: Store) -> None:
         start_experiment(store, max_trial_number=3)
         assert store.plan_batch(_ID, 1, _RUN, 20) == 3
@@ -346,6 +361,19 @@ EVERY_TYPE: JsonObject = {
 }
 
 
+def _change(body: JsonObject) -> JsonObject:
+    """A parameter without one of its options and with another one, or with other bounds."""
+    first, *rest = body["_value"]
+    if body["_type"] != "choice":
+        return {**body, "_value": [first + (rest[0] - first) / 4 if isinstance(first, float) else first, *rest]}
+    other: Any
+    if isinstance(first, dict):
+        other = {**first, "_name": "Other"} if "_name" in first else dict.fromkeys(first, 99)
+    else:
+        other = f"{first}, too" if isinstance(first, str) else 99
+    return {**body, "_value": [*rest, other]}
+
+
 class Conversation:
     """A tuner's talk with one experiment: what `trialflow.experiment` does with it, without a store.
 
@@ -384,6 +412,11 @@ class Conversation:
         parameters, note = json.loads(json.dumps([answer.parameters, answer.note], allow_nan=False))
         self.trials.append(PastTrial(len(self.trials), parameters, live=True, note=note))
         return len(self.trials) - 1, parameters
+
+    def give(self, parameters: JsonObject, value: float | None = None) -> int:
+        """The number of a trial that a person gave; it lives while it has no value."""
+        self.trials.append(PastTrial(len(self.trials), parameters, live=value is None, value=value, given=True))
+        return len(self.trials) - 1
 
     def tell(self, number: int, value: float | None) -> None:
         """The trial has ended with this final metric; without one, it failed."""
@@ -469,6 +502,36 @@ class TunerContract:
                 number, _ = conversation.ask()
                 if step % 3:
                     conversation.tell(number, float(step))
+
+    def test_it_takes_what_a_person_gives_and_suggests_nothing_of_it_again(
+        self, tuner: Tuner, raw_space: JsonObject
+    ) -> None:
+        later = Conversation(tuner, raw_space).run(6)
+        conversation = Conversation(tuner, raw_space)
+        given = [conversation.give(parameters, float(value)) for value, parameters in enumerate(later[3:5])]
+        given.append(conversation.give(later[5]))
+        conversation.give({"no": "parameter of the space"}, 0.5)
+        suggested = conversation.run(9)
+        conversation.tell(given[-1], None)
+        suggested += conversation.run(3)
+        known = [conversation.trials[number].parameters for number in given]
+        assert not [parameters for parameters in suggested if parameters in known]
+
+    def test_it_goes_on_in_a_search_space_that_was_changed(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        before = Conversation(tuner, raw_space)
+        before.run(9)
+        before.ask()
+        changed = {name: _change(body) for name, body in raw_space.items()}
+        space, _ = parse_search_space(changed)
+        listed = [option.value for option in space.parameters[0].options]
+        after = Conversation(tuner, changed, trials=before.trials)
+        for _ in range(4):
+            if isinstance(answer := after.answer(), Suggestion):
+                number, parameters = after.ask()
+                assert parameters in listed or space.encode(parameters)
+                after.tell(number, 0.5)
+            else:
+                assert answer is NoSuggestion.EXHAUSTED or any(trial.live for trial in after.trials)
 
     def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner, raw_space: JsonObject) -> None:
         unbroken, broken = Conversation(tuner, raw_space), Conversation(type(tuner)(tuner.spec), raw_space)

@@ -8,11 +8,11 @@ from trialflow.algorithms import DirectedClassArgs
 from trialflow.errors import Problem
 from trialflow.search_space import show
 from trialflow.tuners.base import Tuner
-from trialflow.tuners.history import NoSuggestion, Suggestion
+from trialflow.tuners.history import Suggestion
 
 if TYPE_CHECKING:
     from trialflow.search_space import SearchSpace
-    from trialflow.tuners.history import History
+    from trialflow.tuners.history import History, NoSuggestion
 
 
 class Batch(Tuner):
@@ -25,8 +25,7 @@ class Batch(Tuner):
 
     def suggest(self, history: History) -> Suggestion | NoSuggestion:
         options = history.space.parameters[0].options
-        index = len(history.trials)
-        return Suggestion(options[index].value) if index < len(options) else NoSuggestion.EXHAUSTED
+        return history.first_untried(Suggestion(option.value) for option in options)
 
     def check_space(self, space: SearchSpace) -> list[Problem]:
         problems = super().check_space(space)

@@ -85,7 +85,9 @@ class BOHB(BracketTuner):
         least = max(dimensions + 1, self.args.min_points_in_model or 0)
         by_budget: dict[Any, list[Result]] = defaultdict(list)
         for result in history.results:
-            by_budget[result.trial.parameters[BUDGET_KEY]].append(result)
+            budget = result.trial.parameters.get(BUDGET_KEY)
+            if isinstance(budget, int):  # A person may have given a result without.
+                by_budget[budget].append(result)
         for budget in sorted(by_budget, reverse=True):
             ranked = [result.latents for result in sorted(by_budget[budget], key=lambda result: result.loss)]
             good = max(least, self.args.top_n_percent * len(ranked) // 100)

@@ -165,8 +165,10 @@ def _read(history: History, halving: Halving) -> list[Bracket]:
 
 
 def _best(trials: list[PastTrial], most: int, history: History) -> list[PastTrial]:
-    succeeded = [(history.loss(trial.value), trial) for trial in trials if trial.value is not None]
-    return [trial for _, trial in sorted(succeeded, key=lambda pair: pair[0])[:most]]
+    """The best results, of those that lie in the search space, which may have been changed."""
+    numbers = {trial.number for trial in trials}
+    succeeded = (result for result in history.results if result.trial.number in numbers)
+    return [result.trial for result in sorted(succeeded, key=lambda result: result.loss)[:most]]
 
 
 def _first_left(chosen: list[PastTrial], promoted: list[PastTrial]) -> PastTrial | None:

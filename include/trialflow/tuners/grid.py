@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 from trialflow.algorithms import DirectedClassArgs
 from trialflow.search_space import SearchSpace
 from trialflow.tuners.base import Tuner
-from trialflow.tuners.history import NoSuggestion
 
 if TYPE_CHECKING:
     from trialflow.search_space import Parameter
-    from trialflow.tuners.history import History, Suggestion
+    from trialflow.tuners.history import History, NoSuggestion, Suggestion
 
 
 class GridSearch(Tuner):
@@ -24,10 +24,8 @@ class GridSearch(Tuner):
 
     def suggest(self, history: History) -> Suggestion | NoSuggestion:
         # Whatever became of the points before, the next one is due: so parallel asks need not know of each other.
-        index = len(history.trials)
-        if index >= history.space.size:
-            return NoSuggestion.EXHAUSTED
-        return history.suggestion(point_at(history.space, index))
+        indices = takewhile(lambda index: index < history.space.size, count())
+        return history.first_untried(history.suggestion(point_at(history.space, index)) for index in indices)
 
 
 def point_at(space: SearchSpace, index: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trialflow.records import JsonObject, OptimizeMode, StrEnum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy as np
 
@@ -42,13 +43,15 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class PastTrial:
-    """A trial that the tuner was asked for.
+    """A trial that the tuner was asked for, or that a person gave.
 
     Attributes:
         number: Of the experiment's trials, counted from 0; a trial that ended before its tuner was asked leaves a gap.
+            Results from elsewhere have negative numbers.
         live: Whether its result is still to come.
         value: Its result; ``None`` while it is live and for good when it failed. A trial that an assessor stopped
             has its last intermediate metric when the experiment says ``includeIntermediateResults``, else ``None``.
+        given: Whether a person gave it; then its note is none of the tuner's, and it may lie outside of the space.
     """
 
     number: int
@@ -56,6 +59,7 @@ class PastTrial:
     live: bool
     value: float | None = None
     note: JsonObject = field(default_factory=dict)
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class History:
     """An experiment as its tuner sees it when it is asked.
 
     Attributes:
-        trials: Everything that was asked for before, in this order.
+        trials: Everything that was given or asked for before, in this order.
         seed: Of the experiment; the same for whoever asks.
     """
 
@@ -94,6 +98,11 @@ class History:
             for trial, latents in self._encoded
             if trial.value is not None
         )
+
+    @property
+    def asked(self) -> tuple[PastTrial, ...]:
+        """The trials that the tuner itself suggested."""
+        return tuple(trial for trial in self.trials if not trial.given)
 
     @cached_property
     def live(self) -> tuple[dict[str, Any], ...]:
@@ -122,6 +131,16 @@ class History:
             # Generators of their own: a draw does not depend on which other parameters there are.
             latents[parameter.label] = parameter.latent_at(self.generator(attempt, *parameter.label.encode()).random())
         return latents
+
+    def first_untried(self, listed: Iterable[Suggestion]) -> Suggestion | NoSuggestion:
+        """The first of a finite number of points that nobody has tried; one that is listed twice is tried twice."""
+        tried = Counter(point_of(trial.parameters) for trial in self.trials)
+        for suggestion in listed:
+            point = point_of(suggestion.parameters)
+            if not tried[point]:
+                return suggestion
+            tried[point] -= 1
+        return NoSuggestion.EXHAUSTED
 
     def prior_candidates(self) -> Iterator[Suggestion]:
         """Points from NNI's priors, without end."""

@@ -39,7 +39,7 @@ class QMC(DrawingTuner):
         make = qmc.Sobol if self.args.qmc_type == "sobol" else qmc.Halton
         sequence = make(len(parameters), scramble=self.args.scramble, rng=np.random.default_rng(history.seed))
         # The first point of an unscrambled sequence is a corner.
-        index = len(history.trials) + (not self.args.scramble)
+        index = len(history.asked) + (not self.args.scramble)
         if index:
             sequence.fast_forward(index)
         while True:

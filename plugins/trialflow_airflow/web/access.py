@@ -19,7 +19,7 @@ from trialflow.store import Store, open_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Method = Literal["GET", "POST", "PUT"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
 @dataclass(frozen=True)
@@ -94,4 +94,5 @@ def _find(experiment_id: str | None, user: GetUserDep) -> Experiment:
 Reader = Annotated[Visit, Depends(visit("GET"))]
 LogReader = Annotated[Visit, Depends(visit("GET", DagAccessEntity.TASK_LOGS))]
 Editor = Annotated[Visit, Depends(visit("PUT"))]
+Remover = Annotated[Visit, Depends(visit("DELETE"))]
 Starter = Annotated[Visit, Depends(visit("POST"))]

@@ -10,8 +10,11 @@ from fastapi.responses import JSONResponse
 from trialflow import __version__
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, TrialflowError
 from trialflow_airflow.web.access import name_experiment
+from trialflow_airflow.web.deletions import watch_deletions
 from trialflow_airflow.web.experiments import router as experiments_router
 from trialflow_airflow.web.routes import router
+from trialflow_airflow.web.uploads import BodyLimit
+from trialflow_airflow.web.uploads import router as uploads_router
 
 _DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below `/experiments/{experiment_id}`;
 the same ones at the root mean the newest experiment that you may read. Every route needs Airflow's login
@@ -28,9 +31,12 @@ _STATUSES = {
 
 def make_app() -> FastAPI:
     """Make the application that Airflow mounts below ``/api/v1/nni``."""
+    watch_deletions()
     # FastAPI's own routes for the documentation would ask for no login.
     app = FastAPI(title="Trialflow", version=__version__, description=_DESCRIPTION, openapi_url=None)
+    app.add_middleware(BodyLimit)
     app.include_router(experiments_router)
+    app.include_router(uploads_router)
     app.include_router(router, tags=["The newest experiment"])
     named = [Depends(name_experiment)]
     app.include_router(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from trialflow import __version__
 from trialflow.experiment.nni_views import show_summary
+from trialflow.experiment.operations import Operator
 from trialflow.records import ExperimentStatus
-from trialflow_airflow.web.access import list_readable, require
-from trialflow_airflow.web.runs import start_experiment
+from trialflow_airflow.web import runs
+from trialflow_airflow.web.access import Remover, list_readable, name_experiment, require
 
 DAG_ID = "nni_experiment"
 router = APIRouter(tags=["Experiments"])
@@ -38,6 +40,14 @@ class Started(BaseModel):
     experiment_id: str
     dag_id: str
     run_id: str
+
+
+class Deleted(BaseModel):
+    """An experiment that is no more; its folder may lie on a storage that this server does not see."""
+
+    id: str
+    folder: str
+    folder_deleted: bool
 
 
 @router.get("/version")
@@ -70,5 +80,13 @@ def list_experiments(
 def create_experiment(user: GetUserDep, body: NewExperiment) -> Started:
     """Start an experiment. It is checked by the first task of its run."""
     require(user, body.dag_id, "POST")
-    experiment_id, run_id = start_experiment(body.dag_id, body.config, body.folder, user.get_name())
+    experiment_id, run_id = runs.start_experiment(body.dag_id, body.config, body.folder, user.get_name())
     return Started(experiment_id=experiment_id, dag_id=body.dag_id, run_id=run_id)
+
+
+@router.delete("/experiments/{experiment_id}", dependencies=[Depends(name_experiment)])
+def delete_experiment(visit: Remover) -> Deleted:
+    """Delete an experiment that has ended, with its folder: trials, code and results. Its runs stay in Airflow."""
+    removed = Operator(visit.experiment.id, visit.who).delete(partial(runs.is_alive, visit.experiment.owner))
+    runs.delete_pool(visit.experiment)
+    return Deleted(id=visit.experiment.id, folder=visit.experiment.folder, folder_deleted=removed)

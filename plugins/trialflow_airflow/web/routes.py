@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
@@ -194,8 +194,11 @@ def update_experiment(visit: Editor, update_type: UpdateType, body: NewProfile) 
 
 @router.post("/stop")
 def stop_experiment(visit: Editor) -> dict[str, Any]:
-    """End the experiment and its live trials; one that has ended stays as it is."""
-    return nni_views.show_status(Operator(visit.experiment.id, visit.who).stop())
+    """End the experiment and its live trials; one that has ended stays as it is, without what a crash left of it."""
+    operator = Operator(visit.experiment.id, visit.who)
+    operator.stop()
+    runs.clear_away(operator)
+    return nni_views.show_status(operator.experiment)
 
 
 @router.post("/resume")
@@ -206,6 +209,20 @@ def resume_experiment(visit: Starter) -> dict[str, Any]:
     batch = operator.resume(runs.namer(visit.experiment), partial(runs.is_alive, visit.experiment.owner))
     run_id = runs.start_batch(visit.experiment, batch, visit.who)
     return {"experiment_id": visit.experiment.id, "dag_id": visit.experiment.owner, "run_id": run_id}
+
+
+@router.post("/trial-jobs")
+def add_trial(visit: Editor, parameters: Annotated[Any, Body(description="The trial's parameters.")]) -> dict[str, int]:
+    """Let a trial with parameters of your own have the next free place; gives the number that it will have."""
+    return {"sequenceId": Operator(visit.experiment.id, visit.who).add(parameters)}
+
+
+@router.post("/experiment/import-data")
+def import_data(
+    visit: Editor, data: Annotated[Any, Body(description='A list of {"parameter": {…}, "value": number}.')]
+) -> dict[str, int]:
+    """Let the tuner know results from elsewhere, in the form of ``export-data``; may be repeated."""
+    return Operator(visit.experiment.id, visit.who).import_data(data)
 
 
 @router.delete("/trial-jobs/{trial_id}")
@@ -225,7 +242,7 @@ def _profile(visit: Visit) -> dict[str, Any]:
 
 def _metrics(visit: Visit, query: MetricQuery, limit: int, offset: int) -> Response:
     found, total = visit.store.page_metrics(visit.experiment.id, query, limit, offset)
-    return _page([nni_views.show_metric(trial, metric) for trial, metric in found], total)
+    return _page([nni_views.show_metric(metric) for metric in found], total)
 
 
 def _page(items: list[dict[str, Any]], total: int) -> Response:

@@ -14,7 +14,7 @@ from airflow.models.pool import Pool
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, Problem
 from trialflow_airflow.identity import following_run_id, identify, pool_name
@@ -22,6 +22,7 @@ from trialflow_airflow.identity import following_run_id, identify, pool_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trialflow.experiment.operations import Operator
     from trialflow.records import Experiment
 
 _ALIVE = (DagRunState.QUEUED, DagRunState.RUNNING)
@@ -56,6 +57,14 @@ def start_batch(experiment: Experiment, batch: int, who: str) -> str:
     return run_id
 
 
+def clear_away(operator: Operator) -> None:
+    """Start a run that clears away what an ended experiment has left behind, when no other run is going to."""
+    experiment = operator.experiment
+    batch = operator.plan_clearing(namer(experiment), partial(is_alive, experiment.owner))
+    if batch is not None:
+        start_batch(experiment, batch, operator.who)
+
+
 def namer(experiment: Experiment) -> Callable[[int], str]:
     """Gives the id of the run that carries a batch of the experiment."""
     return partial(following_run_id, experiment.id)
@@ -84,6 +93,12 @@ def resize_pool(experiment: Experiment) -> None:
         pool = session.scalar(select(Pool).where(Pool.pool == pool_name(experiment.id)))
         if pool is not None:
             pool.slots = experiment.trial_concurrency
+
+
+def delete_pool(experiment: Experiment) -> None:
+    """Delete the experiment's pool, if a crash has left it behind."""
+    with create_session() as session:
+        session.execute(delete(Pool).where(Pool.pool == pool_name(experiment.id)))
 
 
 def _require_unpaused(dag_id: str) -> None:

@@ -1,0 +1,105 @@
+"""The commands that carry results from one experiment to another, in files.
+
+A CSV file has a column ``value``, one per parameter, and perhaps ``id``; a cell is JSON where it can be read as that,
+else text.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from trialflow.cli.client import ApiError
+from trialflow.cli.output import show
+from trialflow.cli.shared import ExperimentId, asking
+
+Kind = Literal["csv", "json"]
+# A spreadsheet would take a text that begins like this for a formula.
+_FORMULA = ("=", "+", "-", "@")
+
+
+def export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Option("--filename", "-f", help="Where to write.", metavar="FILE")],
+    experiment: ExperimentId = None,
+    kind: Annotated[Kind, typer.Option("--type", "-t", help="The file's format.")] = "json",
+) -> None:
+    """Write parameters and values of the trials that have one into a file."""
+    with asking(context) as (api, _):
+        found = api.find(experiment)
+        results = api.get(f"/experiments/{found['id']}/export-data")
+        try:
+            _write(file, kind, results)
+        except OSError as error:
+            raise ApiError(f"{file} cannot be written: {error.strerror}") from error
+        typer.echo(f"{len(results)} trials of {found['id']} were written to {file}")
+
+
+def import_data(
+    context: typer.Context,
+    file: Annotated[Path, typer.Option("--filename", "-f", help="What export wrote, or the like.", metavar="FILE")],
+    experiment: ExperimentId = None,
+    kind: Annotated[Kind | None, typer.Option("--type", "-t", help="Its format; else told by its name.")] = None,
+) -> None:
+    """Let an experiment's tuner know results from elsewhere; what was imported before is passed over."""
+    with asking(context) as (api, form):
+        results = _read(file, kind or ("csv" if file.suffix.lower() == ".csv" else "json"))
+        found = api.find(experiment)
+        answer = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/experiment/import-data", json=results).json()
+        show([{"id": found["id"], **answer}], form, answer)
+
+
+def _write(file: Path, kind: Kind, results: list[dict[str, Any]]) -> None:
+    if kind == "json":
+        file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        return
+    names = list(dict.fromkeys(name for result in results for name in result["parameter"]))
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["id", "value", *names])
+        for result in results:
+            parameter = result["parameter"]
+            cells = (_to_cell(parameter[name]) if name in parameter else "" for name in names)
+            table.writerow([result["id"], result["value"], *cells])
+
+
+def _read(file: Path, kind: Kind) -> Any:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return json.loads(text) if kind == "json" else _read_csv(text)
+    except OSError as error:
+        raise ApiError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise ApiError(f"{file} is not valid {kind.upper()}: {error}") from error
+
+
+def _read_csv(text: str) -> list[dict[str, Any]]:
+    table = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    names = [name for name in table.fieldnames or () if name not in ("id", "value")]
+    if "value" not in (table.fieldnames or ()):
+        raise ValueError("it needs a column value")
+    results = []
+    for row in table:
+        if None in row or None in row.values():
+            raise ValueError(f"line {table.line_num} does not have a cell for each column")
+        parameter = {name: _from_cell(row[name]) for name in names if row[name] != ""}
+        results.append({"parameter": parameter, "value": _from_cell(row["value"])})
+    return results
+
+
+def _to_cell(value: Any) -> str:
+    """Text stays as it is, unless it would be read back as something else, or by a spreadsheet as a formula."""
+    if isinstance(value, str) and value and _from_cell(value) == value and not value.startswith(_FORMULA):
+        return value
+    return json.dumps(value)
+
+
+def _from_cell(cell: str) -> Any:
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell

@@ -1,0 +1,66 @@
+"""Bringing an experiment's files to an Airflow that does not see them."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+import typer
+
+from trialflow.cli.output import busy
+from trialflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trialflow.cli.client import Api
+    from trialflow.experiment.bundle import Bundle
+
+_UPLOADS = "/api/v1/nni/uploads"
+_TIMEOUT_SECONDS = 600.0
+
+
+def place_experiment(api: Api, config: Path, dag: str, upload: bool | None) -> str:
+    """The path under which Airflow finds the experiment; its files are sent there when that is needed.
+
+    Args:
+        api: The server.
+        config: The experiment file on this machine.
+        dag: The DAG that is to run it.
+        upload: Whether to send the files; ``None``: unless the server has the same ones under the same path.
+
+    Raises:
+        ApiError: The server does not take them.
+        ConfigError: They have to be sent, and cannot be.
+    """
+    from trialflow.experiment.bundle import Bundle
+    from trialflow.settings import get_settings
+
+    here = str(config.absolute())
+    if upload is False:
+        return here
+    try:
+        bundle = Bundle.of(config.absolute(), get_settings())
+    except ConfigError as error:
+        if upload:
+            raise
+        # Airflow may see more than this machine does; what is wrong there, it will say.
+        typer.echo(f"warning: the files cannot be sent to Airflow, which has to find them itself: {error}", err=True)
+        return here
+    if upload is None:
+        body = {"config": here, "digest": bundle.digest}
+        if api.ask("POST", f"{_UPLOADS}/known", params={"dag_id": dag}, json=body).json()["known"]:
+            return here
+    return f"{_send(api, bundle, dag)}/{bundle.config}"
+
+
+def _send(api: Api, bundle: Bundle, dag: str) -> str:
+    with tempfile.TemporaryFile() as archive:
+        bundle.write_to(archive)
+        size = archive.tell()
+        archive.seek(0)
+        with busy(f"Sending {len(bundle.files)} files, {size / 1e6:.1f} MB …"):
+            headers = {"Content-Type": "application/zip", "Content-Length": str(size)}
+            answer = api.ask("POST", _UPLOADS, params={"dag_id": dag}, content=archive, headers=headers,
+                             timeout=_TIMEOUT_SECONDS)  # fmt: skip
+    return str(answer.json()["folder"])

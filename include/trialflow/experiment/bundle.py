@@ -1,0 +1,218 @@
+"""An experiment's own files as one archive, for an Airflow that does not see the disk on which they lie.
+
+The archive is a ZIP file: unlike a compressed tar, nothing in it has to be unpacked to know what is there. It holds
+the experiment file, the search space and the code, all below the experiment file's folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import time
+import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from trialflow.config.formats import read_document
+from trialflow.config.source import read_source
+from trialflow.errors import ConfigError, Problem
+from trialflow.search_space import show
+from trialflow.staging.base import CodeFile, digest_file, digest_of
+from trialflow.staging.scan import IGNORE_FILE, MAX_DEPTH, scan_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trialflow.config.source import Source
+    from trialflow.settings import Settings
+
+_CHUNK_BYTES = 1 << 20
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_UNUSED_SECONDS = 86400.0
+_REMEDY = "Move it below the experiment file, named by a relative path, or copy the folder to where Airflow sees it"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The files of an experiment, named from the experiment file's folder."""
+
+    config: str
+    files: tuple[CodeFile, ...]
+
+    @classmethod
+    def of(cls, config: Path, settings: Settings) -> Bundle:
+        """Collect the files of an experiment.
+
+        Raises:
+            ConfigError: A file is missing, or lies elsewhere, or they are too many or too large.
+        """
+        source = read_source(config, "config")
+        data = read_document(source).source.data if isinstance(source.data, dict) else {}
+        names = {config.name: config}
+        space = data.get("searchSpacePath")
+        if isinstance(space, str):
+            names[str(_below(source, "searchSpacePath", space))] = config.parent / space
+        files = {name: _read_file(name, path) for name, path in names.items()}
+        for section in ("trial", "tuner", "assessor", "advisor"):
+            code = data[section].get("codeDir") if isinstance(data.get(section), dict) else None
+            if isinstance(code, str):
+                found = _collect_code(source, section, code, settings)
+                files |= {file.name: file for file in found}
+        return cls(config.name, tuple(sorted(files.values(), key=lambda file: file.name)))
+
+    @property
+    def digest(self) -> str:
+        """The same for the same files."""
+        return digest_of(self.files)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(file.size for file in self.files)
+
+    def write_to(self, stream: IO[bytes]) -> None:
+        """Write the archive; the same files make the same archive."""
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in self.files:
+                entry = zipfile.ZipInfo(file.name, _EPOCH)
+                entry.external_attr = (stat.S_IFREG | (0o755 if file.executable else 0o644)) << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(entry, "w", force_zip64=True) as target, file.path.open("rb") as content:
+                    shutil.copyfileobj(content, target, _CHUNK_BYTES)
+
+
+def _below(source: Source, key: str, name: str) -> PurePosixPath:
+    """A relative path from the experiment file's folder that does not leave it."""
+    path = PurePosixPath(os.path.normpath(name))
+    if path.is_absolute() or name.startswith("~") or ".." in path.parts:
+        rule = "must lie below the experiment file to be uploaded with it"
+        raise ConfigError([source.problem(tuple(key.split(".")), rule, show(name), _REMEDY)])
+    return path
+
+
+def _collect_code(source: Source, section: str, code: str, settings: Settings) -> Iterable[CodeFile]:
+    folder, place = Path(source.file).parent, _below(source, f"{section}.codeDir", code)
+    files, problems = scan_code(
+        folder / place, Path(os.path.realpath(folder)), settings.max_code_bytes, settings.max_code_files
+    )
+    if problems:
+        raise ConfigError(problems)
+    for file in files:
+        yield CodeFile(str(place / file.name), file.path, file.size, file.digest, file.executable)
+    if (folder / place / IGNORE_FILE).is_file():
+        name = str(place / IGNORE_FILE)
+        yield _read_file(name, folder / name)
+
+
+def _read_file(name: str, path: Path) -> CodeFile:
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        digest = digest_file(path)
+    except OSError as error:
+        problem = Problem("", f"cannot be read: {error.strerror}", str(path), "Check its name and rights")
+        raise ConfigError([problem]) from error
+    return CodeFile(name, path, info.st_size, digest, bool(info.st_mode & stat.S_IXUSR))
+
+
+# ── where it is received ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unpack(archive: Path, settings: Settings) -> Path:
+    """Make the folder of an archive that came from outside; the same archive gives the same folder.
+
+    The folder appears whole or not at all, and holds plain files only.
+
+    Raises:
+        ConfigError: It is no such archive, or holds too much, or names a place outside of the folder.
+    """
+    place = settings.uploads / digest_file(archive)[:32]
+    if not place.is_dir():
+        growing = settings.uploads / f".{secrets.token_hex(8)}"
+        growing.mkdir(parents=True)
+        try:
+            _unpack_all(archive, growing, settings)
+            growing.rename(place)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            raise _refusal("must be a ZIP archive", str(error)) from error
+        except OSError as error:
+            if not place.is_dir():  # Else somebody has unpacked the same at the same time.
+                raise _refusal("cannot be unpacked", error.strerror or str(error)) from error
+        finally:
+            shutil.rmtree(growing, ignore_errors=True)
+    os.utime(place)
+    return place
+
+
+def _unpack_all(path: Path, folder: Path, settings: Settings) -> None:
+    left = settings.max_code_bytes
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if len(entries) > settings.max_code_files:
+            raise _refusal(f"must not hold more than {settings.max_code_files} files", str(len(entries)))
+        for entry in entries:
+            target = folder / _safe_name(entry)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as content, target.open("xb") as file:
+                left = _copy(content, file, left)
+            target.chmod(0o755 if entry.external_attr >> 16 & stat.S_IXUSR else 0o644)
+
+
+def _copy(content: IO[bytes], file: IO[bytes], left: int) -> int:
+    """Copy what really is there, whatever the archive says of its size; tells how many bytes may still come."""
+    while chunk := content.read(_CHUNK_BYTES):
+        left -= len(chunk)
+        if left < 0:
+            raise _refusal("holds more than TRIALFLOW_MAX_CODE_BYTES allows", None)
+        file.write(chunk)
+    return left
+
+
+def _safe_name(entry: zipfile.ZipInfo) -> PurePosixPath:
+    name = PurePosixPath(entry.filename)
+    mode = entry.external_attr >> 16
+    plain = not entry.is_dir() and (stat.S_IFMT(mode) in (0, stat.S_IFREG))
+    inside = not name.is_absolute() and 0 < len(name.parts) <= MAX_DEPTH and ".." not in name.parts
+    if not plain or not inside or "\\" in entry.filename or not entry.filename.isprintable():
+        raise _refusal("must hold plain files inside of its own folder", show(entry.filename))
+    return name
+
+
+def _refusal(rule: str, value: str | None) -> ConfigError:
+    return ConfigError([Problem("upload", rule, value, "Upload with: nnictl create --config FILE")])
+
+
+def is_here(config: str, digest: str, settings: Settings) -> bool:
+    """Whether an experiment with these very files lies here under this path; says nothing else about the path."""
+    path = Path(config)
+    try:
+        return path.is_absolute() and path.is_file() and Bundle.of(path, settings).digest == digest
+    except (ConfigError, OSError, ValueError):
+        return False
+
+
+def prune_uploads(settings: Settings, used: Iterable[str]) -> None:
+    """Delete uploads that no experiment came from, a day after they were last sent.
+
+    Args:
+        settings: Of this installation.
+        used: The code folders of all experiments.
+    """
+    kept = {place.parts[0] for folder in used if (place := _place_of(folder, settings))}
+    for entry in settings.uploads.glob("*"):
+        with suppress(OSError):  # Somebody else deletes it, too.
+            if entry.name in kept or time.time() - entry.stat().st_mtime < _UNUSED_SECONDS:
+                continue
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _place_of(folder: str, settings: Settings) -> Path | None:
+    path = Path(folder)
+    return path.relative_to(settings.uploads) if path.is_relative_to(settings.uploads) else None

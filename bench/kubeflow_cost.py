@@ -268,18 +268,24 @@ class Waiting:
 
 
 def measure_waiting(airflow: Airflow, trials: int, seconds: float) -> Waiting:
-    """Let trials wait for a GPU, and one suggestion more for room."""
+    """Let trials wait for a GPU, and one suggestion more for room.
+
+    Raises:
+        SystemExit: The triggerer was restarted meanwhile, so that its figures say nothing.
+    """
     idle = cpu_share(airflow, seconds / 2)
     airflow.trigger(trials + 20, trials, "true", gpus=1)
     few = trials // 10
     wait_until(lambda: airflow.count_waiting() >= few, f"{few} trials to wait", PATIENCE_SECONDS)
     time.sleep(5)
-    first, memory = airflow.count_waiting(), resident_bytes(airflow)
+    triggerer, first, memory = airflow.triggerer(), airflow.count_waiting(), resident_bytes(airflow)
     wait_until(lambda: airflow.count_waiting() >= trials, f"{trials} trials to wait", PATIENCE_SECONDS, 1.0)
     time.sleep(30)  # Until every one of them has been asked for its reason.
     since = time.time()
     cpu = cpu_share(airflow, seconds)
     requests = airflow.cell.requests(since, time.time())
+    if airflow.triggerer() != triggerer:
+        raise SystemExit(f"the triggerer was restarted; see {airflow.embedded.home / 'triggerer.log'}, and try again")
     return Waiting(
         trials=trials,
         idle_cpu=idle,

@@ -250,9 +250,10 @@ class OwnCluster(Cluster):
         for part in (f"kubelet-{node}", f"dns-{node}", f"containerd-{node}"):
             self.kill(part)
         keepers = self._sandbox.pids(f"containerd-{node}", with_keepers=True)
-        for pid in [*keepers, *cgroup_pids(self._layout.cgroup(node))]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # Stopped, none sees another one die.
+            for pid in [*keepers, *cgroup_pids(self._layout.cgroup(node))]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def start_node(self, node: str) -> None:
         """Start a lost node again; its pods of before are dead."""

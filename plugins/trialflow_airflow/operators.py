@@ -171,8 +171,10 @@ class TrialAwaitOperator(_TrialOperator):
             time.sleep(_POLL_SECONDS)
         self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)
 
-    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:
         """Look again after the triggerer let go of the trial, because it waits for something else than before."""
+        if event and event.get("reason"):  # Each trigger overwrites the log of the one before.
+            self.log.warning("The trial waits: %s", event["reason"])
         self.execute(context)
 
 

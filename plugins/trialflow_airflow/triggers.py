@@ -94,7 +94,8 @@ class _Waiter:
 
     watch: TrialWatch
     reason: str
-    began_at: float = field(default_factory=time.monotonic)
+    _newest_reason: str = ""
+    _changed_at: float = 0.0
     log_context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def poll(self) -> Trial | None:
@@ -104,9 +105,11 @@ class _Waiter:
 
     def _needs_label(self) -> bool:
         """Whether the label is wrong; reasons that take turns are not followed one by one."""
-        reason = self.watch.trial.reason
-        new = not reason or not self.reason or time.monotonic() - self.began_at > _LABEL_SECONDS
-        return reason != self.reason and new
+        reason, now = self.watch.trial.reason, time.monotonic()
+        if reason != self._newest_reason:
+            self._newest_reason, self._changed_at = reason, now
+        is_first_or_last = not reason or not self.reason
+        return reason != self.reason and (is_first_or_last or now - self._changed_at > _LABEL_SECONDS)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialflow.errors import ConfigError, StagingError, UnavailableError, UserClassError
+from trialflow.errors import ConfigError, StagingError, TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
 from trialflow.experiment.own_classes import ACTIVE, OwnClasses
@@ -314,14 +314,15 @@ class ExperimentManager:
         """Start the job of the trial's present attempt, unless it was started or the trial has ended.
 
         Raises:
-            UnavailableError: Nobody takes jobs for the time being; the trial's row says why it waits.
+            UnavailableError: Nobody takes jobs for the time being.
+            TrainingError: The job is not accepted; in both cases the trial's row says why.
         """
         if trial.ended_at is not None or trial.job is not None:
             return trial
         request = self.job_request(trial)
         try:
             self.training.submit(request)
-        except UnavailableError as error:
+        except TrainingError as error:
             self.store.set_reason(trial, str(error))
             raise
         self.store.set_job(trial, self.training.handle(request))

@@ -51,6 +51,7 @@ class TrialWatch:
         # A trial is claimed a moment before its first attempt; of a later one only who follows it knows the beginning.
         self._waits_since = trial.claimed_at if trial.attempt == 1 else time.time()
         self._submit_at = float("-inf")
+        self._said: set[str] = set()
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
@@ -137,12 +138,13 @@ class TrialWatch:
         return True
 
     def _note_reason(self, reason: str) -> None:
-        """Say once why the trial waits, whenever that changes."""
-        if reason == self.trial.reason:
-            return
-        logger.warning("%s waits: %s", self.trial.label, reason)
-        self._store.set_reason(self.trial, reason)
-        self.trial = replace(self.trial, reason=reason)
+        """Say each reason once, for some take turns; the row may know it from somebody else."""
+        if reason not in self._said:
+            logger.warning("%s waits: %s", self.trial.label, reason)
+            self._said.add(reason)
+        if reason != self.trial.reason:
+            self._store.set_reason(self.trial, reason)
+            self.trial = replace(self.trial, reason=reason)
 
     def _overdue(self, started_at: float | None) -> Outcome | None:
         """The end of a job that runs longer than maxTrialDuration; NNI calls it stopped early, too."""

@@ -59,7 +59,7 @@ class Control:
             self._update(spec={**row["spec"], "search_space": value})
         else:
             self._update(**{_COLUMNS[limit]: value})
-        self.note(limit.value, value)
+        self._note(limit.value, value)
 
     def stop(self) -> bool:
         """End the experiment and all its live trials in the ledger; tells whether it had not ended before.
@@ -73,7 +73,7 @@ class Control:
         now = time.time()
         self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
         self._end_trials(trials.c.ended_at.is_(None), reason, now)
-        self.note("stop", None)
+        self._note("stop", None)
         return True
 
     def kill(self, trial: Trial) -> bool:
@@ -82,7 +82,7 @@ class Control:
         condition = sa.and_(trials.c.id == trial.id, trials.c.ended_at.is_(None))
         killed = self._end_trials(condition, f"killed by {self.who}", time.time())
         if killed:
-            self.note("kill", trial.id)
+            self._note("kill", trial.id)
         return killed
 
     def add(self, parameters: JsonObject) -> int:
@@ -184,8 +184,13 @@ class Control:
         self._update(
             status=ExperimentStatus.RUNNING, status_reason="", ended_at=None, idle_seconds=row["idle_seconds"] + idle
         )
-        self.note("resume", None)
+        self._note("resume", None)
         return batch
+
+    def note(self, what: str, value: Any) -> None:
+        """Note something that was done elsewhere."""
+        self._lock()
+        self._note(what, value)
 
     def _open_batch(self, batch: int, run_id: str, size: int) -> None:
         """Open a batch; those before it count as closed, for nobody carries them any more."""
@@ -221,8 +226,7 @@ class Control:
         )
         return bool(result.rowcount)
 
-    def note(self, what: str, value: Any) -> None:
-        """Note something that was done."""
+    def _note(self, what: str, value: Any) -> None:
         newest = sa.select(sa.func.max(changes.c.revision)).where(changes.c.experiment_id == self.experiment_id)
         self.connection.execute(
             changes.insert().values(

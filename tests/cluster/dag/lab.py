@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster, NfsShare
 
 # Shortens what a trial waits for; nothing that goes well takes half of it.
-WAITING_LIMIT_SECONDS = 70.0
+WAITING_LIMIT_SECONDS = 75.0
 # A trial that runs until the test lets it go, and then reports what it drew.
 HELD = """
 import os, time

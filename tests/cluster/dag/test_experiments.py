@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import CoreV1Api, RbacAuthorizationV1Api
 
 from tests.airflow.conftest import DAG_ID, Run, most_alive
-from tests.cluster.dag.lab import ClusterLab
+from tests.cluster.cluster import read_role
+from tests.cluster.dag.lab import ClusterLab, task_log
 from tests.unit.kubeflow_lab import CONFIG, EXPORT, SERVER
 from trialflow.records import ExperimentStatus, MetricType, Trial, TrialStatus
 
@@ -47,12 +49,21 @@ def runs(lab: ClusterLab, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "seed": _trigger_by_command(lab, _write_seed(lab, folder / "seed")),
         "ps": lab.start(folder / "ps", DISTRIBUTED, trial=parameter_server, **two),
         "master": lab.start(folder / "master", DISTRIBUTED, cluster=pytorch, trial=master, **two),
+        "rights": lab.start(folder / "rights", cluster=lab.storage(namespace=_namespace_without(lab, "watch"))),
     }
 
 
-def _offer_gpu(lab: ClusterLab, node: str) -> None:
-    from kubernetes.client import CoreV1Api
+def _namespace_without(lab: ClusterLab, verb: str) -> str:
+    """A namespace in which the Role lacks a verb for jobs."""
+    namespace, role = lab.cluster.make_namespace("poor"), read_role()
+    for rule in role["rules"]:
+        if "tfjobs" in rule["resources"]:
+            rule["verbs"].remove(verb)
+    RbacAuthorizationV1Api(lab.client).replace_namespaced_role(role["metadata"]["name"], namespace, role)
+    return namespace
 
+
+def _offer_gpu(lab: ClusterLab, node: str) -> None:
     CoreV1Api(lab.client).patch_node_status(node, {"status": {"capacity": {"nvidia.com/gpu": "1"}}})
 
 
@@ -138,3 +149,13 @@ def _knows_the_others(output: str, name: str) -> bool:
         return told == "2"
     cluster: dict[str, Any] = json.loads(told)["cluster"]
     return {role: len(peers) for role, peers in cluster.items()} == {"ps": 1, "worker": 2}
+
+
+def test_a_right_that_is_missing_is_named_before_the_first_pod(lab: ClusterLab, runs: dict[str, Run]) -> None:
+    run = runs["rights"]
+    assert run.wait() == "failed"
+    load = next(item for item in run.task_instances() if item["task_id"] == "load_experiment")
+    assert (load["state"], load["try_number"]) == ("failed", 1)
+    assert "must be allowed to its user: watch tfjobs.kubeflow.org in namespace poor-" in task_log(
+        run, "load_experiment"
+    )

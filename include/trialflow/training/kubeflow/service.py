@@ -325,9 +325,9 @@ class KubeflowTrainingService(TrainingService):
 def _with_remedy(error: ClusterError) -> TrainingError:
     """What is said of a job that was not accepted; a quota and an operator that is away may let it in later."""
     if asks_operator(error):
-        return UnavailableError(f"{error}; check that the training operator runs")
+        return UnavailableError(f"the training operator does not answer, check that it runs: {error}")
     if "exceeded quota" in str(error):
-        return UnavailableError(f"{error}; raise the quota, or wait until there is room")
+        return UnavailableError(f"a quota of the namespace is used up, raise it or wait: {error}")
     return error
 
 

@@ -1,4 +1,7 @@
-"""What is known of the pods of waiting jobs: one list for all of them, renewed every ten seconds while one waits."""
+"""What is known of the pods of waiting jobs: one list for all of them, renewed every ten seconds while one waits.
+
+A job that has become one of them since the last look is not kept waiting for the next one.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 # A pod that starts as it should is running by then; only who waits longer is asked why.
 PATIENCE_SECONDS = 12.0
 _RENEWAL_SECONDS = 10.0
+_NEWCOMER_SECONDS = 2.0
 _SELECTOR = selector({MANAGED_BY: MANAGER})
 
 
@@ -43,10 +47,12 @@ class WaitingRoom:
 
     def explain(self, name: str, status: JobStatus) -> str:
         """Why a job waits; empty while it is on its way."""
-        if time.time() - status.created_at < PATIENCE_SECONDS:
+        waits_for = time.time() - status.created_at - PATIENCE_SECONDS
+        if waits_for < 0:
             return ""
         with self._lock:
-            if time.monotonic() - self._looked_at > _RENEWAL_SECONDS:
+            age = time.monotonic() - self._looked_at
+            if age > _RENEWAL_SECONDS or age > max(waits_for, _NEWCOMER_SECONDS):
                 self._look()
             if self._trouble:
                 return self._trouble

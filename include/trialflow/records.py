@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Any
 
 JsonObject = dict[str, Any]
+# The key of the metric that counts, in a metric that is an object.
+DEFAULT = "default"
 # The note on a trial whose parameters a person gave.
 CUSTOMIZED: JsonObject = {"parameter_source": "customized"}
 
@@ -84,12 +86,36 @@ class OptimizeMode(StrEnum):
 
 
 @dataclass(frozen=True)
+class OwnClass:
+    """A class of the user's own.
+
+    Attributes:
+        kind: ``tuner``, ``assessor`` or ``advisor``.
+        code_directory: The folder with its code, as it lies where the file was read.
+        code_root: The allowed root in which ``code_directory`` was found to lie.
+        module: In that folder, dotted.
+        class_name: In that module.
+    """
+
+    kind: str
+    code_directory: str
+    code_root: str
+    module: str
+    class_name: str
+
+
+@dataclass(frozen=True)
 class AlgorithmSpec:
-    """A tuner or assessor as the experiment names it."""
+    """A tuner or assessor as the experiment names it.
+
+    Attributes:
+        own: Where its class is found; ``None`` for one of NNI's.
+    """
 
     name: str
     class_args: JsonObject = field(default_factory=dict)
     include_intermediate_results: bool = False
+    own: OwnClass | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,22 @@ class ExperimentSpec:
     @property
     def optimize_mode(self) -> OptimizeMode:
         """The direction of the search; NNI's default is to maximise."""
-        return OptimizeMode(self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE))
+        mode = self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE)
+        if self.tuner.own is not None and mode not in list(OptimizeMode):
+            return OptimizeMode.MAXIMIZE  # A class of the user's own may call something else by this name.
+        return OptimizeMode(mode)
+
+    @property
+    def objectives(self) -> dict[str, OptimizeMode]:
+        """Key in the final metric → direction; there is more than ``default`` when the tuner knows of more."""
+        given = {} if self.tuner.own is not None else self.tuner.class_args.get("objectives", {})
+        return {DEFAULT: self.optimize_mode, **{key: OptimizeMode(mode) for key, mode in given.items()}}
+
+    @property
+    def own_classes(self) -> dict[str, AlgorithmSpec]:
+        """The classes of the user's own: ``tuner``, ``assessor`` or ``advisor`` → as it is named."""
+        named = [spec for spec in (self.tuner, self.assessor) if spec is not None]
+        return {spec.own.kind: spec for spec in named if spec.own is not None}
 
 
 @dataclass(frozen=True)

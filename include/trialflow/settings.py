@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         default="auto",
         description="Which `nni` a trial imports: 'auto' prefers an installed one, 'own' forces Trialflow's.",
     )
+    class_call_seconds: float = Field(
+        default=600.0, gt=0, description="How long one call of a tuner, assessor or advisor of the user's own may take."
+    )
     api_connection: str = Field(
         default="trialflow_api", description="Airflow connection with the API's address and login."
     )

@@ -66,6 +66,8 @@ class LoadExperimentOperator(_ExperimentOperator):
         identity = self.identity(context)
         manager = self._create(context, identity) if identity.batch == 1 else self.manager(context)
         experiment = manager.experiment
+        if experiment.status.is_final:
+            manager.settle()  # This run is there to clear away what others have left behind.
         for warning in experiment.spec.warnings:
             self.log.warning("%s: %s", experiment.id, warning)
         connect(self.settings.api_connection).ensure_pool(

@@ -33,7 +33,8 @@ def _was_cleared(dag_run: DagRun | None) -> bool:
 
 
 if sys.argv[1:2] in (["scheduler"], ["celery"], ["triggerer"]):
-    # This process forks the tasks, or the one that runs all triggers: what it has loaded, none of them loads again.
+    # This process forks the tasks: what it has loaded, none of them loads again. The triggerer forks one that has a
+    # loop, which a late import would hold up, for seconds or, on a machine that is busy, until it is taken for dead.
     for module in ("trialflow_airflow.dag_factory", "airflow.dag_processing.bundles.local", "jinja2.ext"):
         import_module(module)
     import_module("trialflow.experiment.preload").preload()

@@ -143,8 +143,9 @@ def test_a_trial_that_nobody_takes_says_why_and_is_submitted_later(
 ) -> None:
     monkeypatch.setattr(watch_module, "_RESUBMIT_SECONDS", 0.0)
     manager = start(code, lab.settings)
-    trial = suggest(manager)
     lab.cluster.go_away()
+    trial = suggest(manager)
+    assert trial.job is None
     with pytest.raises(UnavailableError, match="503"):
         manager.submit(trial)
     watch = TrialWatch(manager, trial)
@@ -160,8 +161,8 @@ def test_a_trial_that_nobody_takes_says_why_and_is_submitted_later(
 def test_a_trial_that_nobody_takes_is_given_up_some_day(tmp_path: Path, code: Path) -> None:
     with make_lab(tmp_path, waiting_limit_seconds=0.01) as lab:
         manager = start(code, lab.settings)
-        watch = TrialWatch(manager, suggest(manager))
         lab.cluster.go_away()
+        watch = TrialWatch(manager, suggest(manager))
         trial = watch.poll()
         assert trial is not None
         assert (trial.status, trial.exit_code) == (TrialStatus.FAILED, None)
@@ -176,8 +177,8 @@ def test_a_job_that_may_be_accepted_later_is_no_failure(
         raise ClusterError(refusal, 403)
 
     manager = start(code, lab.settings)
-    trial = suggest(manager)
     monkeypatch.setattr(ClusterApi, "create", refuse)
+    trial = suggest(manager)
     with pytest.raises(UnavailableError, match=f"(check that it runs|raise it or wait): {refusal}"):
         manager.submit(trial)
 

@@ -35,8 +35,8 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     ),
     "one ask per trial": (
         "experiment/manager.py",
-        "            if trial.parameters is None:\n                answer",
-        "            if True:\n                answer",
+        "            if trial.parameters is None:\n                own",
+        "            if True:\n                own",
         "behind_the_ask",
     ),
     "one trial of the study per trial": (

@@ -13,11 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialflow.errors import ConfigError, StagingError, TrainingError, UnavailableError
+from trialflow.errors import ConfigError, StagingError, TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
+from trialflow.experiment.own_classes import ACTIVE, OwnClasses
 from trialflow.experiment.results import Result, write_results
 from trialflow.experiment.study import ExperimentStudy, intermediate_values
+from trialflow.metrics import read_objectives
 from trialflow.records import (
     Experiment,
     ExperimentSpec,
@@ -45,7 +47,6 @@ logger = logging.getLogger(__name__)
 _SUBMISSION_SECONDS = 5.0
 # How often the ledger is asked which trials go on.
 _LOOK_SECONDS = 0.5
-_ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL)
 
 
 class ExperimentManager:
@@ -89,6 +90,7 @@ class ExperimentManager:
         before = self.__dict__.pop("experiment", None)
         if before is not None and before.spec != self.experiment.spec:
             self.__dict__.pop("_study", None)
+            self.__dict__.pop("own_classes", None)
         return self.experiment
 
     @cached_property
@@ -99,6 +101,12 @@ class ExperimentManager:
     @cached_property
     def _study(self) -> ExperimentStudy:
         return ExperimentStudy(self.experiment, self.store.url)
+
+    @cached_property
+    def own_classes(self) -> OwnClasses | None:
+        """The experiment's tuner, assessor or advisor, if a class of the user's own is one."""
+        has_some = bool(self.experiment.spec.own_classes)
+        return OwnClasses(self.experiment, self.store, self.settings) if has_some else None
 
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -124,6 +132,8 @@ class ExperimentManager:
         if spec.use_annotation:
             files = carry_out_annotations(files, spec.search_space)
         place = FolderStorage(Path(self.experiment.folder)).stage(files)
+        if self.own_classes is not None and (problems := self.own_classes.stage()):
+            raise ConfigError(problems)
         self.training.open_experiment(self.id, spec.training)
         self.store.set_code_folder(self.id, place)
         self.refresh()
@@ -155,7 +165,7 @@ class ExperimentManager:
             return None
         if not any(trial.slot.batch == batch for trial in trials):
             reason = f"no trial of batch {batch} could be claimed; see the log of its suggest tasks"
-            self.store.change_status(self.id, ExperimentStatus.ERROR, from_=_ACTIVE, reason=reason)
+            self.store.change_status(self.id, ExperimentStatus.ERROR, from_=ACTIVE, reason=reason)
             return None
         self.store.plan_batch(self.id, batch + 1, next_run_id, self.settings.batch_size)
         return batch + 1
@@ -210,9 +220,20 @@ class ExperimentManager:
         self.store.change_status(
             self.id, ExperimentStatus.ERROR, from_=[ExperimentStatus.INITIALIZED], reason=reason
         )
+        self._catch_up()
         through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
         self.store.change_status(self.id, ExperimentStatus.DONE, from_=through, reason=self.refresh().status_reason)
-        return write_results(self.refresh(), self.store.list_trials(self.id), self._study.importances())
+        self._close_own_classes()
+        experiment, trials = self.refresh(), self.store.list_trials(self.id)
+        return write_results(experiment, trials, self._study.importances(), self._objectives(trials))
+
+    def _objectives(self, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+        """With several objectives, what each trial with a value reached in all of them, by its id."""
+        keys = self.experiment.spec.objectives
+        if len(keys) == 1:
+            return {}
+        finals = self.store.list_finals(self.id)
+        return {trial.id: read_objectives(finals[trial.id].value, keys) for trial in trials if trial.value is not None}
 
     def close_run(self, batch: int, run_id: str) -> bool:
         """Clear up behind a run: whatever it claimed and did not bring to its end is cancelled.
@@ -225,10 +246,12 @@ class ExperimentManager:
         """
         reason = f"the run {run_id} was stopped"
         if self.store.newest_batch(self.id) <= batch:
-            self.store.change_status(self.id, ExperimentStatus.STOPPED, from_=_ACTIVE, reason=reason)
+            self.store.change_status(self.id, ExperimentStatus.STOPPED, from_=ACTIVE, reason=reason)
         ended = self.refresh().status.is_final
         for trial in self.store.list_unreported(self.id, None if ended else run_id):
             self.cancel(trial, TrialStatus.USER_CANCELED, reason)
+        if ended:
+            self._close_own_classes()
         is_last = self.store.close_batch(self.id, batch) == 0 and ended
         if is_last:
             self.training.close_experiment(self.id, self.experiment.spec.training)
@@ -246,13 +269,21 @@ class ExperimentManager:
         if self.asked_in_vain_after is not None and not self.has_news(self.asked_in_vain_after):
             return ClaimRefusal.NO_SUGGESTION
         self.asked_in_vain_after = None
+        try:
+            return self._suggest(slot, run_id)
+        except UserClassError as error:
+            self.fail(error)
+            return ClaimRefusal.NOT_RUNNING
+
+    def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
             if isinstance(trial, ClaimRefusal) or trial.sampler_number is not None or trial.ended_at is not None:
                 return trial
             self.refresh()  # The search space may have been changed while there was no room.
             if trial.parameters is None:
-                answer = ask(self.experiment, self.store)
+                own = self.own_classes
+                answer = own.suggest(trial) if own and own.suggests else ask(self.experiment, self.store)
                 if isinstance(answer, NoSuggestion):
                     return self._take_back(trial, answer)
                 self.store.set_parameters(trial, answer.parameters, answer.note)
@@ -303,6 +334,7 @@ class ExperimentManager:
         A trial that has not ended, because whoever followed it was stopped, is cancelled.
         """
         reported = self._clear_away(trial)
+        self._catch_up()
         self._end_at_limit()
         return reported
 
@@ -313,12 +345,16 @@ class ExperimentManager:
 
     def settle(self) -> None:
         """Report every trial that has ended and whose own tasks have not come to it yet."""
+        has_news = False
         for trial in self.store.list_unreported(self.id):
             ended = trial if trial.ended_at is not None else self._look_at(trial)
             if ended is not None:
                 self._watches.pop(trial.id, None)
                 with suppress(UnavailableError):  # Its own task tries again, and says why.
                     self._clear_away(ended)
+                has_news = True
+        if has_news:
+            self._catch_up()
         self._end_at_limit()
 
     def _clear_away(self, trial: Trial) -> Trial:
@@ -341,13 +377,34 @@ class ExperimentManager:
         Whoever dies in here leaves a ledger from which the next one comes to the same end.
         """
         limit = self.store.find_limit(self.id, self.experiment.spec)
-        if limit is None:
-            return
-        self.store.change_status(self.id, limit.status, from_=_ACTIVE, reason=limit.reason)
+        if limit is not None:
+            self._end(limit.status, limit.reason)
+
+    def fail(self, error: UserClassError) -> None:
+        """End the experiment whose own class has failed, and the trials that still run."""
+        logger.error("%s: %s", self.id, error)
+        self._end(ExperimentStatus.ERROR, str(error))
+        self._close_own_classes()
+
+    def _end(self, status: ExperimentStatus, reason: str) -> None:
+        self.store.change_status(self.id, status, from_=ACTIVE, reason=reason)
         for trial in self.store.list_unreported(self.id):
             self._watches.pop(trial.id, None)
             with suppress(UnavailableError):  # Its end is noted; its own tasks clear it away.
-                self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
+                self.cancel(trial, TrialStatus.SYS_CANCELED, reason.partition("\n")[0])
+
+    def _catch_up(self) -> None:
+        """Let the experiment's own classes know of every trial that was reported."""
+        if self.own_classes is None:
+            return
+        try:
+            self.own_classes.catch_up()
+        except UserClassError as error:
+            self.fail(error)
+
+    def _close_own_classes(self) -> None:
+        if self.own_classes is not None:
+            self.own_classes.close()
 
     def _look_at(self, trial: Trial) -> Trial | None:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""

@@ -64,7 +64,7 @@ def send_notices(store: Store, settings: Settings, send: Callable[[NotifierSetti
     """
     problems = []
     with store.notices_lock():
-        for experiment in store.list_experiments():
+        for experiment in filter(_is_news, store.list_experiments()):
             for notifier, notice, name in _find_untold(store, experiment, settings):
                 try:
                     send(notifier, notice)
@@ -75,6 +75,10 @@ def send_notices(store: Store, settings: Settings, send: Callable[[NotifierSetti
                     with store.control(experiment.id, _AUTHOR) as control:
                         control.note(_NOTED_AS, name)
     return problems
+
+
+def _is_news(experiment: Experiment) -> bool:
+    return experiment.ended_at is None or time.time() - experiment.ended_at <= _NEWS_SECONDS
 
 
 def _find_untold(
@@ -98,8 +102,6 @@ def _name(notifier: NotifierSettings) -> str:
 def find_notices(store: Store, experiment: Experiment, settings: Settings) -> list[Notice]:
     """What is to be told of an experiment now, told before or not."""
     now = time.time()
-    if experiment.ended_at is not None and now - experiment.ended_at > _NEWS_SECONDS:
-        return []
     trials = store.list_trials(experiment.id)
     found = list(_improvements(experiment, trials, settings.improved_after_trials, now))
     if experiment.status in _ENDS:

@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
-from trialflow.errors import UnavailableError
+from trialflow.errors import UnavailableError, UserClassError
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
-from trialflow.records import Metric, Outcome, Trial, TrialStatus
+from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
 from trialflow.training import TrainingService
 
 if TYPE_CHECKING:
     from trialflow.experiment.manager import ExperimentManager
+    from trialflow.experiment.own_classes import OwnClasses
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class TrialWatch:
         self._store = manager.store
         self._service: TrainingService = manager.training
         spec = manager.experiment.spec
-        self._assessor: Assessor | None = get_assessor(spec.assessor) if spec.assessor else None
+        builtin = spec.assessor if spec.assessor is not None and spec.assessor.own is None else None
+        self._assessor: Assessor | None = get_assessor(builtin) if builtin else None
         self._follow(trial)
 
     def _follow(self, trial: Trial) -> None:
@@ -56,7 +58,13 @@ class TrialWatch:
         self._seen: str | None = None
         self._due_at = 0.0
         # Whoever followed the trial before has had these judged.
-        self._judged = len(intermediate_values(self._store.list_metrics(self.trial))) if self._assessor else 0
+        self._judged = self._count_judged()
+
+    def _count_judged(self) -> int:
+        if self._assessor is not None:
+            return len(intermediate_values(self._store.list_metrics(self.trial)))
+        # A class of the user's own remembers by itself what it has judged.
+        return 0
 
     def is_due(self) -> bool:
         """Whether `poll` may find something new; costs next to nothing."""
@@ -152,7 +160,24 @@ class TrialWatch:
             return None
         self._store.add_metrics(self.trial, new)
         self._metrics += new
+        own = self._manager.own_classes
+        if own is not None and own.assesses:
+            return self._ask_own(own)
         return self._assess(self._assessor) if self._assessor else None
+
+    def _ask_own(self, own: OwnClasses) -> Outcome | None:
+        """Have each new intermediate metric judged by a class of the user's own."""
+        history = [metric.value for metric in self._metrics if metric.type is MetricType.PERIODICAL]
+        try:
+            for step in range(self._judged + 1, len(history) + 1):
+                self._judged = step
+                if not own.assess(self.trial, step, history[step - 1]):
+                    reason = f"{own.assessor_name} stopped it at step {step}"
+                    return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
+        except UserClassError as error:
+            self._manager.fail(error)
+            self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
+        return None
 
     def _assess(self, assessor: Assessor) -> Outcome | None:
         """Have each new intermediate metric judged."""
@@ -171,7 +196,7 @@ class TrialWatch:
         """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""
         value = None
         if outcome.status is TrialStatus.SUCCEEDED:
-            value, remark = judge_final(self._metrics)
+            value, remark = judge_final(self._metrics, self._manager.experiment.spec.objectives)
             outcome = replace(outcome, reason=self._remarks(remark))
         elif outcome.status is TrialStatus.FAILED:
             output = self._service.last_output(self._handle)

@@ -59,7 +59,7 @@ class Control:
             self._update(spec={**row["spec"], "search_space": value})
         else:
             self._update(**{_COLUMNS[limit]: value})
-        self.note(limit.value, value)
+        self._note(limit.value, value)
 
     def stop(self) -> bool:
         """End the experiment and all its live trials in the ledger; tells whether it had not ended before.
@@ -73,8 +73,37 @@ class Control:
         now = time.time()
         self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
         self._end_trials(trials.c.ended_at.is_(None), reason, now)
-        self.note("stop", None)
+        self._note("stop", None)
         return True
+
+    def lose_run(self, run_id: str) -> None:
+        """End in the ledger what a run carried that is no more; when it carried the newest batch, the experiment ends.
+
+        A run that had come to its end changes nothing.
+        """
+        row = self._lock()
+        of_experiment = batches.c.experiment_id == self.experiment_id
+        is_it = sa.and_(of_experiment, batches.c.run_id == run_id, batches.c.closed_at.is_(None))
+        batch = self._scalar(sa.select(batches.c.batch).where(is_it))
+        if batch is None:
+            return
+        now, reason = time.time(), f"the run {run_id} was deleted"
+        self.connection.execute(batches.update().where(is_it).values(closed_at=now))
+        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment))
+        ends = batch == newest and not ExperimentStatus(row["status"]).is_final
+        if ends:
+            self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
+            self._note("stop", None)
+        carried = sa.true() if ends else trials.c.run_id == run_id
+        self._end_trials(sa.and_(trials.c.ended_at.is_(None), carried), reason, now)
+
+    def open_clearing(self, run_id_of: Callable[[int], str]) -> int:
+        """Open a batch without a trial, whose run clears away what other runs have left behind; gives its number."""
+        self._lock()
+        of_experiment = batches.c.experiment_id == self.experiment_id
+        batch = int(self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment)) or 0) + 1
+        self._open_batch(batch, run_id_of(batch), 0)
+        return batch
 
     def kill(self, trial: Trial) -> bool:
         """End one trial in the ledger; tells whether it had not ended yet."""
@@ -82,7 +111,7 @@ class Control:
         condition = sa.and_(trials.c.id == trial.id, trials.c.ended_at.is_(None))
         killed = self._end_trials(condition, f"killed by {self.who}", time.time())
         if killed:
-            self.note("kill", trial.id)
+            self._note("kill", trial.id)
         return killed
 
     def add(self, parameters: JsonObject) -> int:
@@ -184,8 +213,13 @@ class Control:
         self._update(
             status=ExperimentStatus.RUNNING, status_reason="", ended_at=None, idle_seconds=row["idle_seconds"] + idle
         )
-        self.note("resume", None)
+        self._note("resume", None)
         return batch
+
+    def note(self, what: str, value: Any) -> None:
+        """Note something that was done elsewhere."""
+        self._lock()
+        self._note(what, value)
 
     def _open_batch(self, batch: int, run_id: str, size: int) -> None:
         """Open a batch; those before it count as closed, for nobody carries them any more."""
@@ -221,8 +255,7 @@ class Control:
         )
         return bool(result.rowcount)
 
-    def note(self, what: str, value: Any) -> None:
-        """Note something that was done."""
+    def _note(self, what: str, value: Any) -> None:
         newest = sa.select(sa.func.max(changes.c.revision)).where(changes.c.experiment_id == self.experiment_id)
         self.connection.execute(
             changes.insert().values(

@@ -29,6 +29,7 @@ REGISTRY = {
     "BatchTuner": "trialflow.tuners.batch:Batch",
     "QMC": "trialflow.tuners.qmc:QMC",
     "CmaEs": "trialflow.tuners.cmaes:CmaEs",
+    "NSGAII": "trialflow.tuners.nsga2:NSGAII",
 }
 # The same, of NNI's advisors, which are tuner and assessor in one
 ADVISORS = {
@@ -136,5 +137,5 @@ def _refuse_args(spec: AlgorithmSpec, section: str, place: Place) -> list[Proble
 
 
 def check_space(spec: AlgorithmSpec, space: SearchSpace) -> list[Problem]:
-    """What a tuner, checked before, cannot take of a search space."""
-    return get_tuner(spec).check_space(space)
+    """What a tuner, checked before, cannot take of a search space; one of the user's own says so by itself."""
+    return [] if spec.own is not None else get_tuner(spec).check_space(space)

@@ -18,8 +18,9 @@ import yaml
 
 from trialflow.errors import ConfigError, UserClassError
 from trialflow.experiment import ExperimentManager, load_experiment
+from trialflow.experiment.nni_views import show_profile
 from trialflow.hosting import ClassHost
-from trialflow.processes import find_processes
+from trialflow.processes import end_processes, find_processes
 from trialflow.records import AlgorithmSpec, ExperimentStatus, JsonObject, OwnClass, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal
@@ -180,6 +181,13 @@ def own(folder: Path, code: str, kind: str = "tuner", **class_args: Any) -> Algo
 def tuner_that(body: str) -> str:
     """The code of a tuner with some methods in the place of those above."""
     return TUNER + "\n\nclass Mine(Mine):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_a_test_that_fails(tmp_path: Path) -> Iterator[None]:
+    yield
+    for folder in ("experiments/expaaaaa", "unbroken", "broken"):
+        end_processes(f"TRIALFLOW_HOST={tmp_path}/{folder}/algorithm")
 
 
 @pytest.fixture
@@ -437,6 +445,10 @@ def test_an_experiment_with_a_tuner_of_its_own_survives_the_death_of_its_host(tm
     totals = [trial.parameters["total"] for trial in trials if trial.parameters]
     told = [sum(trial.value + 100 for trial in trials[:number] if trial.value) for number in range(6)]
     assert totals == pytest.approx(told)
+    assert show_profile(manager.experiment, 0, 6)["params"]["tuner"] == {
+        "codeDir": str(tmp_path / "tuner"), "classFileName": "my_tuner.py", "className": "Mine",
+        "classArgs": {"optimize_mode": "maximize"},
+    }  # fmt: skip
     assert manager.conclude().best == max(trials, key=lambda trial: trial.value or 0.0)
     assert events_of(manager)[-1] == "('exit',)"
     assert host_processes(manager) == []

@@ -66,6 +66,8 @@ class LoadExperimentOperator(_ExperimentOperator):
         identity = self.identity(context)
         manager = self._create(context, identity) if identity.batch == 1 else self.manager(context)
         experiment = manager.experiment
+        if experiment.status.is_final:
+            manager.settle()  # This run is there to clear away what others have left behind.
         for warning in experiment.spec.warnings:
             self.log.warning("%s: %s", experiment.id, warning)
         connect(self.settings.api_connection).ensure_pool(
@@ -165,8 +167,10 @@ class TrialAwaitOperator(_TrialOperator):
         shown, watch = trial.reason, TrialWatch(manager, trial)
         deadline = self.worker_deadline()
         while (ended := watch.poll()) is None:
-            # What waits for something waits long; and only a task that begins is given another label.
-            if time.monotonic() >= deadline or watch.trial.reason:
+            if watch.trial.reason and not shown:  # Only a task that begins is given another label.
+                raise AirflowRescheduleException(utcnow())
+            # What waits for something waits long.
+            if time.monotonic() >= deadline or shown:
                 self.defer(trigger=TrialTrigger(manager.id, trial.id, shown), method_name="resume")
             time.sleep(_POLL_SECONDS)
         self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)

@@ -32,8 +32,9 @@ def _was_cleared(dag_run: DagRun | None) -> bool:
     return dag_run is not None and (bool(dag_run.clear_number) or dag_run.state in ("success", "failed"))
 
 
-if sys.argv[1:2] in (["scheduler"], ["celery"]):
-    # This process forks the tasks: what it has loaded, none of them loads again.
+if sys.argv[1:2] in (["scheduler"], ["celery"], ["triggerer"]):
+    # This process forks the tasks: what it has loaded, none of them loads again. The triggerer forks one that has a
+    # loop, which a late import would hold up, for seconds or, on a machine that is busy, until it is taken for dead.
     for module in ("trialflow_airflow.dag_factory", "airflow.dag_processing.bundles.local", "jinja2.ext"):
         import_module(module)
     import_module("trialflow.experiment.preload").preload()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +172,20 @@ def test_a_trial_s_tasks_outlast_a_cluster_that_is_away(
         assert lab.cluster.all("tfjobs") == []
         assert manager.store.get_trial(manager.id, trial.id).reported_at is not None
     get_settings.cache_clear()
+
+
+@pytest.mark.parametrize("command", ["scheduler", "triggerer"])
+def test_a_process_that_forks_has_loaded_what_its_children_need(command: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.argv[1:] = [{command!r}]; import airflow.settings; print(*sys.modules)"
+    settings = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "TRIALFLOW_HOME": str(tmp_path),
+        "TRIALFLOW_STORAGE_MOUNTS": f"a:/b={tmp_path}",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+    )
+    assert {"trialflow_airflow.triggers", "optuna", airflow_cluster._HOOK_MODULE} <= set(run.stdout.split())
 
 
 def test_a_connection_that_is_missing_says_how_to_add_it(connections: dict[str, Connection]) -> None:

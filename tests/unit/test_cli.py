@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import pty
 import stat
+import struct
+import subprocess
+import sys
+import termios
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from trialflow import __version__
-from trialflow.cli import app
+from trialflow.cli import app, logs
 
 TOKEN = "good-token"
 EXPERIMENTS = [
@@ -46,8 +55,24 @@ class FakeAirflow(ThreadingHTTPServer):
         self.experiments = [dict(item) for item in EXPERIMENTS]
         self.run_state = "running"
         self.known = True
+        self.trials = TRIALS
+        # The experiment's status each time that its profile is asked for; then it is done.
+        self.statuses: list[str] = []
+        self.changes: list[Any] = [[{"time": 1000.0, "who": "ann", "what": "concurrency", "value": 3}]]
+        # What the log of the trial T0009 holds each time it is asked for; None: there is none yet.
+        self.written: list[str | None] = []
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
+
+    def next_changes(self) -> Any:
+        return self.changes.pop(0) if len(self.changes) > 1 else self.changes[0]
+
+    def profile(self) -> dict[str, Any]:
+        status = self.statuses.pop(0) if self.statuses else "DONE"
+        params = {"experimentName": "digits", "maxTrialNum": 9, "trialConcurrency": 2, "maxExecDuration": 60,
+                  "tuner": {"builtinTunerName": "TPE"}, "trainingServicePlatform": "local"}  # fmt: skip
+        return {"id": "abcd1111", "logDir": "/shared/abcd1111", "status": status, "statusReason": "", "params": params,
+                "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -77,17 +102,23 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if "dagRuns" in parts:
             return 200, self._run(parts)
+        if "T0009" in parts:
+            return self._follow(parts)
         if path == "/auth/token":
             good = body == {"username": "ann", "password": "secret"}
             return (201, {"access_token": TOKEN}) if good else (401, {"detail": "no"})
         if parts[-1] == "check-status":
             status = self.server.check_status.pop(0) if self.server.check_status else None
             return (200, {"status": status, "reason": "", "errors": []}) if status else (404, {"detail": "none"})
-        answers = {
+        answers: dict[tuple[str, str], Any] = {
             ("GET", "experiments"): self.server.experiments,
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
-            ("GET", "trial-jobs"): TRIALS,
+            ("GET", "trial-jobs"): self.server.trials,
+            ("GET", "changes"): self.server.next_changes,
+            ("GET", "experiment"): self.server.profile,
+            ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
+            ("GET", "runs"): ["run 1"],
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
             ("POST", "trial-jobs"): {"sequenceId": 7},
@@ -98,7 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
         if method == "DELETE" and len(parts) == 2:
             return 200, {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
         answer = answers.get((method, parts[-1]))
+        answer = answer() if callable(answer) else answer
         return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
+
+    def _follow(self, parts: list[str]) -> tuple[int, Any]:
+        """A trial that ends when all of its output was read."""
+        if parts[-1] != "log":
+            return 200, {"id": "T0009", **({"endTime": 1} if not self.server.written[1:] else {})}
+        offset = int(parse_qs(urlsplit(self.path).query)["offset"][0])
+        written = self.server.written.pop(0) if self.server.written else None
+        return (404, {"detail": "has no stdout"}) if written is None else (200, written[offset:].encode())
 
     def _run(self, parts: list[str]) -> Any:
         if parts[-1] == "taskInstances":
@@ -110,8 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"state": self.server.run_state}
 
     def _answer(self, status: int, content: Any) -> None:
-        data = json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
+        self.send_header("X-Log-Bytes", str(len(data)))
         self.send_header("Content-Length", str(len(data)))
         self.send_header("X-Total-Count", str(len(content)))
         self.end_headers()
@@ -368,6 +409,89 @@ def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) ->
     done = run("experiment", "delete", "--all", "--yes")
     assert deleted()[1:] == ["/experiments/abcd2222", "/experiments/zzzz3333"]
     assert done.output.splitlines()[1] == "zzzz3333\tyes\tthe server does not see /x"
+
+
+def test_a_trial_s_output_is_followed_from_before_it_begins_to_its_end(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
+    logged_in.written = [None, "one\n", "one\n", "one\ntwo\n", "one\ntwo\n", "one\ntwo\n"]
+    done = run("log", "trial", "--trial", "T0009", "-f")
+    assert (done.exit_code, done.output) == (0, "one\ntwo\n")
+    logged_in.written = [None]
+    done = run("log", "trial", "-T", "T0009")
+    assert (done.exit_code, "has no stdout" in done.output) == (1, True)
+
+
+def test_what_happened_is_told_in_order_cut_and_followed(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
+    logged_in.trials = [{"id": "T0001", "sequenceId": 0, "status": "FAILED", "startTime": 500, "endTime": 2000,
+                         "reason": "exit 1\nmore"}]  # fmt: skip
+    logged_in.check_status = ["RUNNING"]
+    events = [line.split("\t")[1] for line in run("log", "stdout").output.splitlines()]
+    assert events == ["trial #0 T0001 started", "ann: concurrency 3", "trial #0 T0001 ended, FAILED: exit 1"]
+    for options, expected in ((("--head", "1"), events[:1]), (("--tail", "2"), events[1:])):
+        logged_in.check_status = ["RUNNING"]
+        assert [line.split("\t")[1] for line in run("log", "stdout", *options).output.splitlines()] == expected
+    logged_in.check_status = ["RUNNING", "RUNNING", "STOPPED"]
+    stop = {"time": 3000.0, "who": "bob", "what": "stop", "value": None}
+    logged_in.changes = [logged_in.changes[0], logged_in.changes[0], [*logged_in.changes[0], stop]]
+    followed = [line.split("\t")[1] for line in run("log", "stdout", "-f").output.splitlines()]
+    assert followed == [*events, "bob: stop "]
+    assert run("log", "stdout", "--path").output == "/shared/abcd1111\n"
+
+
+def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(logged_in: FakeAirflow) -> None:
+    logged_in.statuses = ["RUNNING"] * 6
+    command = [sys.executable, "-c", "from trialflow.cli import main; main()", "top", "--time", "0.2"]
+    terminal, screen = pty.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(command, stdout=screen, stderr=screen, env={**os.environ, "TERM": "xterm-256color"}) as shown:
+        os.close(screen)
+        written = b""
+        with suppress(OSError):  # How a terminal ends that nobody writes to any more.
+            while part := os.read(terminal, 65536):
+                written += part
+        assert shown.wait(60) == 0
+    os.close(terminal)
+    pictures = written.count(b"T0002")
+    assert pictures >= 7
+    # Each picture is written from the top of the screen over the one before; nothing is wiped in between.
+    assert written.count(b"\x1b[2J") <= 1
+    assert written.count(b"\x1b[H") >= pictures - 1
+    logged_in.statuses = ["RUNNING"]
+    assert run("top").output.count("T0002") == 1
+
+
+def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:
+    assert run("log", "stderr").output == "1 problem in the experiment\n"
+
+
+@pytest.mark.parametrize(("answer", "deleted"), [("y\n", ["abcd2222"]), ("n\n", [])])
+def test_a_platform_is_cleaned_of_what_has_ended_there(
+    logged_in: FakeAirflow, tmp_path: Path, answer: str, deleted: list[str]
+) -> None:
+    logged_in.experiments[2]["platform"] = "kubeflow"
+    config = write_experiment(tmp_path / "experiment")
+    config.write_text("trainingServicePlatform: local\nsearchSpacePath: nowhere\n")
+    done = run("platform", "clean", "-c", str(config), text=answer)
+    assert done.exit_code == (0 if deleted else 1), done.output
+    assert [path for method, path, _ in logged_in.asked if method == "DELETE"] == [f"/experiments/{i}" for i in deleted]
+    config.write_text("trainingServicePlatform: moon\n")
+    assert run("platform", "clean", "-c", str(config), "--yes").exit_code == 1
+
+
+def test_a_search_space_is_read_off_annotated_code(tmp_path: Path) -> None:
+    (tmp_path / "trial.py").write_text('"""@nni.variable(nni.uniform(0, 1), name=x)"""\nx = 0.5\nraise SystemExit(1)\n')
+    file = tmp_path / "space.json"
+    done = run("ss_gen", "--trial_dir", str(tmp_path), "--trial_command", "python trial.py", "--file", str(file))
+    assert done.exit_code == 0, done.output
+    assert [body["_type"] for body in json.loads(file.read_text()).values()] == ["uniform"]
+    (tmp_path / "trial.py").write_text("x = 0.5\n")
+    done = run("ss_gen", "--trial_dir", str(tmp_path), "--file", str(file))
+    assert (done.exit_code, "no file of the folder holds an annotation" in done.output) == (1, True)
 
 
 def test_the_version_is_shown() -> None:

@@ -10,7 +10,7 @@ from trialflow.records import JsonObject, TrialStatus
 from trialflow.training.kubeflow.attempt_folder import Exit
 from trialflow.training.kubeflow.conditions import JobStatus, Phase, read_status
 from trialflow.training.kubeflow.diagnosis import explain_failure, explain_vanished, explain_waiting
-from trialflow.training.kubeflow.run_script import REPLACED_EXIT_CODE
+from trialflow.training.kubeflow.run_script import LOST_EXIT_CODE
 
 NAME = "nni-exp-a-trial-b-1"
 FAILED = JobStatus(Phase.FAILED, 100.0, 110.0, 120.0, "TFJob has failed because 1 Worker replica(s) failed.")
@@ -97,7 +97,7 @@ def disrupted(reason: str, message: str = "") -> list[JsonObject]:
         ([pod(container=ended(137), conditions=disrupted("PreemptionByScheduler"))], "PreemptionByScheduler"),
         ([pod(container=ended(137, "ContainerStatusUnknown"))], "its node was lost"),
         ([pod(container=ended(1)), pod("worker-1", reason="Evicted")], "worker-1 was lost"),
-        ([pod(container=ended(REPLACED_EXIT_CODE))], "deleted while it ran, and replaced"),
+        ([pod(container=ended(LOST_EXIT_CODE))], "ended from outside while it ran"),
         ([], "no pod tells why it failed: TFJob has failed"),
         ([pod(container={"running": {}})], "no pod tells why"),
     ],
@@ -123,7 +123,7 @@ def test_an_evicted_pod_is_lost_whatever_its_trial_said_when_it_was_ended() -> N
         ([pod(container=ended(137, "OOMKilled"))], [], 137, "OOMKilled: it used more than its memory of 128 MB; raise"),
         ([pod(container=ended(137, "OOMKilled"))], [Exit("worker-0", 137, 1.0)], 137, "OOMKilled"),
         ([pod(container=ended(128, "StartError", message='exec: "sh": not found'))], [], 128, 'exec: "sh": not found'),
-        ([pod(container=ended(REPLACED_EXIT_CODE))], [Exit("worker-0", REPLACED_EXIT_CODE, 1.0)], 75, "exit code 75"),
+        ([pod(container=ended(LOST_EXIT_CODE))], [Exit("worker-0", LOST_EXIT_CODE, 1.0)], 75, "exit code 75"),
         (
             [pod(container=ended(0))],
             [Exit("ps-0", 0, 0.5), Exit("worker-1", 3, 1.0), Exit("worker-0", 143, 2.0)],

@@ -17,7 +17,7 @@ from trialflow.sdk import SDK_FOLDER
 from trialflow.training import JobRequest
 from trialflow.training.kubeflow.attempt_folder import AttemptFolder
 from trialflow.training.kubeflow.manifest import POD_ROOT, run_script_name
-from trialflow.training.kubeflow.run_script import REPLACED_EXIT_CODE, make_run_script
+from trialflow.training.kubeflow.run_script import LOST_EXIT_CODE, make_run_script
 from trialflow.training.kubeflow.section import Role
 
 from .kubeflow_lab import make_role, wait_for
@@ -163,7 +163,7 @@ def test_a_pod_that_replaces_a_lost_one_does_not_run_the_trial_again(tmp_path: P
     wait_for((storage.output() / "runs").exists)
     os.killpg(lost.pid, signal.SIGKILL)
     lost.communicate()
-    assert storage.run()[0] == REPLACED_EXIT_CODE
+    assert storage.run()[0] == LOST_EXIT_CODE
     assert (storage.output() / "runs").read_text() == "ran\n"
     assert storage.folder.exits() == []
 
@@ -183,7 +183,7 @@ def test_what_a_command_leaves_behind_does_not_hold_the_pod(tmp_path: Path) -> N
     assert pod.communicate()[0] == b"done\n"
 
 
-def test_a_command_hears_that_it_shall_end(tmp_path: Path) -> None:
+def test_a_command_hears_that_it_shall_end_and_its_answer_does_not_count(tmp_path: Path) -> None:
     code = """
 import signal, sys, time
 def end(*_):
@@ -199,8 +199,8 @@ time.sleep(600)
     wait_for(lambda: (storage.output() / "stdout").read_text() == "ready\n")
     pod.send_signal(signal.SIGTERM)
     out, _ = pod.communicate(timeout=10)
-    assert (pod.returncode, out) == (7, b"ready\nsaved\n")
-    assert [end.code for end in storage.folder.exits()] == [7]
+    assert (pod.returncode, out) == (LOST_EXIT_CODE, b"ready\nsaved\n")
+    assert storage.folder.exits() == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")

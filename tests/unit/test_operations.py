@@ -427,6 +427,49 @@ def end(manager: ExperimentManager) -> None:
     manager.close_run(1, RUN)
 
 
+def test_a_deleted_run_ends_its_trials_and_the_experiment_whose_newest_batch_it_carried(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=5, max_trial_number=5)
+    manager.plan_batch(1, RUN)
+    first = suggest(manager, 0)
+    manager.plan_batch(2, "run-2")
+    second = manager.suggest(Slot(2, 0), "run-2")
+    assert isinstance(second, Trial)
+
+    operate(manager).lose_run(RUN)
+
+    statuses = [trial.status for trial in manager.store.list_trials(manager.id)]
+    assert (manager.refresh().status, statuses[1].is_final) == (ExperimentStatus.RUNNING, False)
+    assert manager.store.get_trial(manager.id, first.id).reason == "the run run-1 was deleted"
+    assert operate(manager).plan_clearing(run_id, nobody) is None, "the experiment goes on in another run"
+    operate(manager).lose_run("run-2")
+    operate(manager).lose_run("run-2")
+    assert manager.refresh().status is ExperimentStatus.STOPPED
+    assert all(trial.ended_at for trial in manager.store.list_trials(manager.id))
+    assert [change.what for change in manager.store.list_changes(manager.id)] == ["stop"]
+    end(manager)
+
+
+def test_a_run_that_clears_away_is_planned_once_and_does_nothing_else(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=2, max_trial_number=5)
+    manager.plan_batch(1, RUN)
+    suggest(manager, 0)
+    assert operate(manager).plan_clearing(run_id, nobody) is None
+    operate(manager).stop()
+    assert operate(manager).plan_clearing(run_id, lambda name: name == RUN) is None, "its own run comes to it"
+
+    assert operate(manager).plan_clearing(run_id, nobody) == 2
+    assert operate(manager).plan_clearing(run_id, lambda name: name == "run-2") is None
+
+    assert manager.plan_batch(2, "run-2") == []
+    manager.settle()
+    assert processes_of(manager) == []
+    assert manager.is_idle()
+    assert manager.plan_next_batch(2, "run-3") is None
+    assert manager.conclude().experiment.status is ExperimentStatus.STOPPED
+    assert manager.close_run(2, "run-2") is True
+    assert operate(manager).plan_clearing(run_id, nobody) is None
+
+
 def test_an_experiment_that_ended_is_deleted_with_everything_and_its_neighbour_stays(tmp_path: Path) -> None:
     manager = make_manager(tmp_path, max_trial_number=2)
     neighbour = ExperimentManager.create("expbbbbb", manager.experiment.spec, manager.settings)
@@ -463,7 +506,7 @@ def test_an_experiment_that_goes_on_is_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="is RUNNING; end it first: nnictl stop expaaaaa"):
         operate(manager).delete(nobody)
     operate(manager).stop()
-    with pytest.raises(ConflictError, match="its run run-1 goes on"):
+    with pytest.raises(ConflictError, match="its run run-1 still clears up after it; try again"):
         operate(manager).delete(lambda _: True)
     with pytest.raises(ConflictError, match="1 trials of experiment expaaaaa were not cleared away"):
         operate(manager).delete(nobody)

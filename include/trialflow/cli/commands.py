@@ -11,16 +11,19 @@ import typer
 from trialflow import __version__
 from trialflow.cli.client import ENDED, Api, ApiError, log_in, wait_for_start
 from trialflow.cli.data import export, import_data
-from trialflow.cli.files import convert_file, validate
-from trialflow.cli.looking import config_app, experiment_app, log_app, show_experiment, top, trial_app, webui_app
+from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
+from trialflow.cli.logs import log_app
+from trialflow.cli.looking import config_app, experiment_app, show_experiment, top, trial_app, webui_app
 from trialflow.cli.output import Form, busy, show
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.target import keep_target
+from trialflow.cli.tensorboard import tensorboard_app
 from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
 
 _HELP = "Work with NNI experiments that run on Airflow."
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+platform_app = typer.Typer(help="Clear up where trials ran.", no_args_is_help=True)
 update_app = typer.Typer(help="Change an experiment while it runs.", no_args_is_help=True)
 for name, part in {
     "experiment": experiment_app,
@@ -29,6 +32,8 @@ for name, part in {
     "log": log_app,
     "webui": webui_app,
     "config": config_app,
+    "platform": platform_app,
+    "tensorboard": tensorboard_app,
 }.items():
     app.add_typer(part, name=name)
 app.command()(top)
@@ -36,6 +41,7 @@ experiment_app.command("export")(export)
 experiment_app.command("import")(import_data)
 app.command()(validate)
 app.command("convert")(convert_file)
+app.command("ss_gen")(generate_search_space)
 
 _START_TIMEOUT_SECONDS = 300.0
 _NEXT_COMMANDS = {
@@ -134,11 +140,15 @@ def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -
     if form is Form.JSON:
         show([], form, {**started, "url": address})
         return
-    lines = ["Search space and code lie on the storage.", "The experiment has started."] if wait else []
-    for line in [*lines, f"The experiment id is {started['experiment_id']}", f"The Web UI urls are: {address}", ""]:
-        typer.echo(line)
+    if wait:
+        typer.echo(f"Search space and code were expanded to {_folder(api, started)}\nThe experiment has started.")
+    typer.echo(f"The experiment id is {started['experiment_id']}\nThe Web UI urls are: {address}\n")
     show([{"command": name.replace("ID", started["experiment_id"]), "shows or does": text}
           for name, text in _NEXT_COMMANDS.items()], form)  # fmt: skip
+
+
+def _folder(api: Api, started: dict[str, str]) -> str:
+    return str(api.get(f"/experiments/{started['experiment_id']}/experiment")["logDir"])
 
 
 @app.command()
@@ -182,13 +192,34 @@ def delete_experiment(
         found = api.find_all("*" if everything else experiment)
         if everything:
             found = [item for item in found if item["status"] in ENDED]
+        _delete_all(api, found, form, yes=yes)
+
+
+@platform_app.command("clean")
+def clean_platform(
+    context: typer.Context,
+    config: Annotated[Path, typer.Option("--config", "-c", help="An experiment's file.", metavar="FILE")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete every experiment that has ended on the platform that a file names, with trials, code and results."""
+    with asking(context) as (api, form):
+        platform = read_platform(config)
+        known = api.get_all("/experiments")
+        found = [item for item in known if item["status"] in ENDED and item["platform"] == platform]
+        _delete_all(api, found, form, yes=yes)
+
+
+def _delete_all(api: Api, found: list[dict[str, Any]], form: Form, *, yes: bool) -> None:
+    if not found:
+        typer.echo("There is nothing to be deleted.", err=True)
+        return
+    if not yes:
         names = ", ".join(item["id"] for item in found)
-        if not yes:
-            typer.confirm(f"Delete {names or 'nothing'} for good, with folders and results?", abort=True, err=True)
-        for item in found:
-            answer = api.ask("DELETE", f"/api/v1/nni/experiments/{item['id']}").json()
-            left = "" if answer["folder_deleted"] else f"the server does not see {answer['folder']}"
-            show([{"id": answer["id"], "deleted": "yes", "left": left}], form, answer)
+        typer.confirm(f"Delete {names} for good, with folders and results?", abort=True, err=True)
+    for item in found:
+        answer = api.ask("DELETE", f"/api/v1/nni/experiments/{item['id']}").json()
+        left = "" if answer["folder_deleted"] else f"the server does not see {answer['folder']}"
+        show([{"id": answer["id"], "deleted": "yes", "left": left}], form, answer)
 
 
 @trial_app.command("add")
@@ -220,7 +251,7 @@ def _read_json(given: str) -> Any:
 @trial_app.command("kill")
 def kill_trial(
     context: typer.Context,
-    trial: Annotated[str, typer.Option("--trial", "-T", help="The trial's id.", metavar="TRIAL")],
+    trial: Annotated[str, typer.Option("--trial", "-T", "--trial_id", help="The trial's id.", metavar="TRIAL")],
     experiment: ExperimentId = None,
 ) -> None:
     """End one trial; the experiment goes on."""

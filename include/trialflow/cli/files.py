@@ -5,6 +5,7 @@ What reads experiments is imported inside: no other command should have to wait 
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -59,6 +60,38 @@ def convert_file(
         warnings.append(f"relative paths start at the file's new folder now: {', '.join(conversion.paths)}")
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
+
+
+def generate_search_space(
+    folder: Annotated[Path, typer.Option("--trial_dir", "-d", help="The annotated code.", metavar="DIR")] = Path(),
+    file: Annotated[Path, typer.Option("--file", "-f", help="Where to write.", metavar="FILE")] = Path(
+        "nni_auto_gen_search_space.json"
+    ),
+    _command: Annotated[str | None, typer.Option("--trial_command", "-t", hidden=True)] = None,
+) -> None:
+    """Write the search space that stands in the annotations of trial code. The code is read, not run."""
+    from trialflow.experiment.annotated import read_search_space
+    from trialflow.settings import get_settings
+
+    with _problems_on_stderr():
+        found = read_search_space(folder.absolute(), get_settings())
+        _write(json.dumps(found, indent=2) + "\n", file)
+    typer.echo(f"{len(found)} parameters were written to {file}")
+
+
+def read_platform(config: Path) -> str:
+    """The platform that an experiment file names, whatever else is wrong with it.
+
+    Raises:
+        ConfigError: The file cannot be read, or names none.
+    """
+    from trialflow.config import AllowedRoots, parse_experiment, read_source
+
+    source = read_source(config.absolute(), "config")
+    parsed = parse_experiment(source, AllowedRoots.of((), source.folder))
+    if not parsed.platform:
+        raise ConfigError([parsed.place(("trainingServicePlatform",), "must name a platform of NNI's")])
+    return parsed.platform
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trialflow.cli.client import ENDED, Api, explain_failure
-from trialflow.cli.output import describe_duration, describe_experiment, describe_time, describe_trial, make_table, show
+from trialflow.cli.client import ENDED, Api
+from trialflow.cli.output import describe_duration, describe_experiment, describe_trial, make_table, show
 from trialflow.cli.shared import ExperimentId, asking, run_address
 from trialflow.cli.target import config_file
-from trialflow.records import StrEnum
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 experiment_app = typer.Typer(help="Look at experiments, carry results between them, delete them.", no_args_is_help=True)
 trial_app = typer.Typer(help="Look at trials, add one, kill one.", no_args_is_help=True)
-log_app = typer.Typer(help="Show what an experiment or a trial has written.", no_args_is_help=True)
 webui_app = typer.Typer(help="Find Airflow's pages.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the command line's own configuration.", no_args_is_help=True)
-
-TrialOption = Annotated[str | None, typer.Option("--trial", "-T", help="The trial's id.", metavar="TRIAL")]
-
-
-class Stream(StrEnum):
-    """The outputs of a trial."""
-
-    STDOUT = "stdout"
-    STDERR = "stderr"
 
 
 @experiment_app.command("show")
@@ -123,81 +111,6 @@ def _picture(api: Api, base: str, profile: dict[str, Any], rows: int) -> Group:
     described = _describe(profile, api.get(f"{base}/job-statistics"))
     head = [{"": name, " ": value} for name, value in described.items()]
     return Group(make_table(head), "", make_table([describe_trial(job) for job in reversed(jobs)]))
-
-
-@log_app.command("trial")
-def log_trial(
-    context: typer.Context,
-    experiment: ExperimentId = None,
-    trial: TrialOption = None,
-    stream: Annotated[Stream, typer.Option("--stream", help="Which output.")] = Stream.STDOUT,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the trial ends.")] = False,
-) -> None:
-    """Show what a trial has written; without --trial, where the trials' files lie."""
-    with asking(context) as (api, form):
-        base = f"/experiments/{api.find(experiment)['id']}"
-        if trial is None:
-            jobs = api.get_all(f"{base}/trial-jobs")
-            show([{"id": job["id"], "folder": job.get("logPath", "")} for job in jobs], form)
-            return
-        offset = 0
-        while True:
-            ended = "endTime" in api.get(f"{base}/trial-jobs/{trial}")
-            offset = _print_log(api, f"/api/v1/nni{base}/trial-jobs/{trial}/log", stream, offset)
-            if ended or not follow:
-                return
-            time.sleep(1)
-
-
-def _print_log(api: Api, path: str, stream: Stream, offset: int) -> int:
-    """Print all that there is from an offset on; gives the offset behind it."""
-    while True:
-        part = api.ask("GET", path, params={"name": stream.value, "offset": offset})
-        count = int(part.headers["X-Log-Bytes"])
-        if not count:
-            return offset
-        sys.stdout.write(part.text)
-        sys.stdout.flush()
-        offset += count
-
-
-@log_app.command("stderr")
-def log_stderr(context: typer.Context, experiment: ExperimentId = None) -> None:
-    """Show why an experiment's run failed: the errors in the logs of its tasks."""
-    with asking(context) as (api, _):
-        found = api.find(experiment)
-        for run_id in api.get(f"/experiments/{found['id']}/runs"):
-            text = explain_failure(api, f"/api/v2/dags/{found['dagId']}/dagRuns/{run_id}")
-            if text:
-                typer.echo(text)
-
-
-@log_app.command("stdout")
-def log_stdout(
-    context: typer.Context,
-    experiment: ExperimentId = None,
-    head: Annotated[int | None, typer.Option("--head", "-h", min=1, help="Only the first lines.")] = None,
-    tail: Annotated[int | None, typer.Option("--tail", "-t", min=1, help="Only the last lines.")] = None,
-) -> None:
-    """Show what happened to an experiment: what people did, and its trials' starts and ends, in order."""
-    with asking(context) as (api, form):
-        base = f"/experiments/{api.find(experiment)['id']}"
-        events = _events(api.get(f"{base}/changes"), api.get_all(f"{base}/trial-jobs"))
-        events = events[:head] if head else events[-tail:] if tail else events
-        show([{"time": describe_time(at), "event": text} for at, text in events], form)
-
-
-def _events(changes: list[dict[str, Any]], jobs: list[dict[str, Any]]) -> list[tuple[float, str]]:
-    found = [(change["time"], f"{change['who']}: {change['what']} {change['value'] or ''}") for change in changes]
-    for job in jobs:
-        name = f"trial #{job['sequenceId']} {job['id']}"
-        if "startTime" in job:
-            found.append((job["startTime"], f"{name} started"))
-        if "endTime" in job:
-            value = f" with {job['value']:.6g}" if "value" in job else ""
-            reason = f": {job['reason'].partition(chr(10))[0]}" if "reason" in job else ""
-            found.append((job["endTime"], f"{name} ended, {job['status']}{value}{reason}"))
-    return sorted(found)
 
 
 @webui_app.command("url")

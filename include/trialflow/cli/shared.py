@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ExperimentId = Annotated[
     str | None, typer.Argument(metavar="[ID]", help="The experiment, or how its id begins; else the one that runs.")
 ]
+TrialOption = Annotated[
+    str | None, typer.Option("--trial", "-T", "--trial_id", help="The trial's id.", metavar="TRIAL")
+]
 
 
 @dataclass(frozen=True)

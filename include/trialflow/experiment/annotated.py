@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trialflow.staging import CodeFile
 
 _SUFFIX = ".py"
+_REMEDY = "Write '''@nni.variable(nni.uniform(0, 1), name=x)''' above an assignment to x"
 
 
 def with_search_space_of_code(parsed: ParsedExperiment, settings: Settings) -> ParsedExperiment:
@@ -34,14 +35,30 @@ def with_search_space_of_code(parsed: ParsedExperiment, settings: Settings) -> P
     raw, _, problems = _read((name, path) for name, path, _ in listed)
     if not raw and not problems:
         rule = "needs a search space, and no file of the code holds an annotation with a parameter"
-        remedy = "Write '''@nni.variable(nni.uniform(0, 1), name=x)''' above an assignment to x"
-        problems = [parsed.place(("useAnnotation",), rule, None, remedy)]
+        problems = [parsed.place(("useAnnotation",), rule, None, _REMEDY)]
     return replace(
         parsed,
         spec=parsed.spec and replace(parsed.spec, search_space=raw),
         search_space=parse_search_space(raw)[0],
         problems=[*parsed.problems, *problems],
     )
+
+
+def read_search_space(folder: Path, settings: Settings) -> JsonObject:
+    """The search space that stands in the annotations of a folder's code.
+
+    Raises:
+        ConfigError: The folder cannot be read, or its annotations are wrong, or there are none.
+    """
+    listed, problems = list_code(folder, folder.resolve(), settings.max_code_bytes, settings.max_code_files)
+    raw: JsonObject = {}
+    if not problems:
+        raw, _, problems = _read((name, path) for name, path, _ in listed)
+    if not raw and not problems:
+        problems = [Problem("", "no file of the folder holds an annotation with a parameter", str(folder), _REMEDY)]
+    if problems:
+        raise ConfigError(problems)
+    return raw
 
 
 def carry_out_annotations(files: Sequence[CodeFile], search_space: JsonObject) -> list[CodeFile]:

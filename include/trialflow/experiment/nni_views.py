@@ -106,7 +106,7 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
         "hyperParameters": parameters,
         "logPath": (trial.job or {}).get("folder"),
         "stderrPath": f"{trial.job['folder']}/stderr" if trial.job and "folder" in trial.job else None,
-        "finalMetricData": [show_metric(ReportedMetric(trial.id, trial.number, final))] if final else None,
+        "finalMetricData": [show_metric(ReportedMetric.of(trial, final))] if final else None,
         "value": trial.value,
         "reason": trial.reason or None,
         "attempt": trial.attempt,
@@ -116,14 +116,13 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
 
 def show_metric(reported: ReportedMetric) -> JsonObject:
     """One of ``metric-data``."""
-    trial_id, number, metric = reported
     return {
-        "timestamp": _milliseconds(metric.at),
-        "trialJobId": trial_id,
-        "parameterId": str(number),
-        "type": metric.type.value,
-        "sequence": metric.sequence,
-        "data": json.dumps(metric.value),
+        "timestamp": _milliseconds(reported.at),
+        "trialJobId": reported.trial_id,
+        "parameterId": str(reported.number),
+        "type": reported.type,
+        "sequence": reported.sequence,
+        "data": reported.data,
     }
 
 

@@ -74,6 +74,25 @@ class Operator:
             control.stop()
         return self._look()
 
+    def lose_run(self, run_id: str) -> None:
+        """End what a run carried that somebody has deleted."""
+        with self.store.control(self.experiment.id, self.who) as control:
+            control.lose_run(run_id)
+
+    def plan_clearing(self, run_id_of: Callable[[int], str], is_alive: Callable[[str], bool]) -> int | None:
+        """Plan a batch for an ended experiment of which something is left that no run is going to clear away.
+
+        Returns:
+            The batch for which a run is needed now, or ``None``.
+        """
+        experiment = self._look()
+        left = self.store.list_unreported(experiment.id)
+        runs = self.store.list_runs(experiment.id, only_open=True)
+        if not experiment.status.is_final or not left or any(map(is_alive, runs)):
+            return None
+        with self.store.control(experiment.id, self.who) as control:
+            return control.open_clearing(run_id_of)
+
     def kill(self, trial_id: str) -> Trial:
         """End one trial.
 
@@ -187,7 +206,9 @@ class Operator:
         runs = self.store.list_runs(self.experiment.id, only_open=True)
         alive = next((run_id for run_id in runs if is_alive(run_id)), None)
         if alive is not None:
-            raise ConflictError(f"experiment {self.experiment.id} is {self.experiment.status}, its run {alive} goes on")
+            name, status = self.experiment.id, self.experiment.status
+            goes_on = "still clears up after it; try again in a moment" if status.is_final else "goes on"
+            raise ConflictError(f"experiment {name} is {status}, its run {alive} {goes_on}")
 
     def _look(self) -> Experiment:
         self.experiment = self.manager.refresh()

@@ -76,6 +76,35 @@ class Control:
         self._note("stop", None)
         return True
 
+    def lose_run(self, run_id: str) -> None:
+        """End in the ledger what a run carried that is no more; when it carried the newest batch, the experiment ends.
+
+        A run that had come to its end changes nothing.
+        """
+        row = self._lock()
+        of_experiment = batches.c.experiment_id == self.experiment_id
+        is_it = sa.and_(of_experiment, batches.c.run_id == run_id, batches.c.closed_at.is_(None))
+        batch = self._scalar(sa.select(batches.c.batch).where(is_it))
+        if batch is None:
+            return
+        now, reason = time.time(), f"the run {run_id} was deleted"
+        self.connection.execute(batches.update().where(is_it).values(closed_at=now))
+        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment))
+        ends = batch == newest and not ExperimentStatus(row["status"]).is_final
+        if ends:
+            self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
+            self._note("stop", None)
+        carried = sa.true() if ends else trials.c.run_id == run_id
+        self._end_trials(sa.and_(trials.c.ended_at.is_(None), carried), reason, now)
+
+    def open_clearing(self, run_id_of: Callable[[int], str]) -> int:
+        """Open a batch without a trial, whose run clears away what other runs have left behind; gives its number."""
+        self._lock()
+        of_experiment = batches.c.experiment_id == self.experiment_id
+        batch = int(self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment)) or 0) + 1
+        self._open_batch(batch, run_id_of(batch), 0)
+        return batch
+
     def kill(self, trial: Trial) -> bool:
         """End one trial in the ledger; tells whether it had not ended yet."""
         self._lock()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_left, bisect_right
 from dataclasses import asdict
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -17,11 +19,18 @@ if TYPE_CHECKING:
 
 
 class ReportedMetric(NamedTuple):
-    """A metric, and the id and number of the trial that reported it."""
+    """A metric as it is shown: of the trial with this id and number, its value as JSON text."""
 
     trial_id: str
     number: int
-    metric: Metric
+    type: str
+    sequence: int
+    data: str
+    at: float
+
+    @classmethod
+    def of(cls, trial: Trial, metric: Metric) -> ReportedMetric:
+        return cls(trial.id, trial.number, metric.type, metric.sequence, json.dumps(metric.value), metric.at)
 
 
 class ReportedMetrics:
@@ -62,13 +71,27 @@ class ReportedMetrics:
     ) -> tuple[list[ReportedMetric], int]:
         """Some of what trials reported, by trial, and how many records there are in all."""
         conditions = (trials.c.experiment_id == experiment_id, *query.conditions())
-        rows = sa.select(metrics, trials.c.number).select_from(METRICS_OF_TRIALS).where(*conditions)
-        count = sa.select(sa.func.count()).select_from(METRICS_OF_TRIALS).where(*conditions)
-        order = (trials.c.number, metrics.c.type, metrics.c.sequence)
+        # As text, for nobody here looks into it.
+        data = sa.cast(metrics.c.value, sa.Text)
+        shown = (metrics.c.trial_id, trials.c.number, metrics.c.type, metrics.c.sequence, data, metrics.c.at)
+        counts = (
+            sa.select(trials.c.number, sa.func.count())
+            .select_from(METRICS_OF_TRIALS)
+            .where(*conditions)
+            .group_by(trials.c.number)
+            .order_by(trials.c.number)
+        )
         with self._reading() as connection:
-            total = connection.execute(count).scalar_one()
-            found = connection.execute(rows.order_by(*order).limit(limit).offset(offset)).all()
-        return [ReportedMetric(row.trial_id, row.number, _metric(row)) for row in found], int(total)
+            page = _find_page([(row[0], row[1]) for row in connection.execute(counts)], limit, offset)
+            rows = connection.execute(
+                sa.select(*shown)
+                .select_from(METRICS_OF_TRIALS)
+                .where(*conditions, trials.c.number.between(page.first, page.last))
+                .order_by(trials.c.number, metrics.c.type, metrics.c.sequence)
+                .limit(limit)
+                .offset(page.offset)
+            )
+            return [ReportedMetric(*row) for row in rows], page.total
 
     def list_finals(self, experiment_id: str) -> dict[str, Metric]:
         """The first final metric of each trial that has one, by trial id."""
@@ -116,6 +139,33 @@ class ReportedMetrics:
         )  # fmt: skip
         with self._reading() as connection:
             return {row.trial_id: _metric(row) for row in connection.execute(query)}
+
+
+class _Page(NamedTuple):
+    """Where a page lies: in trials from a first number to a last one, from an offset on."""
+
+    first: int
+    last: int
+    offset: int
+    total: int
+
+
+def _find_page(counts: list[tuple[int, int]], limit: int, offset: int) -> _Page:
+    """Find the trials of a page, so that the database need not sort what stands on the others.
+
+    Args:
+        counts: Number of each trial and of its records, in order.
+        limit: Most records of the page.
+        offset: Records before the page.
+    """
+    ends = list(accumulate(count for _, count in counts))
+    total = ends[-1] if ends else 0
+    if offset >= total:
+        return _Page(0, -1, 0, total)
+    first = bisect_right(ends, offset)
+    last = min(bisect_left(ends, offset + limit), len(ends) - 1)
+    before = ends[first - 1] if first else 0
+    return _Page(counts[first][0], counts[last][0], offset - before, total)
 
 
 def _metrics_of(trial: Trial) -> tuple[sa.ColumnElement[bool], ...]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
-from itertools import count
+from dataclasses import asdict, replace
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
@@ -32,7 +32,7 @@ from trialflow.records import (
     TrialStatus,
 )
 from trialflow.search_space import parse_search_space
-from trialflow.store import ClaimRefusal
+from trialflow.store import ClaimRefusal, MetricQuery
 from trialflow.tuners import History, NoSuggestion, PastTrial, Suggestion, check_space, check_tuner
 from trialflow.tuners.base import ADVISORS
 
@@ -220,6 +220,21 @@ class StoreContract:
         store.add_metrics(trial, [Metric(MetricType.PERIODICAL, 0, 0.5, 1.0)])
         store.start_next_attempt(trial, "lost")
         assert store.list_metrics(store.get_trial(_ID, trial.id)) == []
+
+    def test_pages_of_metrics_are_parts_of_the_whole_in_order(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=4, max_trial_number=4)
+        reported = []
+        for index, number in enumerate((3, 0, 1, 4)):
+            trial = claim(store, index)
+            new = [Metric(MetricType.PERIODICAL, step, {"default": step}, 1.5) for step in range(number)]
+            store.add_metrics(trial, new)
+            reported += [(trial.id, index, *asdict(metric).values()) for metric in new]
+        for limit, offset in product((1, 2, 3, 5, 9), range(10)):
+            found, total = store.page_metrics(_ID, MetricQuery(), limit, offset)
+            rows = [(*item[:4], json.loads(item.data), item.at) for item in found]
+            assert (rows, total) == (reported[offset : offset + limit], 8)
+        latest, total = store.page_metrics(_ID, MetricQuery(latest=True, numbers=(1, 3)), 9, 0)
+        assert [(item.number, item.sequence) for item in latest] == [(2, 0), (3, 3)]
 
     def test_a_batch_keeps_its_size_and_its_run(self, store: Store) -> None:
         start_experiment(store, max_trial_number=3)

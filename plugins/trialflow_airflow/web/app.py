@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from trialflow import __version__
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, TrialflowError
 from trialflow_airflow.web.access import name_experiment
+from trialflow_airflow.web.deletions import watch_deletions
 from trialflow_airflow.web.experiments import router as experiments_router
 from trialflow_airflow.web.routes import router
 from trialflow_airflow.web.uploads import BodyLimit
@@ -30,6 +31,7 @@ _STATUSES = {
 
 def make_app() -> FastAPI:
     """Make the application that Airflow mounts below ``/api/v1/nni``."""
+    watch_deletions()
     # FastAPI's own routes for the documentation would ask for no login.
     app = FastAPI(title="Trialflow", version=__version__, description=_DESCRIPTION, openapi_url=None)
     app.add_middleware(BodyLimit)

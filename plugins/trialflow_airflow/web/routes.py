@@ -194,8 +194,11 @@ def update_experiment(visit: Editor, update_type: UpdateType, body: NewProfile) 
 
 @router.post("/stop")
 def stop_experiment(visit: Editor) -> dict[str, Any]:
-    """End the experiment and its live trials; one that has ended stays as it is."""
-    return nni_views.show_status(Operator(visit.experiment.id, visit.who).stop())
+    """End the experiment and its live trials; one that has ended stays as it is, without what a crash left of it."""
+    operator = Operator(visit.experiment.id, visit.who)
+    operator.stop()
+    runs.clear_away(operator)
+    return nni_views.show_status(operator.experiment)
 
 
 @router.post("/resume")

@@ -22,6 +22,7 @@ from trialflow_airflow.identity import following_run_id, identify, pool_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trialflow.experiment.operations import Operator
     from trialflow.records import Experiment
 
 _ALIVE = (DagRunState.QUEUED, DagRunState.RUNNING)
@@ -54,6 +55,14 @@ def start_batch(experiment: Experiment, batch: int, who: str) -> str:
     with suppress(DagRunAlreadyExists):
         _trigger(experiment.owner, run_id, conf, who)
     return run_id
+
+
+def clear_away(operator: Operator) -> None:
+    """Start a run that clears away what an ended experiment has left behind, when no other run is going to."""
+    experiment = operator.experiment
+    batch = operator.plan_clearing(namer(experiment), partial(is_alive, experiment.owner))
+    if batch is not None:
+        start_batch(experiment, batch, operator.who)
 
 
 def namer(experiment: Experiment) -> Callable[[int], str]:

@@ -121,6 +121,7 @@ class _Injection:
             self.full, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
         )
         self.second = cluster.second_node()
+        no_image = {**self._on_first_node(), "image": "trialflow.test/nowhere:1"}
         own = self._start(folder / "own", code=OWN_FAULTS, trials=4)
         self.cases = {
             "the command ended with code 1": Case(own, 0),
@@ -128,7 +129,7 @@ class _Injection:
             "its pod evicted": Case(own, 2),
             "its job deleted by somebody": Case(own, 3),
             "its node deleted": Case(self._start(folder / "node", role=self._on_second_node())),
-            "its image not to be had": Case(self._start(folder / "image", role={"image": "trialflow.test/nowhere:1"})),
+            "its image not to be had": Case(self._start(folder / "image", role=no_image)),
             "a quota of no pods, then raised": Case(
                 self._start(folder / "quota", cluster=lab.storage(namespace=self.full))
             ),

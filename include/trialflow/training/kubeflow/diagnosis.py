@@ -14,7 +14,7 @@ from trialflow.records import Outcome, TrialStatus
 from trialflow.training.ending import describe_exit
 from trialflow.training.kubeflow.conditions import JobStatus, Phase
 from trialflow.training.kubeflow.names import JOB_NAME_LABEL
-from trialflow.training.kubeflow.run_script import REPLACED_EXIT_CODE
+from trialflow.training.kubeflow.run_script import LOST_EXIT_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,8 +174,8 @@ def _judge_containers(status: JobStatus, pods: Sequence[JsonObject]) -> Outcome:
         for container in _containers(pod):
             ended = container.get("state", {}).get("terminated") or {}
             code = ended.get("exitCode", 0)
-            if code == REPLACED_EXIT_CODE:
-                return _failed(status, reason="its pod was deleted while it ran, and replaced", lost=True)
+            if code == LOST_EXIT_CODE:
+                return _failed(status, reason="its pod was ended from outside while it ran", lost=True)
             if code:
                 detail = ended.get("message") or ended.get("reason") or "see the pod's log"
                 return _failed(status, code, f"exit code {code}: {detail}")

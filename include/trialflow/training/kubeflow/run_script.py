@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from trialflow.training.base import JobRequest
     from trialflow.training.kubeflow.section import Role
 
-# With this code, and without a word in the file `exit`, a replica says that another pod has run it before.
-REPLACED_EXIT_CODE = 75
+# With this code, and without a word in the file `exit`, a replica says that its pod was ended from outside, or another
+# pod that has run it before.
+LOST_EXIT_CODE = 75
 # A process that the command left behind may hold its output open; nobody waits longer for it.
 _OUTPUT_WAIT_SECONDS = 5
 
@@ -29,7 +30,7 @@ fi
 if [ -s "$out/exit" ]; then exit "$(cat "$out/exit")"; fi
 if ! mkdir "$out/started" 2>/dev/null; then
   echo "trialflow: this replica was started before, by a pod that is gone" >&2
-  exit {REPLACED_EXIT_CODE}
+  exit {LOST_EXIT_CODE}
 fi
 export NNI_PLATFORM=local MULTI_PHASE=false
 export NNI_SYS_DIR="$out" NNI_OUTPUT_DIR="$out" NNI_CODE_DIR="$work/code"
@@ -48,15 +49,16 @@ tees="$tees $!"
 sh -c "$command" >"$work/stdout" 2>"$work/stderr" &
 child=$!
 # The first process of a container ignores what it has not asked for.
-patience={_OUTPUT_WAIT_SECONDS}
-trap 'patience=1; kill -TERM "$child" 2>/dev/null' TERM INT
+lost= patience={_OUTPUT_WAIT_SECONDS}
+trap 'lost=1; patience=1; kill -TERM "$child" 2>/dev/null' TERM INT
 wait "$child"
 code=$?
 while kill -0 "$child" 2>/dev/null; do
   wait "$child"
   code=$?
 done
-echo "$code" >"$out/exit"
+# What a command says that was told to end is not its own word.
+if [ -n "$lost" ]; then code={LOST_EXIT_CODE}; else echo "$code" >"$out/exit"; fi
 (sleep "$patience"; kill $tees) >/dev/null 2>&1 &
 wait $tees
 exit "$code"

@@ -732,3 +732,22 @@ def test_what_is_wrong_with_a_class_is_found_without_importing_it(
     problems = {problem.field: problem.rule for problem in caught.value.problems}
     assert rule in problems[field], json.dumps(problems)
     assert not (tmp_path / "imported").exists()
+
+
+def test_a_class_behind_a_link_or_left_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.py"
+    elsewhere.write_text("class Secret: pass\n")
+    file = write_file(tmp_path / "experiment", "tuner", v2=False)
+    place = tmp_path / "experiment" / "own"
+
+    def problems() -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False)
+        return [str(problem) for problem in caught.value.problems]
+
+    (place / ".nniignore").write_text("my_tuner.py\n")
+    assert "tuner.classFileName: there is no such file in the folder" in problems()[0]
+    (place / ".nniignore").unlink()
+    (place / "my_tuner.py").unlink()
+    (place / "my_tuner.py").symlink_to(elsewhere)
+    assert all("link" in problem and "Secret" not in problem for problem in problems())

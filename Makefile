@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env check bench bench-quality bench-operating lock clean cluster cluster-down
-.PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster
+.PHONY: help demo up down env check bench bench-kubeflow bench-quality bench-operating lock clean cluster cluster-down
+.PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster test-cluster-jobs test-cluster-dag
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,8 +27,8 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
 # The domain's tests run where Airflow is not installed, which proves that it is not needed.
 .venv-core/.ready: $(VENV)/.ready-dev
 	$(BIN)/python -m venv --without-pip .venv-core
-	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --requirement requirements-dev.txt
-	$(BIN)/uv pip install --quiet --python .venv-core/bin/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-core/bin/python --requirement requirements-dev.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-core/bin/python --no-deps --editable .
 	@touch $@
 
 demo: $(VENV)/.ready  ## Tune a model on handwritten digits in a private Airflow, and show how it went
@@ -57,11 +57,18 @@ test-airflow-in-worker: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest tests/airflow -k "not deferred"
 
 test-airflow-deferred: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests/airflow/test_experiments.py tests/airflow/test_crashes.py tests/airflow/test_stops.py -k deferred
+	$(BIN)/python -m pytest -k deferred $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
 
-test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on one of their own; as root
+# Two sessions at a time, each with a cluster of its own: both wait most of the time.
+test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on clusters of their own; as root
 	$(BIN)/python -m tests.cluster build
-	$(BIN)/python -m pytest tests/cluster
+	@$(MAKE) --no-print-directory --jobs=2 test-cluster-jobs test-cluster-dag
+
+test-cluster-jobs: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/cluster --ignore tests/cluster/dag
+
+test-cluster-dag: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/cluster/dag
 
 cluster: $(VENV)/.ready-dev  ## Start a private Kubernetes with the training operator; prints its KUBECONFIG
 	@$(BIN)/python -m tests.cluster up
@@ -76,6 +83,9 @@ check: $(VENV)/.ready-dev  ## Check style, types and the layers
 
 bench: $(VENV)/.ready-dev  ## Compare with NNI 3.0 in one run; about 15 minutes
 	$(BIN)/python bench/compare_with_nni.py
+
+bench-kubeflow: $(VENV)/.ready-dev  ## Measure what trials on Kubernetes cost; about 25 minutes, as root
+	$(BIN)/python -m bench.kubeflow_cost
 
 bench-quality: $(VENV)/.ready-dev  ## Compare the tuners with NNI 3.0's on four problems; takes hours
 	$(BIN)/python bench/quality.py

@@ -7,7 +7,9 @@
      │   ├─ NotFoundError     no such experiment or trial
      │   └─ ConflictError     the experiment is not in the state for that
      ├─ TunerError            the algorithm cannot suggest
+     │   └─ UserClassError    a tuner, assessor or advisor of the user's own failed
      └─ TrainingError         a job could not be started or asked about
+         └─ UnavailableError  nor could anybody say why: what runs the jobs is away, and may come back
 """
 
 from __future__ import annotations
@@ -82,5 +84,13 @@ class TunerError(TrialflowError):
     """The tuner or assessor cannot work with this experiment."""
 
 
+class UserClassError(TunerError):
+    """A tuner, assessor or advisor of the user's own raised or hung; the message ends with its traceback."""
+
+
 class TrainingError(TrialflowError):
     """The training service could not start a job or say what became of it."""
+
+
+class UnavailableError(TrainingError):
+    """What runs the jobs is away for the time being; the same call may succeed later."""

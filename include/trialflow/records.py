@@ -61,6 +61,15 @@ class MetricType(StrEnum):
     REQUEST_PARAMETER = "REQUEST_PARAMETER"
 
 
+class NoticeEvent(StrEnum):
+    """What people are told of an experiment."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STALLED = "stalled"
+    IMPROVED = "improved"
+
+
 class OptimizeMode(StrEnum):
     """Whether a larger or a smaller metric is better."""
 
@@ -75,12 +84,36 @@ class OptimizeMode(StrEnum):
 
 
 @dataclass(frozen=True)
+class OwnClass:
+    """A class of the user's own.
+
+    Attributes:
+        kind: ``tuner``, ``assessor`` or ``advisor``.
+        code_directory: The folder with its code, as it lies where the file was read.
+        code_root: The allowed root in which ``code_directory`` was found to lie.
+        module: In that folder, dotted.
+        class_name: In that module.
+    """
+
+    kind: str
+    code_directory: str
+    code_root: str
+    module: str
+    class_name: str
+
+
+@dataclass(frozen=True)
 class AlgorithmSpec:
-    """A tuner or assessor as the experiment names it."""
+    """A tuner or assessor as the experiment names it.
+
+    Attributes:
+        own: Where its class is found; ``None`` for one of NNI's.
+    """
 
     name: str
     class_args: JsonObject = field(default_factory=dict)
     include_intermediate_results: bool = False
+    own: OwnClass | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +155,16 @@ class ExperimentSpec:
     @property
     def optimize_mode(self) -> OptimizeMode:
         """The direction of the search; NNI's default is to maximise."""
-        return OptimizeMode(self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE))
+        mode = self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE)
+        if self.tuner.own is not None and mode not in list(OptimizeMode):
+            return OptimizeMode.MAXIMIZE  # A class of the user's own may call something else by this name.
+        return OptimizeMode(mode)
+
+    @property
+    def own_classes(self) -> dict[str, AlgorithmSpec]:
+        """The classes of the user's own: ``tuner``, ``assessor`` or ``advisor`` → as it is named."""
+        named = [spec for spec in (self.tuner, self.assessor) if spec is not None]
+        return {spec.own.kind: spec for spec in named if spec.own is not None}
 
 
 @dataclass(frozen=True)

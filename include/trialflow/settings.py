@@ -6,8 +6,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from trialflow.records import NoticeEvent
+
+
+class NotifierSettings(BaseModel):
+    """One of Airflow's notifiers.
+
+    Attributes:
+        path: Of its class: ``airflow.providers.slack.notifications.slack.SlackNotifier``.
+        kwargs: Its arguments.
+        on: Of which events it tells.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+    kwargs: dict[str, Any] = {}
+    on: tuple[NoticeEvent, ...] = tuple(NoticeEvent)
 
 
 class Settings(BaseSettings):
@@ -44,8 +62,23 @@ class Settings(BaseSettings):
         default="auto",
         description="Which `nni` a trial imports: 'auto' prefers an installed one, 'own' forces Trialflow's.",
     )
+    class_call_seconds: float = Field(
+        default=600.0, gt=0, description="How long one call of a tuner, assessor or advisor of the user's own may take."
+    )
     api_connection: str = Field(
         default="trialflow_api", description="Airflow connection with the API's address and login."
+    )
+
+    notifiers: tuple[NotifierSettings, ...] = Field(
+        default=(),
+        description="Airflow's notifiers that tell people of experiments, as a JSON list of objects: 'path' of the "
+        "class, 'kwargs' for it, and 'on', a list of done, failed, stalled, improved (without it, all).",
+    )
+    stalled_after_seconds: float = Field(
+        default=6 * 3600.0, gt=0, description="Without a new result for so long, an experiment stands still."
+    )
+    improved_after_trials: int = Field(
+        default=10, ge=1, description="An improvement is told after so many trials without one."
     )
 
     kubernetes_connection: str = Field(

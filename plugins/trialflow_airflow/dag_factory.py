@@ -95,17 +95,16 @@ def _params(config: str | None) -> dict[str, Param]:
 def _add_tasks() -> None:
     plan = PlanBatchOperator(task_id="plan_batch")
     LoadExperimentOperator(task_id="load_experiment") >> StageCodeOperator(task_id="stage_code") >> plan
-    label = {"map_index_template": "{{ trial_label(ti) }}"}
-    quiet = {**label, "do_xcom_push": False}
+    common = {"map_index_template": "{{ trial_label(ti) }}", "do_xcom_push": False}
 
     @task_group(group_id="trial")
     def trial(slot: int) -> None:  # noqa: ARG001  # a task knows its slot by its map index, without an XCom
         # While one suggestion waits for room, the next one is started: then it is there when its turn comes.
-        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=2, **quiet)
-        submit = TrialSubmitOperator(task_id="submit", **quiet)
-        wait = TrialAwaitOperator(task_id="await", **quiet)
+        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=2, **common)
+        submit = TrialSubmitOperator(task_id="submit", **common)
+        wait = TrialAwaitOperator(task_id="await", **common)
         # Runs also when the task before it failed or was stopped: then it clears the trial away.
-        report = TrialReportOperator(task_id="report", trigger_rule=TriggerRule.NONE_SKIPPED, **label)
+        report = TrialReportOperator(task_id="report", trigger_rule=TriggerRule.NONE_SKIPPED, **common)
         suggest >> submit >> wait >> report
 
     trials = trial.expand(slot=plan.output)

@@ -16,7 +16,7 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from airflow.sdk.timezone import utcnow
 
-from trialflow.errors import ConfigError, NotFoundError
+from trialflow.errors import ConfigError, NotFoundError, UnavailableError
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # How often a task in the worker looks at files and the store.
 _POLL_SECONDS = 0.05
+# How often a task tries again while what runs the jobs is away.
+_UNAVAILABLE_SECONDS = 5.0
 RESULT_ALIAS = AssetAlias("trialflow-results", group="trialflow")
 
 
@@ -143,12 +145,17 @@ class TrialSuggestOperator(_TrialOperator):
 
 
 class TrialSubmitOperator(_TrialOperator):
-    """Start the trial's job."""
+    """Start the trial's job; one that nobody takes for the time being is submitted by whoever waits for it."""
 
     def execute(self, context: Context) -> None:
         manager = self.manager(context)
-        trial = manager.submit(self.find_trial(context, manager))
-        self.log.info("Trial %s: job %s", trial.label, trial.job)
+        trial = self.find_trial(context, manager)
+        try:
+            trial = manager.submit(trial)
+        except UnavailableError as error:
+            self.log.warning("Trial %s waits: %s", trial.label, error)
+        else:
+            self.log.info("Trial %s: job %s", trial.label, trial.job)
 
 
 class TrialAwaitOperator(_TrialOperator):
@@ -156,30 +163,37 @@ class TrialAwaitOperator(_TrialOperator):
 
     def execute(self, context: Context) -> None:
         manager = self.manager(context)
-        watch = TrialWatch(manager, self.find_trial(context, manager))
+        trial = self.find_trial(context, manager)
+        shown, watch = trial.reason, TrialWatch(manager, trial)
         deadline = self.worker_deadline()
-        while (trial := watch.poll()) is None:
-            if time.monotonic() >= deadline:
-                trigger = TrialTrigger(manager.id, watch.trial.id)
-                self.defer(trigger=trigger, method_name="resume")
+        while (ended := watch.poll()) is None:
+            # What waits for something waits long; and only a task that begins is given another label.
+            if time.monotonic() >= deadline or watch.trial.reason:
+                self.defer(trigger=TrialTrigger(manager.id, trial.id, shown), method_name="resume")
             time.sleep(_POLL_SECONDS)
-        self.log.info("Trial %s: %s %s", trial.label, trial.status, trial.reason)
+        self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)
 
-    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Look again after the triggerer let go of the trial without ending this task."""
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:
+        """Look again after the triggerer let go of the trial, because it waits for something else than before."""
+        if event and event.get("reason"):  # Each trigger overwrites the log of the one before.
+            self.log.warning("The trial waits: %s", event["reason"])
         self.execute(context)
 
 
 class TrialReportOperator(_TrialOperator):
     """Tell the tuner; the task of a trial that failed fails as well, so that it is seen."""
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> None:
         manager = self.manager(context)
-        trial = manager.report(self.find_trial(context, manager))
+        trial = self.find_trial(context, manager)
+        try:
+            trial = manager.report(trial)
+        except UnavailableError as error:
+            self.log.warning("Trial %s is reported later, its job cannot be cleared away: %s", trial.label, error)
+            raise AirflowRescheduleException(utcnow() + timedelta(seconds=_UNAVAILABLE_SECONDS)) from error
         if trial.status is TrialStatus.FAILED:
             raise AirflowFailException(f"trial {trial.label} failed: {trial.reason}")
         self.log.info("Trial %s: %s, value %s %s", trial.label, trial.status, trial.value, trial.reason)
-        return {"trial_id": trial.id, "status": trial.status.value, "value": trial.value}
 
 
 class NextBatchOperator(TriggerDagRunOperator):
@@ -237,13 +251,25 @@ class CleanupOperator(_ExperimentOperator):
     """Whatever became of the run: leave no job of it running, and no pool of an experiment that has ended."""
 
     def execute(self, context: Context) -> None:
+        manager = self.manager(context)
         try:
-            manager = self.manager(context)
-            was_last = manager.close_run(self.identity(context).batch, context["ti"].run_id)
+            was_last = self._close_run(manager, context)
         except NotFoundError:
             raise AirflowSkipException("the experiment was never made") from None
         if was_last:
             connect(self.settings.api_connection).delete_pool(pool_name(manager.id))
+
+    def _close_run(self, manager: ExperimentManager, context: Context) -> bool:
+        """Close the run, as soon as what runs the jobs is there; nobody else would do it."""
+        deadline = time.monotonic() + self.settings.waiting_limit_seconds
+        while True:
+            try:
+                return manager.close_run(self.identity(context).batch, context["ti"].run_id)
+            except UnavailableError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                self.log.warning("The run's jobs cannot be cleared away: %s", error)
+                time.sleep(_UNAVAILABLE_SECONDS)
 
 
 def result_asset_uri(experiment_name: str) -> str:

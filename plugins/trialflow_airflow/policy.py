@@ -34,7 +34,8 @@ def _was_cleared(dag_run: DagRun | None) -> bool:
 
 if sys.argv[1:2] in (["scheduler"], ["celery"]):
     # This process forks the tasks: what it has loaded, none of them loads again.
-    import_module("trialflow_airflow.dag_factory")
+    for module in ("trialflow_airflow.dag_factory", "airflow.dag_processing.bundles.local", "jinja2.ext"):
+        import_module(module)
     import_module("trialflow.experiment.preload").preload()
     if import_module("trialflow.settings").get_settings().storage_mounts:
         import_module("trialflow_airflow.cluster").preload()

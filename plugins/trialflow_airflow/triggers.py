@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,27 +19,39 @@ if TYPE_CHECKING:
 
     from trialflow.records import Trial
 
-_POLL_SECONDS = 0.5
+    _End = tuple[asyncio.Future[Trial], Trial | Exception]
+
+_POLL_SECONDS = 0.25
+_LABEL_SECONDS = 60.0
 
 
 class TrialTrigger(BaseTrigger):
-    """Follows a trial to its end, and ends the task from here: no worker is needed for that."""
+    """Follows a trial to its end, and ends the task from here: no worker is needed for that.
 
-    def __init__(self, experiment_id: str, trial_id: str) -> None:
+    A trial that waits for something is handed back once, for the task's label to say so.
+
+    Args:
+        experiment_id: The experiment.
+        trial_id: The trial.
+        reason: What the task's label says that the trial waits for.
+    """
+
+    def __init__(self, experiment_id: str, trial_id: str, reason: str = "") -> None:
         super().__init__()
         self.experiment_id = experiment_id
         self.trial_id = trial_id
+        self.reason = reason
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
             "trialflow_airflow.triggers.TrialTrigger",
-            {"experiment_id": self.experiment_id, "trial_id": self.trial_id},
+            {"experiment_id": self.experiment_id, "trial_id": self.trial_id, "reason": self.reason},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        trial = await _poller.wait_for(self.experiment_id, self.trial_id)
+        trial = await _poller.wait_for(self.experiment_id, self.trial_id, self.reason)
         self.log.info("Trial %s: %s %s", trial.label, trial.status, trial.reason)
-        yield TaskSuccessEvent()
+        yield TriggerEvent({"reason": trial.reason}) if trial.ended_at is None else TaskSuccessEvent()
 
 
 class ExperimentTrigger(BaseTrigger):
@@ -70,19 +84,48 @@ class ExperimentTrigger(BaseTrigger):
 
 
 @dataclass
-class _Poller:
-    """Polls every trial that is waited for, one after the other in one thread; runs while there is one."""
+class _Waiter:
+    """One trigger that waits for a trial, and in whose log stands what is found out about it.
 
-    _waiting: dict[asyncio.Future[Trial], TrialWatch] = field(default_factory=dict)
+    Attributes:
+        watch: Of the trial.
+        reason: What the task's label says that the trial waits for.
+    """
+
+    watch: TrialWatch
+    reason: str
+    _newest_reason: str = ""
+    _changed_at: float = 0.0
+    log_context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def poll(self) -> Trial | None:
+        """The trial, if it has ended or its label has to say something else; costs little while nothing is new."""
+        ended = self.log_context.run(self.watch.poll) if self.watch.is_due() else None
+        return ended or (self.watch.trial if self._needs_label() else None)
+
+    def _needs_label(self) -> bool:
+        """Whether the label is wrong; reasons that take turns are not followed one by one."""
+        reason, now = self.watch.trial.reason, time.monotonic()
+        if reason != self._newest_reason:
+            self._newest_reason, self._changed_at = reason, now
+        is_first_or_last = not reason or not self.reason
+        return reason != self.reason and (is_first_or_last or now - self._changed_at > _LABEL_SECONDS)
+
+
+@dataclass
+class _Poller:
+    """Follows every trial that is waited for, all of them in one thread; runs while there is one."""
+
+    _waiting: dict[asyncio.Future[Trial], _Waiter] = field(default_factory=dict)
     _managers: dict[str, ExperimentManager] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
 
-    async def wait_for(self, experiment_id: str, trial_id: str) -> Trial:
-        """The trial, once it has ended."""
+    async def wait_for(self, experiment_id: str, trial_id: str, reason: str) -> Trial:
+        """The trial, once it has ended or waits for something else than ``reason``."""
         manager = await _open_manager(experiment_id, self._managers)
         watch = await asyncio.to_thread(self._open, manager, trial_id)
         future: asyncio.Future[Trial] = asyncio.get_running_loop().create_future()
-        self._waiting[future] = watch
+        self._waiting[future] = _Waiter(watch, reason)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         try:
@@ -95,17 +138,29 @@ class _Poller:
 
     async def _run(self) -> None:
         while self._waiting:
-            for future, watch in list(self._waiting.items()):
-                try:
-                    trial = await asyncio.to_thread(watch.poll)
-                except Exception as error:  # noqa: BLE001  # handed to the one trigger that it concerns
-                    if not future.done():
-                        future.set_exception(error)
+            for future, end in await asyncio.to_thread(_look, list(self._waiting.items())):
+                if future.done():
                     continue
-                if trial is not None and not future.done():
-                    future.set_result(trial)
+                if isinstance(end, Exception):
+                    future.set_exception(end)
+                else:
+                    future.set_result(end)
             await asyncio.sleep(_POLL_SECONDS)
         self._managers.clear()
+
+
+def _look(waiting: list[tuple[asyncio.Future[Trial], _Waiter]]) -> list[_End]:
+    """Look at every trial; gives those whose trigger has something to say, or that cannot be followed."""
+    ends: list[_End] = []
+    for future, waiter in waiting:
+        try:
+            trial = waiter.poll()
+        except Exception as error:  # noqa: BLE001  # handed to the one trigger that it concerns
+            ends.append((future, error))
+        else:
+            if trial is not None:
+                ends.append((future, trial))
+    return ends
 
 
 async def _open_manager(

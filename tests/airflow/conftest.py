@@ -6,16 +6,18 @@ import json
 import os
 import sqlite3
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 import pytest
 
 from trialflow.records import Experiment, Trial
 from trialflow.store import Store
-from trialflow_airflow.embedded import Client, Embedded
+from trialflow_airflow.embedded import CHECKOUT, Client, Embedded
 from trialflow_airflow.identity import identify
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ QUICK_RECOVERY = {
 # A user per role of Airflow's simple auth manager; their passwords are made when the API server starts.
 ROLES = ("viewer", "user", "op", "admin")
 USERS = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
+# A notifier that writes a line per notice to this file of the Airflow's folder.
+NOTICES = "notices"
 # How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
 WAYS = {"in-worker": "3600", "deferred": "0"}
 
@@ -136,6 +140,14 @@ def write_experiment(folder: Path, code: str = NOOP, **changes: Any) -> Path:
     return folder / "config.yml"
 
 
+def notifier(home: Path) -> dict[str, str]:
+    """The settings by which an Airflow tells of experiments in its file."""
+    text = "{{ notice.event }} {{ notice.experiment_id }} {{ notice.experiment_name }}: {{ notice.best.value }}"
+    kwargs = {"file": str(home / NOTICES), "text": text}
+    notifiers = [{"path": "tests.airflow.file_notifier.FileNotifier", "kwargs": kwargs, "on": ["done"]}]
+    return {"TRIALFLOW_NOTIFIERS": json.dumps(notifiers), "PYTHONPATH": str(CHECKOUT)}
+
+
 def wait_until(condition: Callable[[], Any], what: str, timeout_seconds: float = PATIENCE_SECONDS) -> Any:
     deadline = time.monotonic() + timeout_seconds
     while not (value := condition()):
@@ -175,12 +187,29 @@ def locked_store(lab: Lab) -> sqlite3.Connection:
     return connection
 
 
-@pytest.fixture(scope="session", params=list(WAYS))
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """An Airflow whose tasks wait for trials in one of the two ways."""
-    overrides = {**QUICK_RECOVERY, **USERS, "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[request.param]}
+def kill_component(embedded: Embedded, name: str) -> None:
+    """Kill a component with everything below it, and wait until its keeper has started another one."""
+    group = embedded.group
+    assert group is not None
+    (component,) = _components(group, name)
+    component.kill()
+    wait_until(lambda: _components(group, name) not in ([], [component]), f"another {name}", 20)
+
+
+def _components(keeper: int, name: str) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(keeper).children():
+        with suppress(psutil.Error):  # It ends at this moment.
+            found += [child] * (name in " ".join(child.cmdline()))
+    return found
+
+
+@contextmanager
+def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
+    """An Airflow with these settings; afterwards nothing of it is left."""
+    overrides = {**QUICK_RECOVERY, **USERS, **settings}
     os.environ.update(overrides)
-    embedded = Embedded.open(tmp_path_factory.mktemp("airflow"))
+    embedded = Embedded.open(home)
     try:
         embedded.start()
         client = Client(embedded)
@@ -194,6 +223,14 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     mark = f"AIRFLOW_HOME={embedded.home}".encode()
     left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _mentions(entry, mark)]
     assert left == []
+
+
+@pytest.fixture(scope="session", params=list(WAYS))
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An Airflow whose tasks wait for trials in one of the two ways."""
+    home = tmp_path_factory.mktemp("airflow")
+    with running_airflow(home, **notifier(home), TRIALFLOW_WAIT_IN_WORKER_SECONDS=WAYS[request.param]) as lab:
+        yield lab
 
 
 def _mentions(process: Path, mark: bytes) -> bool:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 from airflow.sdk import BaseHook, Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.triggers.base import TaskSuccessEvent
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRescheduleException
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from tests.unit.kubeflow_lab import make_role, make_running_lab, make_training
+from tests.unit.kubeflow_lab import Lab, make_lab, make_role, make_running_lab, make_training
 from trialflow.errors import TrainingError
 from trialflow.experiment import ExperimentManager
-from trialflow.records import Slot, TrialStatus
+from trialflow.records import Slot, Trial, TrialStatus
 from trialflow.settings import get_settings
 from trialflow.testing import make_spec
 from trialflow.testing.fake_cluster import FakeCluster
+from trialflow.testing.fake_operator import set_condition
+from trialflow.training.kubeflow import waiting_room
 from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow_airflow import cluster as airflow_cluster
+from trialflow_airflow import operators
+from trialflow_airflow.identity import following_run_id
 from trialflow_airflow.triggers import TrialTrigger
 
 ID = "kubernetes_team"
@@ -83,26 +91,30 @@ def test_the_triggerer_fetches_it_beforehand_and_again_when_it_has_changed(
     assert cluster_api().namespace == "other"
 
 
+def follow_one(lab: Lab, name: str, code: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ExperimentManager, Trial]:
+    """A submitted trial, for a triggerer that knows nothing of the cluster yet."""
+    monkeypatch.setenv("TRIALFLOW_HOME", str(lab.settings.home))
+    monkeypatch.setenv("TRIALFLOW_KUBERNETES_CONNECTION", ID)
+    get_settings.cache_clear()
+    training = make_training(lab.storage, worker=make_role("sleep 1"))
+    spec = make_spec(platform="kubeflow", training=training, code_directory=str(code), code_root=str(code))
+    manager = ExperimentManager.create(name, spec, lab.settings)
+    manager.stage_code()
+    manager.start()
+    trial = manager.suggest(Slot(1, 0), "run")
+    assert isinstance(trial, Trial)
+    manager.submit(trial)
+    use_cluster(None)
+    return manager, trial
+
+
 def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
     connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = tmp_path / "code"
     code.mkdir()
     with make_running_lab(tmp_path) as lab:
-        monkeypatch.setenv("TRIALFLOW_HOME", str(lab.settings.home))
-        monkeypatch.setenv("TRIALFLOW_KUBERNETES_CONNECTION", ID)
-        get_settings.cache_clear()
-        spec = make_spec(
-            platform="kubeflow",
-            training=make_training(lab.storage, worker=make_role("sleep 1")),
-            code_directory=str(code),
-            code_root=str(code),
-        )
-        manager = ExperimentManager.create("expaaaaa", spec, lab.settings)
-        manager.stage_code()
-        manager.start()
-        trial = manager.submit(manager.suggest(Slot(1, 0), "run"))
-        use_cluster(None)
+        manager, trial = follow_one(lab, "expaaaaa", code, monkeypatch)
         connections[ID] = connection(lab.cluster, tmp_path, "default")
 
         async def follow() -> list[object]:
@@ -110,6 +122,52 @@ def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
 
         assert [type(event) for event in asyncio.run(follow())] == [TaskSuccessEvent]
         assert manager.store.get_trial("expaaaaa", trial.id).status is TrialStatus.SUCCEEDED
+    get_settings.cache_clear()
+
+
+def test_a_trial_that_waits_is_handed_back_once_for_its_label(
+    connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
+    (tmp_path / "code").mkdir()
+    with make_lab(tmp_path) as lab:
+        manager, trial = follow_one(lab, "expbbbbb", tmp_path / "code", monkeypatch)
+        connections[ID] = connection(lab.cluster, tmp_path, "default")
+
+        async def next_event(trigger: TrialTrigger) -> TriggerEvent:
+            return await anext(trigger.run())
+
+        event = asyncio.run(next_event(TrialTrigger(manager.id, trial.id)))
+        assert "the operator has not taken the job up" in event.payload["reason"]
+
+        name, arguments = TrialTrigger(manager.id, trial.id, event.payload["reason"]).serialize()
+        again = resolve_name(name)(**arguments)
+        threading.Timer(2.0, set_condition, [lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded"]).start()
+        assert isinstance(asyncio.run(next_event(again)), TaskSuccessEvent)
+    get_settings.cache_clear()
+
+
+def test_a_trial_s_tasks_outlast_a_cluster_that_is_away(
+    connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "_UNAVAILABLE_SECONDS", 0.1)
+    monkeypatch.setattr(operators, "connect", MagicMock())
+    (tmp_path / "code").mkdir()
+    run = following_run_id("expccccc", 1)
+    context = {"ti": SimpleNamespace(dag_id="dag", run_id=run, map_index=0)}
+    with make_lab(tmp_path) as lab:
+        manager, trial = follow_one(lab, "expccccc", tmp_path / "code", monkeypatch)
+        connections[ID] = connection(lab.cluster, tmp_path, "default")
+        lab.cluster.go_away()
+
+        with pytest.raises(AirflowRescheduleException):
+            operators.TrialReportOperator(task_id="report").execute(context)
+
+        assert manager.store.get_trial(manager.id, trial.id).reported_at is None
+        threading.Timer(1.0, lab.cluster.come_back).start()
+        operators.CleanupOperator(task_id="cleanup").execute(context)
+        assert lab.cluster.all("tfjobs") == []
+        assert manager.store.get_trial(manager.id, trial.id).reported_at is not None
     get_settings.cache_clear()
 
 

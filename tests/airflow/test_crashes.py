@@ -9,12 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from trialflow.records import Trial, TrialStatus
 
-from .conftest import Lab, Run, locked_store, trial_processes, wait_until
+from .conftest import Lab, Run, kill_component, locked_store, trial_processes, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,17 +116,7 @@ def _crash(embedded: Embedded, victim: str) -> None:
         os.killpg(group, signal.SIGKILL)
         wait_until(lambda: embedded.group is None, "Airflow to be gone", 20)
         return
-    (component,) = _components(group, victim)
-    component.kill()
-    wait_until(lambda: _components(group, victim) not in ([], [component]), f"another {victim}", 20)
-
-
-def _components(keeper: int, name: str) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(keeper).children():
-        with suppress(psutil.Error):  # It ends at this moment.
-            found += [child] * (name in " ".join(child.cmdline()))
-    return found
+    kill_component(embedded, victim)
 
 
 def _exists(run: Run) -> bool:

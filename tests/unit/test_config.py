@@ -960,15 +960,6 @@ def test_an_architecture_search_is_refused_by_name(folder: Path, tuner: str) -> 
     assert problem.remedy.startswith("Use one of: TPE, Random, ")
 
 
-@pytest.mark.parametrize("section", ["tuner", "assessor"])
-def test_a_class_of_the_users_own_is_refused_by_name(folder: Path, section: str) -> None:
-    own = {"codeDir": "code", "classFileName": "main.py", "className": "Mine"}
-    problem = problem_of(folder, changed(**{section: own}))
-
-    assert problem.field == section
-    assert problem.rule == f"a {section} class of your own is understood, but not built yet"
-
-
 @pytest.mark.parametrize("name", ["Hyperband", "BOHB"])
 def test_an_advisor_is_read_as_what_suggests(folder: Path, name: str) -> None:
     advisor = {"builtinAdvisorName": name, "classArgs": {"optimize_mode": "minimize", "eta": 2}}

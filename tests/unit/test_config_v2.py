@@ -303,13 +303,6 @@ def test_an_advisor_is_recognised_also_where_nni_3_wants_it(folder: Path, sectio
     assert load(folder, config).tuner == AlgorithmSpec("BOHB", {"optimize_mode": "maximize"})
 
 
-def test_a_class_of_the_users_own_is_refused_by_name(folder: Path) -> None:
-    problem = problem_of(folder, changed(tuner={"className": "my_tuner.Mine", "codeDirectory": "."}))
-
-    assert (problem.field, problem.rule) == ("tuner", "a tuner class of your own is understood, but not built yet")
-    assert problem.remedy == "Name a built-in one with tuner.name"
-
-
 def test_a_kubeflow_file_gives_what_the_same_file_gives_in_v1(folder: Path) -> None:
     v1 = {
         "authorName": "default",

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from trialflow.errors import ConfigError
+from trialflow.errors import ConfigError, UnavailableError
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.experiment import watch as watch_module
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.testing.fake_operator import add_pod, set_condition
 from trialflow.training.kubeflow import waiting_room
+from trialflow.training.kubeflow.api import ClusterApi, ClusterError
 
 from .kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, Lab, make_lab, make_running_lab, wait_for
 
@@ -127,13 +129,58 @@ def test_a_lost_trial_is_run_again_with_the_same_parameters(lab: Lab, code: Path
 def test_a_job_that_waited_too_long_is_gone_before_the_next_one_comes(tmp_path: Path, code: Path) -> None:
     with make_lab(tmp_path, waiting_limit_seconds=0.01, trial_attempts=2) as lab:
         manager = start(code, lab.settings)
-        trial = suggest(manager)
+        trial = manager.submit(suggest(manager))
         watch = TrialWatch(manager, trial)
         aged: dict[str, Any] = {"creationTimestamp": "2026-01-01T00:00:00Z"}
         name = lab.cluster.all("tfjobs")[0]["metadata"]["name"]
         lab.cluster.change("tfjobs", name, lambda job: job["metadata"].update(aged))
         wait_for(lambda: watch.poll() or now_of(manager, trial).attempt == 2)
         assert [job["metadata"]["labels"]["attempt"] for job in lab.cluster.all("tfjobs")] == ["2"]
+
+
+def test_a_trial_that_nobody_takes_says_why_and_is_submitted_later(
+    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "_RESUBMIT_SECONDS", 0.0)
+    manager = start(code, lab.settings)
+    lab.cluster.go_away()
+    trial = suggest(manager)
+    assert trial.job is None
+    with pytest.raises(UnavailableError, match="503"):
+        manager.submit(trial)
+    watch = TrialWatch(manager, trial)
+    assert watch.poll() is None
+    waiting = now_of(manager, trial)
+    assert (waiting.status, waiting.job) == (TrialStatus.WAITING, None)
+    assert "503" in waiting.reason
+    lab.cluster.come_back()
+    assert watch.poll() is None
+    assert len(lab.cluster.all("tfjobs")) == 1
+
+
+def test_a_trial_that_nobody_takes_is_given_up_some_day(tmp_path: Path, code: Path) -> None:
+    with make_lab(tmp_path, waiting_limit_seconds=0.01) as lab:
+        manager = start(code, lab.settings)
+        lab.cluster.go_away()
+        watch = TrialWatch(manager, suggest(manager))
+        trial = watch.poll()
+        assert trial is not None
+        assert (trial.status, trial.exit_code) == (TrialStatus.FAILED, None)
+        assert "could not be submitted for more than 0 s: the cluster's API answered 503" in trial.reason
+
+
+@pytest.mark.parametrize("refusal", ["failed calling webhook: connection refused", "exceeded quota: count/tfjobs=0"])
+def test_a_job_that_may_be_accepted_later_is_no_failure(
+    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ClusterError(refusal, 403)
+
+    manager = start(code, lab.settings)
+    monkeypatch.setattr(ClusterApi, "create", refuse)
+    trial = suggest(manager)
+    with pytest.raises(UnavailableError, match=f"(check that it runs|raise it or wait): {refusal}"):
+        manager.submit(trial)
 
 
 def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +204,40 @@ def test_who_goes_on_with_a_submitted_trial_asks_the_cluster_for_no_more_than_a_
         assert watch.poll() is None
     wait_for(lambda: lab.cluster.count()["watch tfjobs"])
     assert lab.cluster.count() == {"list tfjobs": 1, "watch tfjobs": 1}
+
+
+def test_a_trial_of_which_nothing_is_heard_is_not_polled_again(
+    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "_UNHEARD_SECONDS", 600.0)
+    config = (code / "config.yml").read_text()
+    (code / "config.yml").write_text(config.replace("trialConcurrency: 1", "trialConcurrency: 3"))
+    manager = start(code, lab.settings)
+    ended, killed, quiet = watches = [TrialWatch(manager, suggest(manager, index)) for index in range(3)]
+    wait_for(lambda: not [watch.poll() for watch in watches if watch.is_due()])
+    set_condition(lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded")
+    with manager.store.control(manager.id, "ann") as control:
+        control.kill(killed.trial)
+    wait_for(lambda: ended.is_due() and killed.is_due())
+    assert not quiet.is_due()
+    assert [run_to_end(watch).status for watch in (ended, killed)] == [
+        TrialStatus.SUCCEEDED,
+        TrialStatus.USER_CANCELED,
+    ]
+
+
+def test_a_suggestion_has_room_as_soon_as_a_trial_has_ended(lab: Lab, code: Path) -> None:
+    manager = start(code, lab.settings)
+    watch = TrialWatch(manager, suggest(manager))
+    assert watch.poll() is None
+    assert not manager.has_news()
+    set_condition(lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded")
+    ended = run_to_end(watch)
+    assert ended.reported_at is None
+    assert manager.has_news()
+    suggest(manager, 1)
+    assert now_of(manager, ended).reported_at is not None
+    assert len(lab.cluster.all("tfjobs")) == 1
 
 
 def test_a_stopped_run_leaves_nothing_behind(tmp_path: Path, code: Path) -> None:

@@ -12,6 +12,7 @@ from trialflow.errors import Problem, TrainingError
 from trialflow.records import JsonObject
 from trialflow.testing.fake_cluster import Collection
 from trialflow.training import Preflight
+from trialflow.training.kubeflow.api import ClusterApi, UnreachableError
 from trialflow.training.kubeflow.preflight import required_rights
 from trialflow.training.kubeflow.section import read_section
 
@@ -173,6 +174,20 @@ def test_an_operator_that_is_down_is_refused_and_one_that_is_not_seen_is_a_warni
     found = preflight(lab)
     assert found.problems == ()
     assert "whether the training operator runs is not known" in found.warnings[0]
+
+
+def test_an_operator_that_does_not_answer_when_a_job_is_tried_is_named(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ClusterApi.create
+
+    def refuse(api: ClusterApi, path: str, body: JsonObject, **query: str) -> JsonObject:
+        if "dryRun" in query:
+            raise UnreachableError('failed calling webhook "validator.tfjob": connection refused', 500)
+        return create(api, path, body, **query)
+
+    monkeypatch.setattr(ClusterApi, "create", refuse)
+    assert "which does not answer: failed calling" in problems_of(lab)["kubeflowConfig.operator"].rule
 
 
 def test_an_old_operator_is_known_by_its_old_name(lab: Lab) -> None:

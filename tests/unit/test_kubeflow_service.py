@@ -254,6 +254,21 @@ def test_all_waiting_jobs_are_explained_by_one_look(lab: Lab, monkeypatch: pytes
     assert (counts["list pods"], counts["list events"]) == (1, 1)
 
 
+def test_a_job_that_begins_to_wait_is_not_kept_waiting_for_the_next_look(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_room, "_NEWCOMER_SECONDS", 0.0)
+    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", 1.0)
+    first = submit(lab)
+    wait_for(lambda: reason_of(lab, first))
+    time.sleep(1.1)
+    second = submit(lab)
+    wait_for(lambda: reason_of(lab, second))
+    assert lab.cluster.count()["list pods"] == 2
+    assert reason_of(lab, first)
+    assert lab.cluster.count()["list pods"] == 2
+
+
 @pytest.mark.usefixtures("impatient")
 def test_an_image_that_cannot_be_pulled_is_a_reason_to_wait(tmp_path: Path) -> None:
     with make_running_lab(tmp_path) as lab:

@@ -207,7 +207,8 @@ def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path) -> None:
 def test_a_finite_space_is_tried_point_by_point_and_then_the_experiment_ends_as_exhausted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)  # No job is started.
+    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
+    monkeypatch.setattr(LocalTrainingService, "submit", lambda *_: None)
     space = {
         "a": {"_type": "choice", "_value": [1, 2, 4, 8]},
         "b": {"_type": "randint", "_value": [0, 5]},

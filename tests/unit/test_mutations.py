@@ -35,9 +35,9 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     ),
     "one ask per trial": (
         "experiment/manager.py",
-        "or trial.parameters is not None or trial.ended_at",
-        "or trial.ended_at",
-        "a_slot_is_claimed_once",
+        "            if trial.parameters is None:\n                own",
+        "            if True:\n                own",
+        "behind_the_ask",
     ),
     "one trial of the study per trial": (
         "experiment/study.py",

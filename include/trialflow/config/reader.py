@@ -16,7 +16,7 @@ from trialflow.config.paths import expand
 from trialflow.config.placeholders import find_placeholders
 from trialflow.config.source import Source, read_source
 from trialflow.errors import ConfigError, Problem
-from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject
+from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject, OwnClass
 from trialflow.search_space import SearchSpace, parse_search_space, printable, show
 
 if TYPE_CHECKING:
@@ -302,9 +302,7 @@ class _Reader:
         if section != "advisor" and self._data.get("advisor"):
             self._refuse((section,), f"{section} and advisor exclude each other", "Remove one of them")
         if any(raw.get(key) for key in ("codeDir", "classFileName", "className")):
-            self._refuse((section,), f"a {section} class of your own is understood, but not built yet",
-                         f"Name a built-in one with {name_field}", raw)  # fmt: skip
-            return None
+            return self._read_own_class(section, name_key, raw)
         name, arguments = raw.get(name_key), raw.get("classArgs", {})
         if name is None:
             self._refuse((section, name_key), "is required", "Name the algorithm")
@@ -312,6 +310,32 @@ class _Reader:
             return None
         include = raw.get("includeIntermediateResults") is True
         return AlgorithmSpec(name, arguments, include) if isinstance(arguments, dict) else None
+
+    def _read_own_class(self, section: str, name_key: str, raw: JsonObject) -> AlgorithmSpec | None:
+        """A class of the user's own, in a file of a folder; v2 writes the two as ``module.Class``."""
+        if raw.get(name_key):
+            rule = "a built-in algorithm and a class of your own exclude each other"
+            self._refuse((section, name_key), rule, "Remove one of them", raw[name_key])
+        missing = [key for key in ("codeDir", "classFileName", "className") if not isinstance(raw.get(key), str)]
+        for key in missing:
+            if key == "classFileName" and self._document.translation is not None:
+                self._refuse((section, "className"), "must name a module and a class in it",
+                             "Write module.Class", raw.get("className"))  # fmt: skip
+            else:
+                self._refuse((section, key), "is required for a class of your own", f"Add it to the {section}")
+        if missing:
+            return None
+        module, class_name = raw["classFileName"].removesuffix(".py").replace("/", "."), raw["className"]
+        if not all(part.isidentifier() for part in module.split(".")):
+            rule = "must be the name of a Python file in the folder"
+            self._refuse((section, "classFileName"), rule, "Name it as in my_tuner.py", raw["classFileName"])
+            return None
+        code = self._read_folder((section, "codeDir"), raw["codeDir"])
+        arguments = raw.get("classArgs") or {}
+        if code is None or not isinstance(arguments, dict):
+            return None
+        own = OwnClass(section, str(code[0]), str(code[1]), module, class_name)
+        return AlgorithmSpec(class_name, arguments, raw.get("includeIntermediateResults") is True, own)
 
     def _read_search_space(self) -> tuple[JsonObject, SearchSpace]:
         name, inline = self._data.get("searchSpacePath"), self._data.get("searchSpace")
@@ -357,9 +381,10 @@ class _Reader:
     def _read_code_directory(self) -> tuple[Path, Path] | None:
         trial = self._data.get("trial")
         name = trial.get("codeDir") if isinstance(trial, dict) else None
-        if not isinstance(name, str) or not name:
-            return None
-        field = ("trial", "codeDir")
+        return self._read_folder(("trial", "codeDir"), name) if isinstance(name, str) and name else None
+
+    def _read_folder(self, field: FieldPath, name: str) -> tuple[Path, Path] | None:
+        """A folder with code, and the allowed root that it lies in."""
         path = self._resolve(field, name)
         if path is None or self._outside(field, path):
             return None

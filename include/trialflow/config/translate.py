@@ -45,6 +45,8 @@ class Translation:
 
     def original(self, path: FieldPath) -> FieldPath:
         """Where a field of ``data`` stands in the original, or would stand if it were there."""
+        if path[-1:] == ("classFileName",):
+            path = (*path[:-1], "className")  # v2 writes the two as one.
         for known in (self.origins.get, self._by_row, self.sections.get):
             for length in range(len(path), 0, -1):
                 found = known(path[:length])

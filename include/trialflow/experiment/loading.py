@@ -13,6 +13,7 @@ from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError, Problem
 from trialflow.experiment.annotated import with_search_space_of_code
+from trialflow.hosting import check_class
 from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
@@ -21,7 +22,7 @@ from trialflow.tuners import check_space, check_tuner
 
 if TYPE_CHECKING:
     from trialflow.config import ParsedExperiment
-    from trialflow.records import ExperimentSpec
+    from trialflow.records import AlgorithmSpec, ExperimentSpec
     from trialflow.settings import Settings
 
 
@@ -89,9 +90,9 @@ def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
     problems: list[Problem] = []
-    if parsed.tuner is not None:
+    if parsed.tuner is not None and parsed.tuner.own is None:
         problems += check_tuner(parsed.tuner, parsed.place, v2=parsed.is_v2)
-    if parsed.advisor is not None:
+    if parsed.advisor is not None and parsed.advisor.own is None:
         problems += check_tuner(parsed.advisor, parsed.place, section="advisor", v2=parsed.is_v2)
     suggesting = parsed.tuner or parsed.advisor
     if problems or suggesting is None:
@@ -104,8 +105,8 @@ def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
 
 def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     """What the parts that will carry the experiment out have to say about it."""
-    problems: list[Problem] = []
-    if parsed.assessor is not None:
+    problems = _check_own_classes(parsed, settings)
+    if parsed.assessor is not None and parsed.assessor.own is None:
         problems += check_assessor(parsed.assessor, parsed.place)
     if parsed.platform and parsed.platform not in TRAINING_SERVICES:
         rule = "is understood, but trials cannot run there yet"
@@ -114,10 +115,25 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     elif parsed.training is not None:
         problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.place)
     if parsed.code is not None:
-        folder, root = parsed.code
-        found = list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]
-        problems += [
-            problem if problem.file else parsed.place(("trial", "codeDir"), problem.rule, problem.value, problem.remedy)
-            for problem in found
-        ]
+        problems += _check_folder(*parsed.code, ("trial", "codeDir"), parsed, settings)
     return problems
+
+
+def _check_own_classes(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
+    problems: list[Problem] = []
+    for section in ("tuner", "assessor", "advisor"):
+        spec: AlgorithmSpec | None = getattr(parsed, section)
+        if spec is not None and spec.own is not None:
+            folder, root = Path(spec.own.code_directory), Path(spec.own.code_root)
+            problems += _check_folder(folder, root, (section, "codeDir"), parsed, settings)
+            problems += check_class(spec.own, section, parsed.place)
+    return problems
+
+
+def _check_folder(
+    folder: Path, root: Path, field: tuple[str, ...], parsed: ParsedExperiment, settings: Settings
+) -> list[Problem]:
+    return [
+        problem if problem.file else parsed.place(field, problem.rule, problem.value, problem.remedy)
+        for problem in list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]
+    ]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialflow.errors import ConfigError, StagingError
+from trialflow.errors import ConfigError, StagingError, TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
+from trialflow.experiment.own_classes import ACTIVE, OwnClasses
 from trialflow.experiment.results import Result, write_results
 from trialflow.experiment.study import ExperimentStudy, intermediate_values
 from trialflow.records import (
@@ -42,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 # From claim to submission it takes a second; then whoever claimed the trial is taken for dead.
 _SUBMISSION_SECONDS = 5.0
-_ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL)
+# How often the ledger is asked which trials go on.
+_LOOK_SECONDS = 0.5
 
 
 class ExperimentManager:
@@ -60,6 +63,8 @@ class ExperimentManager:
         # How many trials were reported when the tuner last had nothing to suggest for the time being.
         self.asked_in_vain_after: int | None = None
         self._watches: dict[str, TrialWatch] = {}
+        self._unended: frozenset[str] = frozenset()
+        self._look_again_at = 0.0
 
     @classmethod
     def create(
@@ -84,6 +89,7 @@ class ExperimentManager:
         before = self.__dict__.pop("experiment", None)
         if before is not None and before.spec != self.experiment.spec:
             self.__dict__.pop("_study", None)
+            self.__dict__.pop("own_classes", None)
         return self.experiment
 
     @cached_property
@@ -94,6 +100,12 @@ class ExperimentManager:
     @cached_property
     def _study(self) -> ExperimentStudy:
         return ExperimentStudy(self.experiment, self.store.url)
+
+    @cached_property
+    def own_classes(self) -> OwnClasses | None:
+        """The experiment's tuner, assessor or advisor, if a class of the user's own is one."""
+        has_some = bool(self.experiment.spec.own_classes)
+        return OwnClasses(self.experiment, self.store, self.settings) if has_some else None
 
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,6 +131,8 @@ class ExperimentManager:
         if spec.use_annotation:
             files = carry_out_annotations(files, spec.search_space)
         place = FolderStorage(Path(self.experiment.folder)).stage(files)
+        if self.own_classes is not None and (problems := self.own_classes.stage()):
+            raise ConfigError(problems)
         self.training.open_experiment(self.id, spec.training)
         self.store.set_code_folder(self.id, place)
         self.refresh()
@@ -150,7 +164,7 @@ class ExperimentManager:
             return None
         if not any(trial.slot.batch == batch for trial in trials):
             reason = f"no trial of batch {batch} could be claimed; see the log of its suggest tasks"
-            self.store.change_status(self.id, ExperimentStatus.ERROR, from_=_ACTIVE, reason=reason)
+            self.store.change_status(self.id, ExperimentStatus.ERROR, from_=ACTIVE, reason=reason)
             return None
         self.store.plan_batch(self.id, batch + 1, next_run_id, self.settings.batch_size)
         return batch + 1
@@ -176,21 +190,28 @@ class ExperimentManager:
         experiment = self.refresh()
         if experiment.status is not ExperimentStatus.RUNNING or self.is_overdue() or self.must_give_way():
             return True
-        if after is not None and self.store.count_reported(self.id) <= after:
-            return self.store.has_waiting_point(self.id) and self._has_room()
-        return self._has_room()
+        # A trial that has ended and was not reported counts as if it were: the claim reports it first.
+        is_in_vain = after is not None and self.store.count_ended(self.id) <= after
+        if is_in_vain and not self.store.has_waiting_point(self.id):
+            return False
+        return len(self.store.list_unended(self.id)) < experiment.trial_concurrency
 
-    def _has_room(self) -> bool:
-        return self.store.count_live(self.id) < self.experiment.trial_concurrency
+    def has_ended(self, trial: Trial) -> bool:
+        """Whether the trial has ended in the ledger as of half a second ago; one look serves all that are asked for.
+
+        A trial that is younger than the look counts as ended, too: look it up.
+        """
+        now = time.monotonic()
+        if now >= self._look_again_at:
+            self._unended, self._look_again_at = self.store.list_unended(self.id), now + _LOOK_SECONDS
+        return trial.id not in self._unended
 
     def must_give_way(self) -> bool:
         """Whether a trial holds a place and waits to be submitted, longer than that takes.
 
         The task that claimed it was killed, and can only be run again when no other one waits for room in its place.
         """
-        overdue = time.time() - _SUBMISSION_SECONDS
-        unreported = self.store.list_unreported(self.id)
-        return any(trial.job is None and trial.ended_at is None and trial.claimed_at < overdue for trial in unreported)
+        return self.store.has_unsubmitted(self.id, claimed_before=time.time() - _SUBMISSION_SECONDS)
 
     def conclude(self) -> Result:
         """End an experiment that has no live trial left, and write its results; may be repeated."""
@@ -198,8 +219,10 @@ class ExperimentManager:
         self.store.change_status(
             self.id, ExperimentStatus.ERROR, from_=[ExperimentStatus.INITIALIZED], reason=reason
         )
+        self._catch_up()
         through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
         self.store.change_status(self.id, ExperimentStatus.DONE, from_=through, reason=self.refresh().status_reason)
+        self._close_own_classes()
         return write_results(self.refresh(), self.store.list_trials(self.id), self._study.importances())
 
     def close_run(self, batch: int, run_id: str) -> bool:
@@ -213,10 +236,12 @@ class ExperimentManager:
         """
         reason = f"the run {run_id} was stopped"
         if self.store.newest_batch(self.id) <= batch:
-            self.store.change_status(self.id, ExperimentStatus.STOPPED, from_=_ACTIVE, reason=reason)
+            self.store.change_status(self.id, ExperimentStatus.STOPPED, from_=ACTIVE, reason=reason)
         ended = self.refresh().status.is_final
         for trial in self.store.list_unreported(self.id, None if ended else run_id):
             self.cancel(trial, TrialStatus.USER_CANCELED, reason)
+        if ended:
+            self._close_own_classes()
         is_last = self.store.close_batch(self.id, batch) == 0 and ended
         if is_last:
             self.training.close_experiment(self.id, self.experiment.spec.training)
@@ -227,20 +252,28 @@ class ExperimentManager:
     def suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         """Claim a trial and ask the tuner for its parameters; the same trial again for the same slot.
 
-        What has ended by now is reported first, so that the suggestion knows every result there is. Where that is
-        cheap, the job is submitted at once.
+        What has ended by now is reported first, so that the suggestion knows every result there is; the job is
+        submitted at once.
         """
         self.settle()
         if self.asked_in_vain_after is not None and not self.has_news(self.asked_in_vain_after):
             return ClaimRefusal.NO_SUGGESTION
         self.asked_in_vain_after = None
+        try:
+            return self._suggest(slot, run_id)
+        except UserClassError as error:
+            self.fail(error)
+            return ClaimRefusal.NOT_RUNNING
+
+    def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
             if isinstance(trial, ClaimRefusal) or trial.sampler_number is not None or trial.ended_at is not None:
                 return trial
             self.refresh()  # The search space may have been changed while there was no room.
             if trial.parameters is None:
-                answer = ask(self.experiment, self.store)
+                own = self.own_classes
+                answer = own.suggest(trial) if own and own.suggests else ask(self.experiment, self.store)
                 if isinstance(answer, NoSuggestion):
                     return self._take_back(trial, answer)
                 self.store.set_parameters(trial, answer.parameters, answer.note)
@@ -250,7 +283,9 @@ class ExperimentManager:
                 number = self._study.find(trial)
             self.store.set_sampler_number(trial, number)
         trial = self.store.get_trial(self.id, trial.id)
-        return self.submit(trial) if self.training.is_cheap else trial
+        with suppress(UnavailableError):  # Its own task tries again, and says why.
+            trial = self.submit(trial)
+        return trial
 
     def _take_back(self, trial: Trial, answer: NoSuggestion) -> ClaimRefusal:
         """Undo the claim of a trial for which the tuner has nothing."""
@@ -266,11 +301,20 @@ class ExperimentManager:
         return ClaimRefusal.TUNER_EXHAUSTED
 
     def submit(self, trial: Trial) -> Trial:
-        """Start the job of the trial's present attempt, unless it was started or the trial has ended."""
+        """Start the job of the trial's present attempt, unless it was started or the trial has ended.
+
+        Raises:
+            UnavailableError: Nobody takes jobs for the time being.
+            TrainingError: The job is not accepted; in both cases the trial's row says why.
+        """
         if trial.ended_at is not None or trial.job is not None:
             return trial
         request = self.job_request(trial)
-        self.training.submit(request)
+        try:
+            self.training.submit(request)
+        except TrainingError as error:
+            self.store.set_reason(trial, str(error))
+            raise
         self.store.set_job(trial, self.training.handle(request))
         return self.store.get_trial(self.id, trial.id)
 
@@ -280,6 +324,7 @@ class ExperimentManager:
         A trial that has not ended, because whoever followed it was stopped, is cancelled.
         """
         reported = self._clear_away(trial)
+        self._catch_up()
         self._end_at_limit()
         return reported
 
@@ -290,11 +335,16 @@ class ExperimentManager:
 
     def settle(self) -> None:
         """Report every trial that has ended and whose own tasks have not come to it yet."""
+        has_news = False
         for trial in self.store.list_unreported(self.id):
             ended = trial if trial.ended_at is not None else self._look_at(trial)
             if ended is not None:
                 self._watches.pop(trial.id, None)
-                self._clear_away(ended)
+                with suppress(UnavailableError):  # Its own task tries again, and says why.
+                    self._clear_away(ended)
+                has_news = True
+        if has_news:
+            self._catch_up()
         self._end_at_limit()
 
     def _clear_away(self, trial: Trial) -> Trial:
@@ -317,12 +367,34 @@ class ExperimentManager:
         Whoever dies in here leaves a ledger from which the next one comes to the same end.
         """
         limit = self.store.find_limit(self.id, self.experiment.spec)
-        if limit is None:
-            return
-        self.store.change_status(self.id, limit.status, from_=_ACTIVE, reason=limit.reason)
+        if limit is not None:
+            self._end(limit.status, limit.reason)
+
+    def fail(self, error: UserClassError) -> None:
+        """End the experiment whose own class has failed, and the trials that still run."""
+        logger.error("%s: %s", self.id, error)
+        self._end(ExperimentStatus.ERROR, str(error))
+        self._close_own_classes()
+
+    def _end(self, status: ExperimentStatus, reason: str) -> None:
+        self.store.change_status(self.id, status, from_=ACTIVE, reason=reason)
         for trial in self.store.list_unreported(self.id):
             self._watches.pop(trial.id, None)
-            self.cancel(trial, TrialStatus.SYS_CANCELED, limit.reason)
+            with suppress(UnavailableError):  # Its end is noted; its own tasks clear it away.
+                self.cancel(trial, TrialStatus.SYS_CANCELED, reason.partition("\n")[0])
+
+    def _catch_up(self) -> None:
+        """Let the experiment's own classes know of every trial that was reported."""
+        if self.own_classes is None:
+            return
+        try:
+            self.own_classes.catch_up()
+        except UserClassError as error:
+            self.fail(error)
+
+    def _close_own_classes(self) -> None:
+        if self.own_classes is not None:
+            self.own_classes.close()
 
     def _look_at(self, trial: Trial) -> Trial | None:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""

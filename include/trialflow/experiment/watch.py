@@ -8,25 +8,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
+from trialflow.errors import UnavailableError, UserClassError
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
-from trialflow.records import Metric, Outcome, Trial, TrialStatus
+from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
 from trialflow.training import TrainingService
 
 if TYPE_CHECKING:
     from trialflow.experiment.manager import ExperimentManager
+    from trialflow.experiment.own_classes import OwnClasses
 
 logger = logging.getLogger(__name__)
 
-# How often a trial is looked up in the ledger, where a person may have ended it.
-_LOOK_SECONDS = 0.5
+# How often a job of which nothing was heard is asked for nevertheless, and its metrics are read.
+_UNHEARD_SECONDS = 3.0
+# How often a job is submitted again that nobody takes for the time being.
+_RESUBMIT_SECONDS = 5.0
 
 
 class TrialWatch:
     """Follows a submitted trial.
 
-    Order of calls: `poll` again and again until it gives the ended trial. Another process may follow the same trial,
-    or go on where this one died.
+    Order of calls: `poll` again and again until it gives the ended trial; who follows many asks `is_due` before.
+    Another process may follow the same trial, or go on where this one died.
 
     Args:
         manager: Of the trial's experiment.
@@ -38,25 +42,70 @@ class TrialWatch:
         self._store = manager.store
         self._service: TrainingService = manager.training
         spec = manager.experiment.spec
-        self._assessor: Assessor | None = get_assessor(spec.assessor) if spec.assessor else None
+        builtin = spec.assessor if spec.assessor is not None and spec.assessor.own is None else None
+        self._assessor: Assessor | None = get_assessor(builtin) if builtin else None
         self._follow(trial)
 
     def _follow(self, trial: Trial) -> None:
-        self.trial = self._manager.submit(trial)
+        self.trial = trial
+        # A trial is claimed a moment before its first attempt; of a later one only who follows it knows the beginning.
+        self._waits_since = trial.claimed_at if trial.attempt == 1 else time.time()
+        self._submit_at = float("-inf")
+        self._said: set[str] = set()
         self._handle = self._service.handle(self._manager.job_request(self.trial))
         self._tail = MetricsTail(self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
-        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._seen: str | None = None
+        self._due_at = 0.0
         # Whoever followed the trial before has had these judged.
-        self._judged = len(intermediate_values(self._store.list_metrics(self.trial))) if self._assessor else 0
+        self._judged = self._count_judged()
+
+    def _count_judged(self) -> int:
+        if self._assessor is not None:
+            return len(intermediate_values(self._store.list_metrics(self.trial)))
+        # A class of the user's own remembers by itself what it has judged.
+        return 0
+
+    def is_due(self) -> bool:
+        """Whether `poll` may find something new; costs next to nothing."""
+        if time.monotonic() >= self._due_at or self._manager.has_ended(self.trial):
+            return True
+        seen = self._service.glance(self._handle)
+        return seen is None or seen != self._seen
 
     def poll(self) -> Trial | None:
         """Look once: note what is new in the ledger, and give the trial if it has ended.
 
         A job that the infrastructure lost is submitted anew with the same parameters, as often as the settings allow.
+        While what runs the jobs is away, the trial waits for it, up to a limit if it has no job yet.
         """
         if self.trial.ended_at is not None or self._was_ended():
             return self.trial
+        self._due_at = time.monotonic() + _UNHEARD_SECONDS
+        self._seen = self._service.glance(self._handle)
+        try:
+            return self._look() if self._is_submitted() else None
+        except UnavailableError as error:
+            self._note_reason(str(error))
+            return self._give_up(error)
+
+    def _is_submitted(self) -> bool:
+        """Whether there is a job to look at; submits it when it is time to."""
+        if self.trial.job is None and time.monotonic() >= self._submit_at:
+            self._submit_at = time.monotonic() + _RESUBMIT_SECONDS
+            self.trial = self._manager.submit(self.trial)
+        return self.trial.job is not None
+
+    def _give_up(self, error: UnavailableError) -> Trial | None:
+        """End a trial that nobody has taken for too long."""
+        limit = self._manager.settings.waiting_limit_seconds
+        if self.trial.job is not None or time.time() - self._waits_since <= limit:
+            return None
+        reason = f"it could not be submitted for more than {limit:.0f} s: {error}"
+        self._end(Outcome(TrialStatus.FAILED, reason=reason, lost=True))
+        return self.trial
+
+    def _look(self) -> Trial | None:
         state = self._service.poll(self._handle)
         if state.started_at is not None and self.trial.status is TrialStatus.WAITING:
             self._store.set_running(self.trial, state.started_at)
@@ -73,15 +122,15 @@ class TrialWatch:
             self._service.cancel(self._handle)
             self._store.start_next_attempt(self.trial, outcome.reason)
             self._follow(self._store.get_trial(self.trial.experiment_id, self.trial.id))
+            self._is_submitted()
             return None
         self._end(outcome)
         return self.trial
 
     def _was_ended(self) -> bool:
-        """Whether somebody ended the trial in the ledger; looked up now and then."""
-        if time.monotonic() < self._look_at:
+        """Whether somebody has ended the trial in the ledger, where a person may do so."""
+        if not self._manager.has_ended(self.trial):
             return False
-        self._look_at = time.monotonic() + _LOOK_SECONDS
         trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
         if trial.ended_at is None:
             return False
@@ -89,12 +138,13 @@ class TrialWatch:
         return True
 
     def _note_reason(self, reason: str) -> None:
-        """Say once why the trial waits, whenever that changes."""
-        if reason == self.trial.reason:
-            return
-        logger.warning("%s waits: %s", self.trial.label, reason)
-        self._store.set_reason(self.trial, reason)
-        self.trial = replace(self.trial, reason=reason)
+        """Say each reason once, for some take turns; the row may know it from somebody else."""
+        if reason not in self._said:
+            logger.warning("%s waits: %s", self.trial.label, reason)
+            self._said.add(reason)
+        if reason != self.trial.reason:
+            self._store.set_reason(self.trial, reason)
+            self.trial = replace(self.trial, reason=reason)
 
     def _overdue(self, started_at: float | None) -> Outcome | None:
         """The end of a job that runs longer than maxTrialDuration; NNI calls it stopped early, too."""
@@ -110,7 +160,24 @@ class TrialWatch:
             return None
         self._store.add_metrics(self.trial, new)
         self._metrics += new
+        own = self._manager.own_classes
+        if own is not None and own.assesses:
+            return self._ask_own(own)
         return self._assess(self._assessor) if self._assessor else None
+
+    def _ask_own(self, own: OwnClasses) -> Outcome | None:
+        """Have each new intermediate metric judged by a class of the user's own."""
+        history = [metric.value for metric in self._metrics if metric.type is MetricType.PERIODICAL]
+        try:
+            for step in range(self._judged + 1, len(history) + 1):
+                self._judged = step
+                if not own.assess(self.trial, step, history[step - 1]):
+                    reason = f"{own.assessor_name} stopped it at step {step}"
+                    return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
+        except UserClassError as error:
+            self._manager.fail(error)
+            self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
+        return None
 
     def _assess(self, assessor: Assessor) -> Outcome | None:
         """Have each new intermediate metric judged."""

@@ -128,7 +128,7 @@ class Control:
                 f"raise the number first: nnictl update trialnum {self.experiment_id} --value {number + 1}"
             )
         queue_point(self.connection, self.experiment_id, parameters)
-        self._note("add", parameters)
+        self.note("add", parameters)
         return number
 
     def import_points(self, new: Sequence[KnownPoint]) -> int:
@@ -136,7 +136,7 @@ class Control:
         self._lock()
         count = add_known_points(self.connection, self.experiment_id, new)
         if count:
-            self._note("import", count)
+            self.note("import", count)
         return count
 
     def retire(self) -> None:
@@ -215,6 +215,11 @@ class Control:
         )
         self._note("resume", None)
         return batch
+
+    def note(self, what: str, value: Any) -> None:
+        """Note something that was done elsewhere."""
+        self._lock()
+        self._note(what, value)
 
     def _open_batch(self, batch: int, run_id: str, size: int) -> None:
         """Open a batch; those before it count as closed, for nobody carries them any more."""

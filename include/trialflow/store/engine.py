@@ -16,8 +16,23 @@ if TYPE_CHECKING:
 
 # Longer than any other process is expected to hold the database; what waits longer fails and is retried by Airflow.
 BUSY_TIMEOUT_SECONDS = 60
-# Compiled statements, shared by all engines: a process that was forked after `preload` compiles almost none.
-_COMPILED: dict[str, Any] = {"compiled_cache": LRUCache(1000)}
+
+
+class _CompiledStatements(LRUCache[Any, Any]):
+    """Compiled statements, shared by all engines of a process and by the processes that it forks.
+
+    SQLAlchemy's keys begin with the engine's own dialect object. Here its name stands for it: what was compiled for one
+    SQLite database fits every other one, so that a process forked after `preload` compiles almost nothing.
+    """
+
+    def get(self, key: tuple[Any, ...], default: Any = None) -> Any:
+        return super().get((key[0].name, *key[1:]), default)
+
+    def __setitem__(self, key: tuple[Any, ...], value: Any) -> None:
+        super().__setitem__((key[0].name, *key[1:]), value)
+
+
+_COMPILED: dict[str, Any] = {"compiled_cache": _CompiledStatements(1000)}
 
 
 @lru_cache(maxsize=8)

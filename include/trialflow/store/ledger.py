@@ -86,6 +86,10 @@ class Store(ReportedMetrics):
         """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""
         return study_lock(self._engine, experiment_id)
 
+    def notices_lock(self) -> AbstractContextManager[None]:
+        """Hold all notices, so that each is sent by one process."""
+        return study_lock(self._engine, "notices")
+
     # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────
 
     def create_experiment(
@@ -262,6 +266,31 @@ class Store(ReportedMetrics):
         )
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def count_ended(self, experiment_id: str) -> int:
+        """Trials whose job has ended, whether the tuner knows the result or not."""
+        query = sa.select(sa.func.count()).where(
+            trials.c.experiment_id == experiment_id, trials.c.ended_at.is_not(None)
+        )
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def list_unended(self, experiment_id: str) -> frozenset[str]:
+        """The ids of the trials that go on."""
+        query = sa.select(trials.c.id).where(trials.c.experiment_id == experiment_id, trials.c.ended_at.is_(None))
+        with self._reading() as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    def has_unsubmitted(self, experiment_id: str, claimed_before: float) -> bool:
+        """Whether a trial that was claimed before this time goes on without a job."""
+        query = sa.select(sa.exists().where(
+            trials.c.experiment_id == experiment_id,
+            trials.c.ended_at.is_(None),
+            trials.c.job.is_(None),
+            trials.c.claimed_at < claimed_before,
+        ))  # fmt: skip
+        with self._reading() as connection:
+            return bool(connection.execute(query).scalar())
 
     def count_live(self, experiment_id: str) -> int:
         """Trials that hold a place under the cap."""

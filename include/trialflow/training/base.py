@@ -91,9 +91,8 @@ class TrainingService(ABC):
     can go on with them.
 
     Attributes:
-        is_cheap: Whether a call costs so little that a suggestion makes it on the way: it starts the job that it has
-            found parameters for, and while it waits for room it polls every live trial many times a second. The tasks
-            that follow do the same, and find it done.
+        is_cheap: Whether `poll` costs so little that a suggestion that waits for room polls every live trial many times
+            a second. The tasks that follow the trials do the same, and find it done.
     """
 
     is_cheap: ClassVar[bool] = False
@@ -167,6 +166,14 @@ class TrainingService(ABC):
         Raises:
             TrainingError: Nobody here can tell.
         """
+
+    def glance(self, handle: JsonObject) -> str | None:  # noqa: ARG002
+        """What stays the same while nothing happens to the job, told without asking anybody.
+
+        Who follows many jobs polls those of which it has changed, and the others now and then. ``None``: only `poll`
+        can tell.
+        """
+        return None
 
     @abstractmethod
     def cancel(self, handle: JsonObject) -> None:

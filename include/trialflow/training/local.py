@@ -15,12 +15,10 @@ known by the folder's name in their environment.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import shlex
-import signal
 import socket
 import sys
 import time
@@ -29,6 +27,7 @@ from typing import TextIO
 
 from trialflow.errors import TrainingError
 from trialflow.metrics import METRICS_FILE
+from trialflow.processes import end_processes
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, TrainingService
@@ -36,7 +35,6 @@ from trialflow.training.ending import describe_exit, last_output
 
 # The installation's own configuration, database address and keys are none of a trial's business.
 _PRIVATE_PREFIXES = ("AIRFLOW", "_AIRFLOW", "TRIALFLOW")
-_KILL_TIMEOUT_SECONDS = 5.0
 _LOCK_WAIT_SECONDS = 0.01
 
 
@@ -204,39 +202,5 @@ def _modified_at(path: Path) -> float | None:
 
 def _end_session(folder: Path) -> None:
     """Kill every process of the job, and wait until none is left."""
-    deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
-    while alive := _processes_of(folder):
-        for pid in alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            raise TrainingError(f"processes {alive} of the trial in {folder} could not be ended")
-        time.sleep(0.01)
-
-
-def _processes_of(folder: Path) -> list[int]:
-    """The job's processes: those with its folder in their environment, and the rest of their sessions."""
-    mark = f"NNI_SYS_DIR={folder}".encode()
-    sessions: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # It has ended, or belongs to somebody else.
-                sessions[int(entry.name)] = os.getsid(int(entry.name))
-    marked = {pid for pid in sessions if mark in _environment_of(pid)}
-    ours = {sessions[pid] for pid in marked} - {os.getsid(0)}
-    return [pid for pid, session in sessions.items() if pid in marked or (session in ours and not _is_zombie(pid))]
-
-
-def _environment_of(pid: int) -> list[bytes]:
-    """The environment with which a process was started; empty for one that has ended, a zombie included."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    if alive := end_processes(f"NNI_SYS_DIR={folder}"):
+        raise TrainingError(f"processes {alive} of the trial in {folder} could not be ended")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from trialflow.tuners.history import History, Suggestion
 
 _COLD_START_RESULTS = 10
+# SMAC's own numbers: random points that are compared at each ask, and those from which it then searches.
+_CHALLENGERS = 10_000
+_LOCAL_SEARCHES = 10
 
 
 class SMACArgs(WithDirection, SeededClassArgs):
@@ -65,7 +68,17 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
         # A design that was tried already: SMAC goes on to its model.
         known = [info(history.results[0].latents).config]
         design = DefaultInitialDesign(scenario, n_configs=0, additional_configs=known)
-        optimizer = Optimizer(scenario, _no_target, initial_design=design, logging_level=False, overwrite=True)
+        optimizer = Optimizer(
+            scenario,
+            _no_target,
+            model=_forest(scenario, len(history.results)),
+            acquisition_maximizer=Optimizer.get_acquisition_maximizer(
+                scenario, challengers=_CHALLENGERS, local_search_iterations=_LOCAL_SEARCHES
+            ),
+            initial_design=design,
+            logging_level=False,
+            overwrite=True,
+        )
         for result in history.results:
             optimizer.tell(info(result.latents), TrialValue(cost=result.loss), save=False)
         for latents in history.live:
@@ -75,6 +88,26 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
         parameter.label: _latent(parameter, config[parameter.label]) if parameter.size > 1 else parameter.latent_at(0.5)
         for parameter in history.space.parameters
     }
+
+
+def _forest(scenario: Any, results: int) -> Any:
+    """The forest that SMAC would make by itself, except for what that costs.
+
+    SMAC makes threads anew for each of hundreds of predictions, and room for a million leaves in every tree.
+    """
+    from smac.model.random_forest import RandomForest
+
+    return RandomForest(
+        scenario.configspace,
+        log_y=True,
+        n_trees=10,
+        ratio_features=1.0,
+        min_samples_split=2,
+        min_samples_leaf=1,
+        max_leaf_nodes=results + 1,
+        n_jobs=1,
+        seed=scenario.seed,
+    )
 
 
 def _no_target(config: Any, seed: int) -> float:

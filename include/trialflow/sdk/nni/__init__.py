@@ -1,6 +1,7 @@
 """The `nni` module for trial code, without NNI: parameters in, metrics out, through files.
 
-Standard library only and one file, so that any container image with a Python (3.6 or later) runs an NNI trial.
+Standard library only and one file, so that any container image with a Python (3.6 or later) runs an NNI trial. The
+files beside it are for tuners, assessors and advisors of the user's own.
 Where the real NNI is installed, it takes this module's place, unless TRIALFLOW_TRIAL_SDK=own.
 
 Outside of an experiment (no NNI_PLATFORM in the environment) the module works as NNI's does: no parameters are
@@ -33,6 +34,13 @@ def _step_aside(spec):
     module = module_from_spec(spec)
     sys.modules["nni"] = module
     spec.loader.exec_module(module)
+
+
+class NoMoreTrialError(Exception):
+    """Raised by a tuner that has nothing to suggest any more."""
+
+    def __init__(self, ErrorInfo="no more parameters"):  # noqa: N803  # as in NNI
+        super().__init__(ErrorInfo)
 
 
 class _Trial:
@@ -135,6 +143,16 @@ def get_trial_id():
 def get_sequence_id():
     """Return the trial's number, counted from 0."""
     return _trial.sequence_id
+
+
+def dump(value, **options):
+    """Return a value as JSON text."""
+    return json.dumps(value, **options)
+
+
+def load(text, **options):
+    """Return the value of a JSON text."""
+    return json.loads(text, **options)
 
 
 _real = _find_real_nni()

@@ -5,7 +5,8 @@
          ├─ NotFoundError     404
          ├─ ConflictError     409
          ├─ GoneError         410: a watch has to start anew with a list
-         └─ UnreachableError  no answer, or none that counts: overloaded, restarting, half-way behind a proxy
+         └─ UnreachableError  no answer, or none that counts: overloaded, restarting, half-way behind a proxy;
+                              an `UnavailableError` as well
 
 The official client does connections, certificates, proxies and tokens. Its typed methods and its own informer are not
 used: both build model classes, and neither can hold a custom resource.
@@ -18,7 +19,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from trialflow.errors import TrainingError
+from trialflow.errors import TrainingError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +61,7 @@ class GoneError(ClusterError):
     """The version from which a watch was to go on is forgotten."""
 
 
-class UnreachableError(ClusterError):
+class UnreachableError(ClusterError, UnavailableError):
     """The API did not answer, or not in a way that says anything about the request."""
 
 
@@ -219,6 +220,11 @@ def _refusal(method: str, path: str, status: int, body: bytes) -> ClusterError:
 
 def _plain(error: object) -> str:
     return _SECRET.sub("bearer …", str(error))
+
+
+def asks_operator(error: ClusterError) -> bool:
+    """Whether a job was refused because the operator, whom the API server asks about each, did not answer."""
+    return "failed calling webhook" in str(error)
 
 
 def resource_path(group_version: str, namespace: str, plural: str, name: str = "") -> str:

@@ -69,6 +69,11 @@ class JobInformer:
         except NotFoundError:
             return None
 
+    def version_of(self, name: str) -> str | None:
+        """The version of the job as it was heard of last; ``None`` when nothing is known of it."""
+        job = self._jobs.get(name)
+        return None if job is None else str(job["metadata"]["resourceVersion"])
+
     def forget(self, name: str) -> None:
         """Ask for the job by name next time, because it was just deleted from here."""
         self._jobs.pop(name, None)

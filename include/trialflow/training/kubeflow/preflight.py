@@ -8,7 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from trialflow.training.base import JobRequest, Preflight
-from trialflow.training.kubeflow.api import ClusterError, NotFoundError, UnreachableError, resource_path
+from trialflow.training.kubeflow.api import (
+    ClusterError,
+    NotFoundError,
+    UnreachableError,
+    asks_operator,
+    resource_path,
+)
 from trialflow.training.kubeflow.manifest import make_manifest
 from trialflow.training.kubeflow.mounts import MOUNT_TABLE, Search, find_mount
 from trialflow.training.kubeflow.pull_secrets import read_registry_login
@@ -180,9 +186,14 @@ class _Preflight:
         jobs = resource_path(f"{GROUP}/{facts.version}", facts.namespace, section.operator.plural)
         try:
             self.api.create(jobs, make_manifest(request, section), dryRun="All", fieldValidation="Strict")
-        except UnreachableError:
-            raise
         except ClusterError as error:
+            if asks_operator(error):
+                rule = f"needs its operator, which does not answer: {error}"
+                remedy = f"See: kubectl -n {_OPERATOR_NAMESPACE} get pods"
+                self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
+                return
+            if isinstance(error, UnreachableError):
+                raise
             if "does not support dry run" in str(error):
                 self.warnings.append("the job could not be tried out: a webhook of the cluster does not allow it")
                 return

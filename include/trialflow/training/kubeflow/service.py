@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from trialflow.errors import TrainingError
+from trialflow.errors import TrainingError, UnavailableError
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, Preflight, TrainingService
@@ -31,6 +31,7 @@ from trialflow.training.kubeflow.api import (
     ConflictError,
     NotFoundError,
     UnreachableError,
+    asks_operator,
     resource_path,
 )
 from trialflow.training.kubeflow.attempt_folder import READABLE_FOLDER, AttemptFolder
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CLOSING_SECONDS = 60.0
-# An API server that restarts is waited for here, one that is away longer by Airflow's retries of the task.
+# What begins and ends an experiment waits for an API server that restarts; whoever acts on a trial tries again later.
 _patiently = retry(
     retry=retry_if_exception_type(UnreachableError),
     stop=stop_after_delay(60),
@@ -171,7 +172,6 @@ class KubeflowTrainingService(TrainingService):
     def plan(self, request: JobRequest) -> JsonObject:
         return make_manifest(request, read_section(request.training))
 
-    @_patiently
     def submit(self, request: JobRequest) -> None:
         handle, folder = self.handle(request), AttemptFolder(Path(request.folder))
         if self._was_cancelled(folder):
@@ -208,8 +208,9 @@ class KubeflowTrainingService(TrainingService):
                     f"{labels.get(EXPERIMENT)}, made by {labels.get(MANAGED_BY)}; delete it, or use another namespace"
                 ) from None
             logger.info("The job %s exists already", handle["name"])
+        except ClusterError as error:
+            raise _with_remedy(error) from error
 
-    @_patiently
     def cancel(self, handle: JsonObject) -> None:
         try:
             AttemptFolder(Path(handle["folder"])).cancel()
@@ -287,6 +288,10 @@ class KubeflowTrainingService(TrainingService):
     def _why_it_waits(self, handle: JsonObject, status: JobStatus) -> str:
         return waiting_rooms.of(self._api, handle["namespace"]).explain(handle["name"], status)
 
+    def glance(self, handle: JsonObject) -> str | None:
+        """The job's version as the watch has it."""
+        return self._informer(handle).version_of(handle["name"])
+
     def metrics_file(self, handle: JsonObject) -> Path:
         return AttemptFolder(Path(handle["folder"])).metrics_file(handle["chief"])
 
@@ -315,6 +320,15 @@ class KubeflowTrainingService(TrainingService):
         pod = f"{handle['name']}-{handle['chief']}"
         path = resource_path("v1", handle["namespace"], "pods", pod)
         return self._api.read_text(f"{path}/log", container=handle["container"], limitBytes=str(_PRINTED_BYTES))
+
+
+def _with_remedy(error: ClusterError) -> TrainingError:
+    """What is said of a job that was not accepted; a quota and an operator that is away may let it in later."""
+    if asks_operator(error):
+        return UnavailableError(f"the training operator does not answer, check that it runs: {error}")
+    if "exceeded quota" in str(error):
+        return UnavailableError(f"a quota of the namespace is used up, raise it or wait: {error}")
+    return error
 
 
 def _collection(section: Section) -> str:

@@ -1,4 +1,7 @@
-"""What is known of the pods of waiting jobs: one list for all of them, renewed every ten seconds while one waits."""
+"""What is known of the pods of waiting jobs: one list for all of them, renewed every ten seconds while one waits.
+
+A job that has become one of them since the last look is not kept waiting for the next one.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ from typing import TYPE_CHECKING
 from trialflow.training.kubeflow.api import ClusterError, resource_path
 from trialflow.training.kubeflow.conditions import JobStatus
 from trialflow.training.kubeflow.diagnosis import explain_waiting
-from trialflow.training.kubeflow.names import MANAGED_BY, MANAGER, selector
+from trialflow.training.kubeflow.names import JOB_NAME_LABEL, MANAGED_BY, MANAGER, selector
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trialflow.records import JsonObject
     from trialflow.training.kubeflow.api import ClusterApi
 
 # A pod that starts as it should is running by then; only who waits longer is asked why.
 PATIENCE_SECONDS = 12.0
 _RENEWAL_SECONDS = 10.0
+_NEWCOMER_SECONDS = 2.0
 _SELECTOR = selector({MANAGED_BY: MANAGER})
 
 
@@ -34,18 +40,26 @@ class WaitingRoom:
         self._namespace = namespace
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
-        self._pods: list[JsonObject] = []
-        self._events: list[JsonObject] = []
+        # By the name of their job, and of what they are about.
+        self._pods: dict[str, list[JsonObject]] = {}
+        self._events: dict[str, list[JsonObject]] = {}
         self._trouble = ""
 
     def explain(self, name: str, status: JobStatus) -> str:
         """Why a job waits; empty while it is on its way."""
-        if time.time() - status.created_at < PATIENCE_SECONDS:
+        waits_for = time.time() - status.created_at - PATIENCE_SECONDS
+        if waits_for < 0:
             return ""
         with self._lock:
-            if time.monotonic() - self._looked_at > _RENEWAL_SECONDS:
+            age = time.monotonic() - self._looked_at
+            if age > _RENEWAL_SECONDS or age > max(waits_for, _NEWCOMER_SECONDS):
                 self._look()
-        return self._trouble or explain_waiting(name, status, self._pods, self._events)
+            if self._trouble:
+                return self._trouble
+            pods = self._pods.get(name, [])
+            about = [name, *(pod["metadata"]["name"] for pod in pods)]
+            events = [event for what in about for event in self._events.get(what, [])]
+        return explain_waiting(name, status, pods, events)
 
     def _look(self) -> None:
         self._looked_at = time.monotonic()
@@ -55,7 +69,16 @@ class WaitingRoom:
         except ClusterError as error:
             self._trouble = f"it waits, and why cannot be seen: {error}"
             return
-        self._trouble, self._pods, self._events = "", pods.get("items", []), events.get("items", [])
+        self._trouble = ""
+        self._pods = _group(pods, lambda pod: pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL, ""))
+        self._events = _group(events, lambda event: event.get("involvedObject", {}).get("name", ""))
+
+
+def _group(found: JsonObject, key: Callable[[JsonObject], str]) -> dict[str, list[JsonObject]]:
+    groups: dict[str, list[JsonObject]] = {}
+    for item in found.get("items", []):
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 class WaitingRooms:

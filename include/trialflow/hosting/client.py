@@ -1,0 +1,243 @@
+"""Calling an experiment's own classes, from whatever process; the host is started on demand, and rebuilt after a crash.
+
+Callers hold the study's lock: so there is one call at a time, and nobody starts a host beside another one. See
+`trialflow.hosting.host` for the files that caller and host share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trialflow.errors import TunerError, UserClassError
+from trialflow.processes import end_processes, find_processes
+from trialflow.sdk import SDK_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trialflow.records import AlgorithmSpec, JsonObject
+
+logger = logging.getLogger(__name__)
+
+# A host that is killed during a call is rebuilt; one that ends by itself each time is not.
+_ATTEMPTS = 3
+_START_SECONDS = 60.0
+_CLOSE_SECONDS = 5.0
+_LOG_BYTES = 4000
+# Of the worker's environment; the rest, credentials of whatever kind, is none of a class's business.
+_INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
+_CALLS = {
+    "made": "when it was made, or when its earlier calls were repeated",
+    "space": "in update_search_space",
+    "ask": "when it was asked for parameters",
+    "assess": "when it was asked to assess a trial",
+    "end": "when it was told the end of a trial",
+    "import": "when it was given data to import",
+    "close": "in _on_exit",
+}
+
+
+class ClassHost:
+    """The host of one experiment's own classes.
+
+    Order of calls: `plan` once; any number of `call`, from any number of processes, one at a time; at last `close`.
+
+    Args:
+        experiment_id: The experiment.
+        folder: The experiment's folder.
+        call_seconds: How long one call may take.
+    """
+
+    def __init__(self, experiment_id: str, folder: Path, call_seconds: float) -> None:
+        self._experiment_id = experiment_id
+        self._folder = folder / "algorithm"
+        self._call_seconds = call_seconds
+
+    @property
+    def mark(self) -> str:
+        """What stands in the environment of the host's processes, and of no others."""
+        return f"TRIALFLOW_HOST={self._folder}"
+
+    @property
+    def log_file(self) -> Path:
+        """What the host and the classes have printed."""
+        return self._folder / "log"
+
+    def plan(self, classes: Mapping[str, tuple[AlgorithmSpec, str]]) -> None:
+        """Write down what is to be hosted.
+
+        Args:
+            classes: ``tuner``, ``assessor`` or ``advisor`` → as the experiment names it, and where its code was staged.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        plan = {
+            section: {
+                "folder": place,
+                "module": spec.own.module,
+                "class": spec.own.class_name,
+                "args": spec.class_args,
+            }
+            for section, (spec, place) in classes.items()
+            if spec.own is not None
+        }
+        self._write("plan.json", plan)
+
+    def call(self, call: JsonObject) -> JsonObject:
+        """Have a call made, and give its answer; a call that was made before is not made again.
+
+        Raises:
+            UserClassError: The class raised, took too long, or ended its process.
+        """
+        for _ in range(_ATTEMPTS):
+            connection = self._connect() or self._start()
+            with connection:
+                answer = self._ask(connection, call)
+            if answer is not None:
+                return answer
+            logger.warning("%s: the host of its classes was killed, and is built again", self._experiment_id)
+        raise UserClassError(
+            f"the process that hosts the experiment's classes ended {_ATTEMPTS} times {_CALLS.get(call['call'], '')}; "
+            f"the end of {self.log_file}:\n{self._end_of_log()}"
+        )
+
+    def close(self) -> None:
+        """Let the classes end, and leave no process of theirs; may be repeated."""
+        if not find_processes(self.mark):
+            return
+        connection = self._connect()
+        if connection is not None:
+            with connection, contextlib.suppress(OSError, ValueError):
+                connection.settimeout(_CLOSE_SECONDS)
+                connection.sendall(b'{"call": "close"}\n')
+                while connection.recv(65536):  # Its end, or that of the process.
+                    pass
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        while find_processes(self.mark) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._kill()
+
+    def _ask(self, connection: socket.socket, call: JsonObject) -> JsonObject | None:
+        """The answer; ``None`` when the host was gone before it came."""
+        connection.settimeout(self._call_seconds)
+        received = b""
+        try:
+            connection.sendall(json.dumps(call).encode() + b"\n")
+            # Empty lines come while earlier calls are repeated.
+            while not (received := received.lstrip(b"\n")).endswith(b"\n"):
+                chunk = connection.recv(1 << 20)
+                if not chunk:
+                    return None
+                received += chunk
+        except TimeoutError as error:
+            self._kill()
+            raise UserClassError(
+                f"the experiment's class took longer than {self._call_seconds:g} s {_CALLS.get(call['call'], '')}; "
+                "the operator may allow more with TRIALFLOW_CLASS_CALL_SECONDS"
+            ) from error
+        except OSError:
+            return None
+        answer: JsonObject = json.loads(received)
+        if "error" in answer:
+            raise UserClassError(
+                f"the experiment's class failed {_CALLS.get(answer['while'], '')}: {answer['error']}\n"
+                f"{answer['traceback']}"
+            )
+        return answer
+
+    def _connect(self) -> socket.socket | None:
+        """A connection to the host that is in charge, if it lives on this machine."""
+        try:
+            owner = json.loads((self._folder / "owner.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return self._open() if owner.get("machine") == socket.gethostname() else None
+
+    def _open(self) -> socket.socket | None:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            handle = os.open(self._folder, os.O_RDONLY)
+            try:
+                # A folder's name may be longer than an address can be.
+                connection.connect(f"/proc/self/fd/{handle}/socket")
+            finally:
+                os.close(handle)
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+    def _start(self) -> socket.socket:
+        """Start a host in the place of any other one, which retires; tells when it takes calls."""
+        self._kill()
+        token = secrets.token_hex(8)
+        (self._folder / "socket").unlink(missing_ok=True)
+        self._write("owner.json", {"token": token, "machine": socket.gethostname()})
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        pid = os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", 'cd "$1" && exec "$2" "$3" "$4"', "sh", str(self._folder), sys.executable, _HOST, token],
+            self._environment(),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log_file), flags, 0o644),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while (connection := self._open()) is None:
+            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() > deadline:
+                raise TunerError(
+                    f"the host of the classes of experiment {self._experiment_id} could not be started; "
+                    f"the end of {self.log_file}:\n{self._end_of_log()}"
+                )
+            time.sleep(0.01)
+        return connection
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        return {
+            **inherited,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]),
+            "TRIALFLOW_HOST": str(self._folder),
+            "TRIALFLOW_SDK": str(SDK_FOLDER),
+            # Also where the real NNI is installed: its commands would go to a manager that is not there.
+            "TRIALFLOW_TRIAL_SDK": "own",
+            "NNI_EXP_ID": self._experiment_id,
+            "NNI_LOG_DIRECTORY": str(self._folder),
+            "NNI_CHECKPOINT_DIRECTORY": str(self._folder),
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            # The same order of sets after a crash.
+            "PYTHONHASHSEED": "0",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _kill(self) -> None:
+        if left := end_processes(self.mark):
+            raise TunerError(f"processes {left}, which host classes of the user's, could not be ended")
+
+    def _write(self, name: str, content: JsonObject) -> None:
+        partial = self._folder / f".{name}.{os.getpid()}"
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.replace(self._folder / name)
+
+    def _end_of_log(self) -> str:
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_BYTES))
+                return file.read().decode(errors="replace").strip()
+        except OSError:
+            return "(there is none)"
+
+
+_HOST = str(Path(__file__).with_name("host.py"))

@@ -1,0 +1,5 @@
+"""Where NNI 1.x has the commands of advisors."""
+
+from nni._commands import CommandType, send
+
+__all__ = ["CommandType", "send"]

@@ -1,0 +1,668 @@
+"""Tuners, assessors and advisors of the user's own: the process that hosts them, and experiments with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trialflow.errors import ConfigError, UserClassError
+from trialflow.experiment import ExperimentManager, load_experiment
+from trialflow.hosting import ClassHost
+from trialflow.processes import find_processes
+from trialflow.records import AlgorithmSpec, ExperimentStatus, JsonObject, OwnClass, Slot, Trial, TrialStatus
+from trialflow.settings import Settings
+from trialflow.store import ClaimRefusal
+
+from .test_manager import RUN, follow, live_a_trial
+
+SPACE = {"x": {"_type": "uniform", "_value": [0, 1]}}
+TUNER = '''
+import os
+import random
+
+import nni
+from nni.tuner import Tuner
+from nni.utils import OptimizeMode, extract_scalar_reward
+
+events = open("events.txt", "a")  # as NNI's examples do: at import, where the class runs
+print("a class may print")
+
+
+class Mine(Tuner):
+    def __init__(self, optimize_mode="maximize", last=99):
+        self.mode, self.last, self.total = OptimizeMode(optimize_mode), last, 0.0
+        self.space, self.given = None, {}
+
+    def update_search_space(self, search_space):
+        self.space = search_space
+
+    def generate_parameters(self, parameter_id, **kwargs):
+        if parameter_id > self.last:
+            raise nni.NoMoreTrialError("that was all")
+        low, high = self.space["x"]["_value"]
+        self.given[parameter_id] = low + (high - low) * random.random()
+        # What it was told so far is part of what it answers.
+        return {"x": self.given[parameter_id], "total": self.total, "pid": os.getpid() * 0, "id": parameter_id}
+
+    def receive_trial_result(self, parameter_id, parameters, value, **kwargs):
+        assert parameters["x"] == self.given[parameter_id]
+        self.total += extract_scalar_reward(value)
+        self.log("result", parameter_id, value)
+
+    def trial_end(self, parameter_id, success, **kwargs):
+        self.total += 100 if success else 1000
+        self.log("end", parameter_id, success)
+
+    def log(self, *words):
+        events.write(repr(words) + "\\n")
+        events.flush()
+
+    def _on_exit(self):
+        self.log("exit")
+'''
+ASSESSOR = """
+from nni.assessor import AssessResult, Assessor
+
+
+class Mine(Assessor):
+    def __init__(self, limit):
+        self.limit, self.ended = limit, []
+
+    def assess_trial(self, trial_job_id, trial_history):
+        assert len(trial_job_id) == 5
+        return AssessResult.Bad if trial_history[-1]["default"] > self.limit else AssessResult.Good
+
+    def trial_end(self, trial_job_id, success):
+        self.ended.append((trial_job_id, success))
+        with open("ended.txt", "a") as file:
+            file.write(f"{success}\\n")
+"""
+# As NNI 1.x and NNI 2.x write theirs.
+ADVISOR = """
+import json
+{imports}
+from nni.utils import MetricType, extract_scalar_reward
+
+
+class Mine(MsgDispatcherBase):
+    def __init__(self, per_round=2):
+        super().__init__()
+        self.per_round, self.count, self.live, self.killed = per_round, 0, 0, None
+
+    def handle_initialize(self, data):
+        self.handle_update_search_space(data)
+        {send}(CommandType.Initialized, "")
+
+    def handle_update_search_space(self, data):
+        self.space = data
+
+    def handle_request_trial_jobs(self, data):
+        for _ in range(data):
+            if self.live < self.per_round:
+                self.suggest()
+            else:
+                {send}(CommandType.NoMoreTrialJobs, json.dumps({{"parameter_id": "-1"}}))
+                self.owed = True
+
+    def suggest(self):
+        message = {{
+            "parameter_id": f"round_{{self.count // self.per_round}}_{{self.count}}",
+            "parameter_source": "algorithm",
+            "parameters": {{"x": self.space["x"]["_value"][0] + self.count}},
+        }}
+        self.count += 1
+        self.live += 1
+        {send}(CommandType.NewTrialJob, json.dumps(message))
+
+    def handle_report_metric_data(self, data):
+        assert data["parameter_id"].startswith("round_")
+        value = {value}
+        if data["type"] == MetricType.PERIODICAL and extract_scalar_reward(value) >= 1000:
+            {send}(CommandType.KillTrialJob, json.dumps(data["trial_job_id"]))
+
+    def handle_trial_end(self, data):
+        assert json.loads(data["hyper_params"])["parameters"]
+        self.live -= 1
+        if getattr(self, "owed", False) and not self.live:
+            self.owed = False
+            self.suggest()
+
+    def handle_add_customized_trial(self, data):
+        pass
+"""
+STYLES = {
+    "1.x": {
+        "imports": "from nni.protocol import CommandType, send\nfrom nni.msg_dispatcher_base import MsgDispatcherBase",
+        "send": "send",
+        "value": 'data["value"]',
+    },
+    "2.x": {
+        "imports": "from nni.runtime.protocol import CommandType, send\n"
+        "from nni.runtime.msg_dispatcher_base import MsgDispatcherBase",
+        "send": "send",
+        "value": 'json.loads(data["value"])',
+    },
+    "3.0": {
+        "imports": "from nni.runtime.tuner_command_channel import CommandType\n"
+        "from nni.runtime.msg_dispatcher_base import MsgDispatcherBase",
+        "send": "self.send",
+        "value": 'json.loads(data["value"])',
+    },
+}
+TRIAL = """
+import nni
+parameters = nni.get_next_parameter()
+for step in range(3):
+    nni.report_intermediate_result({"default": parameters["x"] + step})
+nni.report_final_result({"default": parameters["x"], "other": 1})
+"""
+
+
+def own(folder: Path, code: str, kind: str = "tuner", **class_args: Any) -> AlgorithmSpec:
+    """A class of this code."""
+    place = folder / kind
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"my_{kind}.py").write_text(textwrap.dedent(code))
+    return AlgorithmSpec("Mine", class_args, own=OwnClass(kind, str(place), str(folder), f"my_{kind}", "Mine"))
+
+
+def tuner_that(body: str) -> str:
+    """The code of a tuner with some methods in the place of those above."""
+    return TUNER + "\n\nclass Mine(Mine):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[ClassHost]:
+    host = ClassHost("expaaaaa", tmp_path, call_seconds=60)
+    yield host
+    host.close()
+    assert find_processes(host.mark) == []
+
+
+def planned(host: ClassHost, folder: Path, *specs: AlgorithmSpec) -> ClassHost:
+    host.plan({spec.own.kind: (spec, spec.own.code_directory) for spec in specs if spec.own})
+    return host
+
+
+def kill(host: ClassHost) -> None:
+    for pid in find_processes(host.mark):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while find_processes(host.mark):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ask(host: ClassHost, number: int) -> JsonObject:
+    return dict(host.call({"call": "ask", "number": number})["parameters"])
+
+
+def end(host: ClassHost, number: int, **more: Any) -> None:
+    call = {"call": "end", "number": number, "trial": f"tri{number:02}", "status": "FAILED", "parameters": None}
+    host.call({**call, **more})
+
+
+def conversation(host: ClassHost, between: Any = lambda: None) -> list[JsonObject]:
+    """Some calls whose answers depend on all calls before."""
+    host.call({"call": "space", "space": SPACE})
+    answers = []
+    for number in range(4):
+        between()
+        answers.append(ask(host, number))
+        if number == 1:
+            end(host, 0, status="SUCCEEDED", value={"default": 0.5})
+            between()
+            host.call({"call": "space", "space": {"x": {"_type": "uniform", "_value": [5, 6]}}})
+    end(host, 1)
+    return [*answers, ask(host, 4)]
+
+
+def test_a_tuner_keeps_its_state_between_calls(host: ClassHost, tmp_path: Path) -> None:
+    answers = conversation(planned(host, tmp_path, own(tmp_path, TUNER)))
+
+    assert [answer["id"] for answer in answers] == [0, 1, 2, 3, 4]
+    assert [answer["total"] for answer in answers] == [0.0, 0.0, 100.5, 100.5, 1100.5]
+    assert [int(answer["x"]) for answer in answers] == [0, 0, 5, 5, 5]
+    assert "a class may print" in host.log_file.read_text()
+    assert (tmp_path / "algorithm" / "events.txt").read_text().count("\n") == 3
+
+
+def test_a_killed_host_is_rebuilt_and_goes_on_as_one_that_never_stopped(tmp_path: Path) -> None:
+    spec, found = own(tmp_path, TUNER), []
+    for name in ("unbroken", "broken"):
+        host = planned(ClassHost("expaaaaa", tmp_path / name, call_seconds=60), tmp_path, spec)
+        found.append(conversation(host, between=(lambda host=host: kill(host)) if name == "broken" else lambda: None))
+        host.close()
+
+    assert found[0] == found[1]
+    assert "calls were repeated" in host.log_file.read_text()
+
+
+def test_a_call_that_was_made_is_not_made_again(host: ClassHost, tmp_path: Path) -> None:
+    planned(host, tmp_path, own(tmp_path, TUNER))
+    host.call({"call": "space", "space": SPACE})
+
+    first = ask(host, 0)
+    end(host, 0)
+    end(host, 0)
+
+    assert ask(host, 0) == first
+    assert ask(host, 1)["total"] == 1000
+
+
+def test_an_answer_that_comes_out_otherwise_after_a_crash_does_not_count(host: ClassHost, tmp_path: Path) -> None:
+    code = tuner_that("""
+        def generate_parameters(self, parameter_id, **kwargs):
+            self.given[parameter_id] = int.from_bytes(os.urandom(4), "big")
+            return {"x": self.given[parameter_id]}
+        def receive_trial_result(self, parameter_id, parameters, value, **kwargs):
+            self.log("got", parameters["x"])
+        """)
+    planned(host, tmp_path, own(tmp_path, code))
+    host.call({"call": "space", "space": SPACE})
+    first = ask(host, 0)
+
+    kill(host)
+
+    assert ask(host, 0) == first
+    end(host, 0, status="SUCCEEDED", value=1.0)
+    assert f"('got', {first['x']})" in (tmp_path / "algorithm" / "events.txt").read_text()
+    assert "which counts" in host.log_file.read_text()
+
+
+def test_a_record_that_was_cut_off_never_counted(host: ClassHost, tmp_path: Path) -> None:
+    planned(host, tmp_path, own(tmp_path, TUNER))
+    host.call({"call": "space", "space": SPACE})
+    ask(host, 0)
+    kill(host)
+    with (tmp_path / "algorithm" / "journal").open("ab") as file:
+        file.write(b'{"call": {"call": "end", "number": 0')
+
+    assert ask(host, 1)["total"] == 0.0
+    kill(host)
+    assert ask(host, 2)["total"] == 0.0
+
+
+def test_an_asker_that_was_killed_in_a_call_leaves_an_answer_for_the_next_one(host: ClassHost, tmp_path: Path) -> None:
+    code = tuner_that("""
+        def generate_parameters(self, parameter_id, **kwargs):
+            import time
+            time.sleep(2)
+            return super().generate_parameters(parameter_id)
+        """)
+    planned(host, tmp_path, own(tmp_path, code))
+    host.call({"call": "space", "space": SPACE})
+    connection = host._connect()
+    assert connection is not None
+    connection.sendall(b'{"call": "ask", "number": 0}\n')
+    connection.close()
+
+    assert ask(host, 0)["id"] == 0
+    assert len((tmp_path / "algorithm" / "journal").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def __init__(self): raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("def generate_parameters(self, parameter_id, **kwargs): return 1 / 0", "ZeroDivisionError"),
+        ("def generate_parameters(self, parameter_id, **kwargs): return [1]", "must give a dict; got list"),
+        ("def generate_parameters(self, parameter_id, **kwargs): return {'x': object()}", "must be JSON; got object"),
+        ("def generate_parameters(self, parameter_id, **kwargs): return {'x': float('nan')}", "not JSON compliant"),
+        ("def generate_parameters(self, parameter_id, **kwargs): raise SystemExit(3)", "SystemExit: 3"),
+        ("def generate_parameters(self, parameter_id, **kwargs): os._exit(3)", "ended 3 times when it was asked"),
+        ("def generate_parameters(self, parameter_id, **kwargs): __import__('time').sleep(60)", "took longer than 5 s"),
+    ],
+)
+def test_a_class_that_fails_is_blamed_with_its_traceback(
+    host: ClassHost, tmp_path: Path, body: str, message: str
+) -> None:
+    planned(host, tmp_path, own(tmp_path, tuner_that(body)))
+    if "60" in body:
+        host._call_seconds = 5
+
+    def space_and_ask() -> None:
+        host.call({"call": "space", "space": SPACE})
+        ask(host, 0)
+
+    with pytest.raises(UserClassError) as caught:
+        space_and_ask()
+
+    assert message in str(caught.value)
+    if "1 / 0" in body:
+        assert "my_tuner.py" in str(caught.value)
+        assert "in generate_parameters" in str(caught.value)
+        assert "host.py" not in str(caught.value)
+
+
+def test_the_environment_of_the_worker_is_none_of_a_class_s_business(
+    host: ClassHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    code = tuner_that("""
+        def generate_parameters(self, parameter_id, **kwargs):
+            return {"names": sorted(os.environ), "nni": nni.__file__, "values": list(os.environ.values())}
+        """)
+    planned(host, tmp_path, own(tmp_path, code))
+    host.call({"call": "space", "space": SPACE})
+
+    seen = ask(host, 0)
+
+    assert "secret" not in seen["values"]
+    assert not [name for name in seen["names"] if "AIRFLOW" in name]
+    assert seen["nni"].endswith("sdk/nni/__init__.py")
+
+
+def test_a_host_that_is_not_in_charge_any_more_retires(host: ClassHost, tmp_path: Path) -> None:
+    planned(host, tmp_path, own(tmp_path, TUNER))
+    host.call({"call": "space", "space": SPACE})
+
+    (tmp_path / "algorithm" / "owner.json").write_text('{"token": "another", "machine": "elsewhere"}')
+
+    deadline = time.monotonic() + 20
+    while find_processes(host.mark):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ask(host, 0)["id"] == 0  # taken over from elsewhere
+
+
+# ── experiments ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_experiment(home: Path, code: str = TRIAL, batch_size: int = 6, **changes: Any) -> ExperimentManager:
+    """An experiment with classes of its own that lets trials be claimed."""
+    from trialflow.testing import make_spec
+
+    folder = home / "code"
+    folder.mkdir(parents=True)
+    (folder / "trial.py").write_text(code)
+    training = {"command": f"{sys.executable} trial.py"}
+    changes = {"search_space": SPACE, "max_trial_number": 6, "trial_concurrency": 1, **changes}
+    spec = make_spec(code_directory=str(folder), code_root=str(folder), training=training, **changes)
+    settings = Settings(home=home, batch_size=batch_size, class_call_seconds=60)
+    manager = ExperimentManager.create("expaaaaa", spec, settings)
+    manager.stage_code()
+    manager.start()
+    return manager
+
+
+def events_of(manager: ExperimentManager, name: str = "events.txt") -> list[str]:
+    return (Path(manager.experiment.folder) / "algorithm" / name).read_text().splitlines()
+
+
+def host_processes(manager: ExperimentManager) -> list[int]:
+    assert manager.own_classes is not None
+    return find_processes(manager.own_classes.host.mark)
+
+
+def test_an_experiment_with_a_tuner_of_its_own_survives_the_death_of_its_host(tmp_path: Path) -> None:
+    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER, optimize_mode="maximize"))
+    for index in range(6):
+        trial = live_a_trial(manager, Slot(1, index), RUN)
+        assert isinstance(trial, Trial)
+        if index in (1, 3):
+            kill(manager.own_classes.host)  # type: ignore[union-attr]
+
+    trials = manager.store.list_trials(manager.id)
+    totals = [trial.parameters["total"] for trial in trials if trial.parameters]
+    told = [sum(trial.value + 100 for trial in trials[:number] if trial.value) for number in range(6)]
+    assert totals == pytest.approx(told)
+    assert manager.conclude().best == max(trials, key=lambda trial: trial.value or 0.0)
+    assert events_of(manager)[-1] == "('exit',)"
+    assert host_processes(manager) == []
+
+
+def test_a_tuner_s_no_more_trial_error_ends_the_experiment_as_exhausted(tmp_path: Path) -> None:
+    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER, last=1))
+
+    answers = [live_a_trial(manager, Slot(1, index), RUN) for index in range(3)]
+
+    assert answers[2] is ClaimRefusal.TUNER_EXHAUSTED
+    assert manager.refresh().status is ExperimentStatus.TUNER_NO_MORE_TRIAL
+    assert manager.conclude().experiment.status is ExperimentStatus.DONE
+    assert host_processes(manager) == []
+
+
+def test_a_failed_trial_is_only_told_as_ended(tmp_path: Path) -> None:
+    code = TRIAL + "\nif parameters['id'] == 0:\n    raise SystemExit(1)\n"
+    manager = make_experiment(tmp_path, code, tuner=own(tmp_path, TUNER))
+
+    live_a_trial(manager, Slot(1, 0), RUN)
+    live_a_trial(manager, Slot(1, 1), RUN)
+
+    assert [event for event in events_of(manager) if "(0," in event or ", 0," in event] == ["('end', 0, False)"]
+    assert [event.split(",")[0] for event in events_of(manager)] == ["('end'", "('result'", "('end'"]
+    assert "{'default':" in events_of(manager)[1]
+    manager.close_run(1, RUN)
+    assert host_processes(manager) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def generate_parameters(self, parameter_id, **kwargs): return {'x': 1.0} if not parameter_id else 1 / 0",
+        "def trial_end(self, parameter_id, success): 1 / 0",
+    ],
+)
+def test_a_tuner_that_raises_ends_the_experiment_and_its_running_trials(tmp_path: Path, body: str) -> None:
+    slow = "import nni, time\nif nni.get_sequence_id() == 0:\n    time.sleep(600)\nnni.report_final_result(1)\n"
+    manager = make_experiment(tmp_path, slow, tuner=own(tmp_path, tuner_that(body)), trial_concurrency=2)
+    running = manager.suggest(Slot(1, 0), RUN)
+    assert isinstance(running, Trial)
+
+    live_a_trial(manager, Slot(1, 1), RUN)
+
+    experiment = manager.refresh()
+    assert experiment.status is ExperimentStatus.ERROR
+    assert "ZeroDivisionError" in experiment.status_reason
+    assert "my_tuner.py" in experiment.status_reason
+    assert {trial.status for trial in manager.store.list_trials(manager.id)} <= {
+        TrialStatus.SYS_CANCELED, TrialStatus.SUCCEEDED,
+    }  # fmt: skip
+    assert manager.store.count_live(manager.id) == 0
+    assert manager.suggest(Slot(1, 2), RUN) is ClaimRefusal.NOT_RUNNING
+    assert host_processes(manager) == []
+    assert find_processes(f"NNI_SYS_DIR={manager.job_request(running).folder}") == []
+
+
+def test_an_assessor_of_the_user_s_own_stops_a_trial_whoever_follows_it(tmp_path: Path) -> None:
+    slow = TRIAL.replace("nni.report_final", "__import__('time').sleep(600)\nnni.report_final")
+    assessor = own(tmp_path, ASSESSOR, "assessor", limit=1.5)
+    manager = make_experiment(tmp_path, slow, tuner=own(tmp_path, TUNER), assessor=assessor)
+    trial = manager.suggest(Slot(1, 0), RUN)
+    assert isinstance(trial, Trial)
+
+    ended = manager.report(follow(ExperimentManager(manager.id, manager.settings), trial))
+
+    assert ended.status is TrialStatus.EARLY_STOPPED
+    assert ended.reason.startswith("Mine stopped it at step ")
+    assert events_of(manager, "ended.txt") == ["False"]
+    manager.close_run(1, RUN)
+    assert host_processes(manager) == []
+
+
+def test_an_assessor_that_raises_ends_the_experiment(tmp_path: Path) -> None:
+    assessor = own(tmp_path, ASSESSOR.replace('["default"]', '["nothing"]'), "assessor", limit=1.5)
+    manager = make_experiment(tmp_path, assessor=assessor)
+
+    live_a_trial(manager, Slot(1, 0), RUN)
+
+    assert manager.refresh().status is ExperimentStatus.ERROR
+    assert "KeyError: 'nothing'" in manager.experiment.status_reason
+    assert host_processes(manager) == []
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_advisor_suggests_waits_and_kills(tmp_path: Path, style: str) -> None:
+    code = TRIAL + "\nimport os\n"
+    code = code.replace('parameters["x"] + step', '1000 if parameters["x"] == 2 else 0').replace(
+        "nni.report_final", "__import__('time').sleep(600 if parameters['x'] == 2 else 0)\nnni.report_final"
+    )
+    advisor = own(tmp_path, ADVISOR.format(**STYLES[style]), "advisor")
+    manager = make_experiment(tmp_path, code, tuner=advisor, trial_concurrency=3, max_trial_number=4)
+    first, second = (manager.suggest(Slot(1, index), RUN) for index in range(2))
+    assert isinstance(first, Trial)
+    assert isinstance(second, Trial)
+    kill(manager.own_classes.host)  # type: ignore[union-attr]
+
+    refused = manager._suggest(Slot(1, 2), RUN)
+    ended = [manager.report(follow(manager, trial)) for trial in (first, second)]
+    third = live_a_trial(manager, Slot(1, 2), RUN)
+
+    assert refused is ClaimRefusal.NO_SUGGESTION  # one round at a time
+    assert [trial.parameters for trial in ended] == [{"x": 0}, {"x": 1}]
+    assert [trial.status for trial in ended] == [TrialStatus.SUCCEEDED] * 2
+    assert isinstance(third, Trial)
+    assert (third.parameters, third.status) == ({"x": 2}, TrialStatus.EARLY_STOPPED)
+    manager.close_run(1, RUN)
+    assert host_processes(manager) == []
+
+
+def test_a_changed_search_space_reaches_the_tuner(tmp_path: Path) -> None:
+    from trialflow.experiment.operations import Operator
+    from trialflow.store import Adjustable
+
+    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
+    live_a_trial(manager, Slot(1, 0), RUN)
+    Operator(manager.id, "somebody", manager.settings).change(
+        Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [7, 8]}}
+    )
+
+    trial = live_a_trial(manager, Slot(1, 1), RUN)
+
+    assert isinstance(trial, Trial)
+    assert 7 <= (trial.parameters or {})["x"] <= 8
+    manager.close_run(1, RUN)
+
+
+def test_what_a_person_gives_is_told_to_the_tuner(tmp_path: Path) -> None:
+    from trialflow.experiment.operations import Operator
+
+    code = tuner_that("""
+        def import_data(self, data):
+            self.log("import", data)
+        def receive_customized_trial_result(self, parameter_id, parameters, value):
+            self.log("customized", parameters, value["default"])
+        """)
+    manager = make_experiment(tmp_path, tuner=own(tmp_path, code))
+    operator = Operator(manager.id, "somebody", manager.settings)
+    operator.import_data([{"parameter": {"x": 0.25}, "value": 1.5}])
+    live_a_trial(manager, Slot(1, 0), RUN)
+    operator.import_data([{"parameter": {"x": 0.5}, "value": 2.5}])
+    operator.add({"x": 0.75})
+    kill(manager.own_classes.host)  # type: ignore[union-attr]
+    customized = live_a_trial(manager, Slot(1, 1), RUN)
+    suggested = live_a_trial(manager, Slot(1, 2), RUN)
+
+    assert isinstance(customized, Trial)
+    assert customized.parameters == {"x": 0.75}
+    assert isinstance(suggested, Trial)
+    assert (suggested.parameters or {})["id"] == 2
+    events = events_of(manager)
+    assert events[0] == "('import', [{'parameter': {'x': 0.25}, 'value': 1.5}])"
+    assert events.count("('import', [{'parameter': {'x': 0.5}, 'value': 2.5}])") == 1
+    assert events.count("('customized', {'x': 0.75}, 0.75)") == 1
+    manager.close_run(1, RUN)
+
+
+def test_a_stopped_experiment_leaves_no_host(tmp_path: Path) -> None:
+    from trialflow.experiment.operations import Operator
+
+    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
+    live_a_trial(manager, Slot(1, 0), RUN)
+    assert host_processes(manager)
+
+    Operator(manager.id, "somebody", manager.settings).stop()
+    manager.settle()
+    manager.close_run(1, RUN)
+
+    assert host_processes(manager) == []
+
+
+# ── experiment files ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_file(folder: Path, section: str, v2: bool, **algorithm: Any) -> Path:
+    """An experiment file with a class of its own in ``folder/own/my_tuner.py``."""
+    (folder / "own").mkdir(parents=True, exist_ok=True)
+    (folder / "trial.py").write_text(TRIAL)
+    if not (folder / "own" / "my_tuner.py").exists():
+        (folder / "own" / "my_tuner.py").write_text(TUNER)
+    v1_class = {"codeDir": "own", "classFileName": "my_tuner.py", "className": "Mine", "classArgs": {"last": 3}}
+    v2_class = {"codeDirectory": "own", "className": "my_tuner.Mine", "classArgs": {"last": 3}}
+    given = {**(v2_class if v2 else v1_class), **algorithm}
+    given = {key: value for key, value in given.items() if value is not None}
+    if v2:
+        data: JsonObject = {
+            "experimentName": "own", "trialConcurrency": 1, "maxTrialNumber": 2, "searchSpace": SPACE,
+            "trialCommand": "python3 trial.py", "trialCodeDirectory": ".", "trainingService": {"platform": "local"},
+        }  # fmt: skip
+    else:
+        data = {
+            "authorName": "a", "experimentName": "own", "trialConcurrency": 1, "maxTrialNum": 2,
+            "trainingServicePlatform": "local", "searchSpace": SPACE, "useAnnotation": False,
+            "trial": {"command": "python3 trial.py", "codeDir": ".", "gpuNum": 0},
+        }  # fmt: skip
+    if section == "assessor":
+        data["tuner"] = {"name": "TPE"} if v2 else {"builtinTunerName": "TPE"}
+    (folder / "config.yml").write_text(yaml.safe_dump({**data, section: given}))
+    return folder / "config.yml"
+
+
+@pytest.mark.parametrize("v2", [False, True])
+@pytest.mark.parametrize("section", ["tuner", "assessor", "advisor"])
+def test_a_class_of_the_user_s_own_is_read_from_either_format(tmp_path: Path, section: str, v2: bool) -> None:
+    file = write_file(tmp_path, section, v2, includeIntermediateResults=True)
+
+    spec = load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False)
+
+    named = spec.own_classes[section]
+    folder, root = str(tmp_path / "own"), os.path.realpath(tmp_path)
+    assert named == AlgorithmSpec("Mine", {"last": 3}, True, OwnClass(section, folder, root, "my_tuner", "Mine"))
+    assert list(spec.own_classes) == [section]
+
+
+@pytest.mark.parametrize(
+    ("v2", "algorithm", "code", "field", "rule"),
+    [
+        (False, {"className": None}, TUNER, "tuner.className", "is required for a class of your own"),
+        (False, {"codeDir": None}, TUNER, "tuner.codeDir", "is required for a class of your own"),
+        (True, {"codeDirectory": None}, TUNER, "tuner.codeDirectory", "is required for a class of your own"),
+        (True, {"className": "Mine"}, TUNER, "tuner.className", "must name a module and a class in it"),
+        (False, {"codeDir": "nowhere"}, TUNER, "tuner.codeDir", "no such folder"),
+        (False, {"codeDir": "/etc"}, TUNER, "tuner.codeDir", "must lie inside an allowed folder"),
+        (False, {"classFileName": "other.py"}, TUNER, "tuner.classFileName", "there is no such file in the folder"),
+        (True, {"className": "other.Mine"}, TUNER, "tuner.className", "there is no such file in the folder"),
+        (False, {"classFileName": "../../x.py"}, TUNER, "tuner.classFileName", "must be the name of a Python file"),
+        (False, {"className": "Yours"}, TUNER, "tuner.className", "there is no such class in the file"),
+        (True, {"className": "my_tuner.Yours"}, TUNER, "tuner.className", "there is no such class in the file"),
+        (False, {"builtinTunerName": "TPE"}, TUNER, "tuner.builtinTunerName", "exclude each other"),
+        (False, {}, "class Mine(:\n", "tuner", "is no Python that can be read"),
+        (False, {}, "import nni.hyperopt_tuner.hyperopt_tuner\n" + TUNER, "tuner", "a part of NNI that Trialflow"),
+        (False, {"no_such_key": 1}, TUNER, "tuner.no_such_key", ""),
+    ],
+)
+def test_what_is_wrong_with_a_class_is_found_without_importing_it(
+    tmp_path: Path, v2: bool, algorithm: JsonObject, code: str, field: str, rule: str
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "my_tuner.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n{code}")
+    file = write_file(tmp_path, "tuner", v2, **algorithm)
+
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False)
+
+    problems = {problem.field: problem.rule for problem in caught.value.problems}
+    assert rule in problems[field], json.dumps(problems)
+    assert not (tmp_path / "imported").exists()

@@ -6,11 +6,11 @@ EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env check bench bench-kubeflow bench-quality lock clean cluster cluster-down
+.PHONY: help demo up down env check bench bench-kubeflow bench-quality bench-operating lock clean cluster cluster-down
 .PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster test-cluster-jobs test-cluster-dag
 
 help:  ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Trialflow needs Python 3.10 or later" if sys.version_info < (3, 10) else 0)'
@@ -89,6 +89,9 @@ bench-kubeflow: $(VENV)/.ready-dev  ## Measure what trials on Kubernetes cost; a
 
 bench-quality: $(VENV)/.ready-dev  ## Compare the tuners with NNI 3.0's on four problems; takes hours
 	$(BIN)/python bench/quality.py
+
+bench-operating: $(VENV)/.ready-dev  ## Print how long looking at a large experiment takes
+	$(BIN)/python bench/operating.py
 
 lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra kubernetes --extra postgres -o requirements.txt

@@ -14,9 +14,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trialflow.records import Metric, MetricType
+from trialflow.records import DEFAULT, Metric, MetricType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 METRICS_FILE = ".nni/metrics"
@@ -128,19 +129,22 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def read_number(value: Any) -> tuple[float | None, str]:
+def read_number(value: Any, key: str = DEFAULT) -> tuple[float | None, str]:
     """The number by which a tuner or assessor judges a metric.
 
     Args:
-        value: As reported; an object counts by its key ``default``.
+        value: As reported; an object counts by a key.
+        key: The objective; a metric that is not an object has the one that is called ``default``.
 
     Returns:
         The number and an empty text, or ``None`` and the reason why there is none.
     """
     if isinstance(value, dict):
-        if "default" not in value:
-            return None, "the metric is an object without the key 'default'"
-        value = value["default"]
+        if key not in value:
+            return None, f"the metric is an object without the key {key!r}"
+        value = value[key]
+    elif key != DEFAULT:
+        return None, f"the metric is no object with the key {key!r}"
     if value in ("nan", "inf", "-inf"):
         return None, f"the metric is {value}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -151,12 +155,18 @@ def read_number(value: Any) -> tuple[float | None, str]:
         return None, "the metric is too large for a float"
 
 
+def read_objectives(value: Any, keys: Iterable[str]) -> dict[str, float]:
+    """The numbers that a final metric has for these objectives."""
+    numbers = {key: read_number(value, key)[0] for key in keys}
+    return {key: number for key, number in numbers.items() if number is not None}
+
+
 def _kind(value: Any) -> str:
     names = {str: "text", bool: "a truth value", list: "a list", dict: "an object", type(None): "null"}
     return names.get(type(value), type(value).__name__)
 
 
-def judge_final(metrics: list[Metric]) -> tuple[float | None, str]:
+def judge_final(metrics: list[Metric], objectives: Iterable[str] = (DEFAULT,)) -> tuple[float | None, str]:
     """The value that the tuner is told, from all records of an attempt; the first final metric counts, as in NNI.
 
     Returns:
@@ -165,7 +175,9 @@ def judge_final(metrics: list[Metric]) -> tuple[float | None, str]:
     finals = [metric for metric in metrics if metric.type is MetricType.FINAL]
     if not finals:
         return None, "no final metric: the trial ended without nni.report_final_result"
-    value, reason = read_number(finals[0].value)
-    if value is None:
-        return None, f"no valid final metric: {reason}"
+    for key in objectives:
+        number, reason = read_number(finals[0].value, key)
+        if number is None:
+            return None, f"no valid final metric: {reason}"
+    value = read_number(finals[0].value)[0]
     return value, f"{len(finals)} final metrics were reported, the first counts" if len(finals) > 1 else ""

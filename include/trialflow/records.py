@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Any
 
 JsonObject = dict[str, Any]
+# The key of the metric that counts, in a metric that is an object.
+DEFAULT = "default"
 # The note on a trial whose parameters a person gave.
 CUSTOMIZED: JsonObject = {"parameter_source": "customized"}
 
@@ -159,6 +161,12 @@ class ExperimentSpec:
         if self.tuner.own is not None and mode not in list(OptimizeMode):
             return OptimizeMode.MAXIMIZE  # A class of the user's own may call something else by this name.
         return OptimizeMode(mode)
+
+    @property
+    def objectives(self) -> dict[str, OptimizeMode]:
+        """Key in the final metric → direction; there is more than ``default`` when the tuner knows of more."""
+        given = {} if self.tuner.own is not None else self.tuner.class_args.get("objectives", {})
+        return {DEFAULT: self.optimize_mode, **{key: OptimizeMode(mode) for key, mode in given.items()}}
 
     @property
     def own_classes(self) -> dict[str, AlgorithmSpec]:

@@ -386,6 +386,9 @@ def main() -> None:
     embedded = Embedded.open()
     if command == "up":
         embedded.start()
+        client = Client(embedded)
+        client.wait_for_dag("nni_experiment")
+        client.close()
         _print_access(embedded)
     elif command == "down":
         embedded.stop()
@@ -402,6 +405,7 @@ def main() -> None:
 
 def _print_access(embedded: Embedded) -> None:
     print(f"Airflow runs at {embedded.url}; log in as {USER} with the password {embedded.password}")
+    print(f"For nnictl: nnictl login {embedded.url} --user {USER}")
     print('For the airflow command: eval "$(make env)"; to end it: make down')
 
 

@@ -167,10 +167,9 @@ class TrialAwaitOperator(_TrialOperator):
         shown, watch = trial.reason, TrialWatch(manager, trial)
         deadline = self.worker_deadline()
         while (ended := watch.poll()) is None:
-            if watch.trial.reason and not shown:  # Only a task that begins is given another label.
-                raise AirflowRescheduleException(utcnow())
-            # What waits for something waits long.
-            if time.monotonic() >= deadline or shown:
+            # What waits for something waits long; and only a task that begins is given another label. The way leads
+            # over the triggerer: a task that is rescheduled at once may be taken for one that has died.
+            if time.monotonic() >= deadline or watch.trial.reason:
                 self.defer(trigger=TrialTrigger(manager.id, trial.id, shown), method_name="resume")
             time.sleep(_POLL_SECONDS)
         self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,7 +50,8 @@ class TrialTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        trial = await _poller.wait_for(self.experiment_id, self.trial_id, self.reason)
+        poller = await _poller_of(self.experiment_id)
+        trial = await poller.wait_for(self.experiment_id, self.trial_id, self.reason)
         self.log.info("Trial %s: %s %s", trial.label, trial.status, trial.reason)
         yield TriggerEvent({"reason": trial.reason}) if trial.ended_at is None else TaskSuccessEvent()
 
@@ -177,4 +179,10 @@ async def _open_manager(
     return manager
 
 
-_poller = _Poller()
+# One for all experiments, under "", and one for each whose own classes judge its trials, which may take their time.
+_pollers: defaultdict[str, _Poller] = defaultdict(_Poller)
+
+
+async def _poller_of(experiment_id: str) -> _Poller:
+    manager = await _open_manager(experiment_id)
+    return _pollers[experiment_id if manager.own_classes else ""]

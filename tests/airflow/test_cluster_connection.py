@@ -128,20 +128,6 @@ def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
     get_settings.cache_clear()
 
 
-@pytest.mark.parametrize("command", ["scheduler", "triggerer"])
-def test_a_process_that_forks_has_loaded_what_its_children_need(command: str, tmp_path: Path) -> None:
-    code = f"import sys; sys.argv[1:] = [{command!r}]; import airflow.settings; print(*sys.modules)"
-    settings = {
-        "AIRFLOW_HOME": str(tmp_path),
-        "TRIALFLOW_HOME": str(tmp_path),
-        "TRIALFLOW_STORAGE_MOUNTS": f"a:/b={tmp_path}",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=True
-    )
-    assert {"trialflow_airflow.triggers", "optuna", airflow_cluster._HOOK_MODULE} <= set(run.stdout.split())
-
-
 def test_a_trial_that_waits_is_handed_back_once_for_its_label(
     connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +172,20 @@ def test_a_trial_s_tasks_outlast_a_cluster_that_is_away(
         assert lab.cluster.all("tfjobs") == []
         assert manager.store.get_trial(manager.id, trial.id).reported_at is not None
     get_settings.cache_clear()
+
+
+@pytest.mark.parametrize("command", ["scheduler", "triggerer"])
+def test_a_process_that_forks_has_loaded_what_its_children_need(command: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.argv[1:] = [{command!r}]; import airflow.settings; print(*sys.modules)"
+    settings = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "TRIALFLOW_HOME": str(tmp_path),
+        "TRIALFLOW_STORAGE_MOUNTS": f"a:/b={tmp_path}",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+    )
+    assert {"trialflow_airflow.triggers", "optuna", airflow_cluster._HOOK_MODULE} <= set(run.stdout.split())
 
 
 def test_a_connection_that_is_missing_says_how_to_add_it(connections: dict[str, Connection]) -> None:

@@ -196,12 +196,21 @@ class OwnCluster(Cluster):
             self._wait_for(part, timeout_seconds)
 
     def _wait_for(self, part: str, timeout_seconds: float = _READY_TIMEOUT_SECONDS) -> None:
+        log = self.home / "logs" / f"{part}.log"
+        # A Deployment would start an operator again that gave up on an API server that is slow to answer.
+        restarts = 3 if part == "operator" else 0
+
         def ready() -> bool:
+            nonlocal restarts
             if self._has_ended(part):
-                raise ClusterError(f"{part} must run, but has ended; see {self.home / 'logs' / part}.log")
+                if restarts == 0:
+                    last_words = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+                    raise ClusterError(f"{part} must run, but has ended; see {log}:\n{last_words}")
+                restarts -= 1
+                self.start(part)
+                return False
             return self._does_its_work(part)
 
-        log = self.home / "logs" / f"{part}.log"
         wait_until(ready, f"{part} to be ready; see {log}", timeout_seconds)
 
     def _has_ended(self, part: str) -> bool:
@@ -250,9 +259,10 @@ class OwnCluster(Cluster):
         for part in (f"kubelet-{node}", f"dns-{node}", f"containerd-{node}"):
             self.kill(part)
         keepers = self._sandbox.pids(f"containerd-{node}", with_keepers=True)
-        for pid in [*keepers, *cgroup_pids(self._layout.cgroup(node))]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # Stopped, none sees another one die.
+            for pid in [*keepers, *cgroup_pids(self._layout.cgroup(node))]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def start_node(self, node: str) -> None:
         """Start a lost node again; its pods of before are dead."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import pty
 import stat
+import struct
+import subprocess
+import sys
+import termios
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,11 +56,23 @@ class FakeAirflow(ThreadingHTTPServer):
         self.run_state = "running"
         self.known = True
         self.trials = TRIALS
+        # The experiment's status each time that its profile is asked for; then it is done.
+        self.statuses: list[str] = []
         self.changes: list[Any] = [[{"time": 1000.0, "who": "ann", "what": "concurrency", "value": 3}]]
         # What the log of the trial T0009 holds each time it is asked for; None: there is none yet.
         self.written: list[str | None] = []
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
+
+    def next_changes(self) -> Any:
+        return self.changes.pop(0) if len(self.changes) > 1 else self.changes[0]
+
+    def profile(self) -> dict[str, Any]:
+        status = self.statuses.pop(0) if self.statuses else "DONE"
+        params = {"experimentName": "digits", "maxTrialNum": 9, "trialConcurrency": 2, "maxExecDuration": 60,
+                  "tuner": {"builtinTunerName": "TPE"}, "trainingServicePlatform": "local"}  # fmt: skip
+        return {"id": "abcd1111", "logDir": "/shared/abcd1111", "status": status, "statusReason": "", "params": params,
+                "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -90,13 +110,14 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[-1] == "check-status":
             status = self.server.check_status.pop(0) if self.server.check_status else None
             return (200, {"status": status, "reason": "", "errors": []}) if status else (404, {"detail": "none"})
-        answers = {
+        answers: dict[tuple[str, str], Any] = {
             ("GET", "experiments"): self.server.experiments,
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
             ("GET", "trial-jobs"): self.server.trials,
-            ("GET", "changes"): self.server.changes.pop(0) if len(self.server.changes) > 1 else self.server.changes[0],
-            ("GET", "experiment"): {"logDir": "/shared/abcd1111"},
+            ("GET", "changes"): self.server.next_changes,
+            ("GET", "experiment"): self.server.profile,
+            ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
             ("GET", "runs"): ["run 1"],
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
@@ -108,6 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         if method == "DELETE" and len(parts) == 2:
             return 200, {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
         answer = answers.get((method, parts[-1]))
+        answer = answer() if callable(answer) else answer
         return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
 
     def _follow(self, parts: list[str]) -> tuple[int, Any]:
@@ -419,6 +441,28 @@ def test_what_happened_is_told_in_order_cut_and_followed(
     followed = [line.split("\t")[1] for line in run("log", "stdout", "-f").output.splitlines()]
     assert followed == [*events, "bob: stop "]
     assert run("log", "stdout", "--path").output == "/shared/abcd1111\n"
+
+
+def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(logged_in: FakeAirflow) -> None:
+    logged_in.statuses = ["RUNNING"] * 6
+    command = [sys.executable, "-c", "from trialflow.cli import main; main()", "top", "--time", "0.2"]
+    terminal, screen = pty.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(command, stdout=screen, stderr=screen, env={**os.environ, "TERM": "xterm-256color"}) as shown:
+        os.close(screen)
+        written = b""
+        with suppress(OSError):  # How a terminal ends that nobody writes to any more.
+            while part := os.read(terminal, 65536):
+                written += part
+        assert shown.wait(60) == 0
+    os.close(terminal)
+    pictures = written.count(b"T0002")
+    assert pictures >= 7
+    # Each picture is written from the top of the screen over the one before; nothing is wiped in between.
+    assert written.count(b"\x1b[2J") <= 1
+    assert written.count(b"\x1b[H") >= pictures - 1
+    logged_in.statuses = ["RUNNING"]
+    assert run("top").output.count("T0002") == 1
 
 
 def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:

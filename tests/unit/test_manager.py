@@ -397,3 +397,46 @@ def test_a_suggestion_that_waits_for_room_reports_what_has_ended(tmp_path: Path)
     assert isinstance(second, Trial)
     assert manager.store.get_trial(manager.id, first.id).status is TrialStatus.SUCCEEDED
     assert told(manager) == ["COMPLETE", "RUNNING"]
+
+
+def test_an_experiment_with_several_objectives_leaves_its_front(tmp_path: Path) -> None:
+    code = """import nni
+x = nni.get_next_parameter()["x"]
+metric = {"default": x, "cost": round(x * 4) % 3}
+nni.report_final_result(metric if nni.get_sequence_id() else {"default": x})
+"""
+    tuner = AlgorithmSpec(
+        "NSGAII", {"optimize_mode": "maximize", "population_size": 3, "objectives": {"cost": "minimize"}}
+    )
+    manager = make_manager(tmp_path, code, tuner=tuner, max_trial_number=8, trial_concurrency=1)
+    slots = [*manager.plan_batch(1, RUN), *(Slot(2, index) for index in range(4))]
+    for slot in slots:
+        live_a_trial(manager, slot, RUN)
+
+    result = manager.conclude()
+
+    folder = Path(manager.experiment.folder)
+    written = json.loads((folder / "result.json").read_text())
+    trials = manager.store.list_trials(manager.id)
+    assert trials[0].value is None
+    assert "without the key 'cost'" in trials[0].reason
+    valued = [trial for trial in trials if trial.value is not None]
+    points = {trial.id: (trial.value or 0.0, round((trial.parameters or {})["x"] * 4) % 3) for trial in valued}
+
+    def is_dominated(x: float, cost: int) -> bool:
+        return any((a > x and b <= cost) or (a >= x and b < cost) for a, b in points.values())
+
+    front = {one for one, point in points.items() if not is_dominated(*point)}
+    assert {trial.id for trial in result.front} == front
+    assert written["objectives"] == {"default": "maximize", "cost": "minimize"}
+    assert {each["id"]: tuple(each["values"].values()) for each in written["front"]} == {
+        one: points[one] for one in front
+    }
+    assert written["best"]["value"] == max(x for x, _ in points.values())
+    with (folder / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["id"] for row in rows if row["front"] == "1"} == front
+    assert [row["objective.cost"] for row in rows[1:]] == [str(float(points[row["id"]][1])) for row in rows[1:]]
+    assert (folder / "front.png").stat().st_size > 1000
+    study = optuna.load_study(study_name=manager.id, storage=manager.store.url)
+    assert {tuple(trial.values) for trial in study.best_trials} == {points[one] for one in front}

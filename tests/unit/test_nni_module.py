@@ -69,12 +69,26 @@ def test_an_installed_nni_wins_unless_ours_is_forced(tmp_path: Path, forced: str
     assert done.stdout.strip() == version, done.stderr
 
 
-def test_the_module_is_python_3_6_and_standard_library_only() -> None:
-    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 6))
+def test_trial_code_merges_its_parameters_into_its_arguments(tmp_path: Path) -> None:
+    code = """
+import argparse, nni
+from nni.utils import merge_parameter
+arguments = argparse.Namespace(x=1.0, y="b", z=None)
+print(vars(merge_parameter(arguments, nni.get_next_parameter())))
+merge_parameter(argparse.Namespace(x=1.0), nni.get_next_parameter())
+"""
+    done = run_trial(code, tmp_path, **in_experiment(tmp_path))
+    assert done.stdout == "{'x': 0.5, 'y': 'a', 'z': None}\n"
+    assert "Key 'y' not found" in done.stderr
+
+
+@pytest.mark.parametrize("source", sorted(SOURCE.parent.rglob("*.py")), ids=str)
+def test_the_module_is_python_3_6_and_standard_library_only(source: Path) -> None:
+    tree = ast.parse(source.read_text(), feature_version=(3, 6))
     imported = {
         name.split(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
     }
-    assert imported <= set(sys.stdlib_module_names)
+    assert imported <= {"nni", *sys.stdlib_module_names}

@@ -506,7 +506,7 @@ def test_an_experiment_that_goes_on_is_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="is RUNNING; end it first: nnictl stop expaaaaa"):
         operate(manager).delete(nobody)
     operate(manager).stop()
-    with pytest.raises(ConflictError, match="its run run-1 goes on"):
+    with pytest.raises(ConflictError, match="its run run-1 still clears up after it; try again"):
         operate(manager).delete(lambda _: True)
     with pytest.raises(ConflictError, match="1 trials of experiment expaaaaa were not cleared away"):
         operate(manager).delete(nobody)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -17,13 +18,14 @@ import yaml
 
 from trialflow.errors import ConfigError, UserClassError
 from trialflow.experiment import ExperimentManager, load_experiment
+from trialflow.experiment.nni_views import show_profile
 from trialflow.hosting import ClassHost
-from trialflow.processes import find_processes
+from trialflow.processes import end_processes, find_processes
 from trialflow.records import AlgorithmSpec, ExperimentStatus, JsonObject, OwnClass, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal
 
-from .test_manager import RUN, follow, live_a_trial
+from .test_manager import RUN, follow, live_a_trial, suggest
 
 SPACE = {"x": {"_type": "uniform", "_value": [0, 1]}}
 TUNER = '''
@@ -179,6 +181,13 @@ def own(folder: Path, code: str, kind: str = "tuner", **class_args: Any) -> Algo
 def tuner_that(body: str) -> str:
     """The code of a tuner with some methods in the place of those above."""
     return TUNER + "\n\nclass Mine(Mine):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_a_test_that_fails(tmp_path: Path) -> Iterator[None]:
+    yield
+    for folder in ("experiments/expaaaaa", "unbroken", "broken"):
+        end_processes(f"TRIALFLOW_HOST={tmp_path}/{folder}/algorithm")
 
 
 @pytest.fixture
@@ -377,6 +386,24 @@ def test_a_host_that_is_not_in_charge_any_more_retires(host: ClassHost, tmp_path
     assert ask(host, 0)["id"] == 0  # taken over from elsewhere
 
 
+def test_a_host_that_was_closed_elsewhere_retires(
+    host: ClassHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(host, tmp_path, own(tmp_path, TUNER))
+    host.call({"call": "space", "space": SPACE})
+    with monkeypatch.context() as patch:  # As another machine sees it, which cannot see its processes.
+        patch.setattr("trialflow.hosting.client.find_processes", lambda mark: [])
+        patch.setattr("trialflow.hosting.client.end_processes", lambda mark: [])
+
+        host.close()
+
+    deadline = time.monotonic() + 20
+    while find_processes(host.mark):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ask(host, 0)["id"] == 0  # of an experiment that was resumed
+
+
 # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -418,8 +445,47 @@ def test_an_experiment_with_a_tuner_of_its_own_survives_the_death_of_its_host(tm
     totals = [trial.parameters["total"] for trial in trials if trial.parameters]
     told = [sum(trial.value + 100 for trial in trials[:number] if trial.value) for number in range(6)]
     assert totals == pytest.approx(told)
+    assert show_profile(manager.experiment, 0, 6)["params"]["tuner"] == {
+        "codeDir": str(tmp_path / "tuner"), "classFileName": "my_tuner.py", "className": "Mine",
+        "classArgs": {"optimize_mode": "maximize"},
+    }  # fmt: skip
     assert manager.conclude().best == max(trials, key=lambda trial: trial.value or 0.0)
     assert events_of(manager)[-1] == "('exit',)"
+    assert host_processes(manager) == []
+
+
+def test_an_asker_that_is_killed_at_any_moment_leaves_one_suggestion_per_trial(tmp_path: Path) -> None:
+    code = tuner_that("""
+        def generate_parameters(self, parameter_id, **kwargs):
+            import time
+            time.sleep(0.3)
+            return super().generate_parameters(parameter_id)
+        """)
+    manager = make_experiment(tmp_path, tuner=own(tmp_path, code), trial_concurrency=9, max_trial_number=9)
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom trialflow.experiment import ExperimentManager\n"
+        "from trialflow.records import Slot\nfrom trialflow.settings import Settings\n"
+        "manager = ExperimentManager('expaaaaa', Settings(home=Path(sys.argv[1]), batch_size=6))\n"
+        "print('asks', flush=True)\nmanager.suggest(Slot(1, int(sys.argv[2])), 'run-1')\n"
+    )
+    for index, moment in enumerate([0.0, 0.1, 0.4, 0.8, 1.5]):
+        command = [sys.executable, "-c", program, str(tmp_path), str(index)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as asker:
+            assert asker.stdout
+            asker.stdout.readline()
+            time.sleep(moment)
+            asker.kill()
+
+    trials = [suggest(manager, index) for index in range(5)]
+
+    assert [(trial.parameters or {})["id"] for trial in trials] == [trial.number for trial in trials]
+    assert len(manager.store.list_trials(manager.id)) == 5
+    journal = [json.loads(line) for line in events_of(manager, "journal")]
+    asked = [record["call"]["number"] for record in journal if record["call"]["call"] == "ask"]
+    assert sorted(asked) == [0, 1, 2, 3, 4]
+    for trial in trials:
+        manager.cancel(trial, TrialStatus.USER_CANCELED, "")
+    manager.close_run(1, RUN)
     assert host_processes(manager) == []
 
 
@@ -666,3 +732,22 @@ def test_what_is_wrong_with_a_class_is_found_without_importing_it(
     problems = {problem.field: problem.rule for problem in caught.value.problems}
     assert rule in problems[field], json.dumps(problems)
     assert not (tmp_path / "imported").exists()
+
+
+def test_a_class_behind_a_link_or_left_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.py"
+    elsewhere.write_text("class Secret: pass\n")
+    file = write_file(tmp_path / "experiment", "tuner", v2=False)
+    place = tmp_path / "experiment" / "own"
+
+    def problems() -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False)
+        return [str(problem) for problem in caught.value.problems]
+
+    (place / ".nniignore").write_text("my_tuner.py\n")
+    assert "tuner.classFileName: there is no such file in the folder" in problems()[0]
+    (place / ".nniignore").unlink()
+    (place / "my_tuner.py").unlink()
+    (place / "my_tuner.py").symlink_to(elsewhere)
+    assert all("link" in problem and "Secret" not in problem for problem in problems())

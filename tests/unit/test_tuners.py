@@ -32,13 +32,14 @@ TUNERS: dict[str, JsonObject] = {
     "MetisTuner": {"selection_num_starting_points": 60},
     "QMC": {},
     "CmaEs": {"population_size": 4},
+    "NSGAII": {"population_size": 4, "objectives": {"cost": "maximize"}},
     "SMAC": {},
     "Hyperband": {"optimize_mode": "minimize", "R": 9},
     "BOHB": {"optimize_mode": "minimize", "max_budget": 9, "random_fraction": 0.0},
 }
 MODELS = ["TPE", "Anneal", "Evolution", "GPTuner", "MetisTuner", "CmaEs"]
 FIXED = ["GridSearch", "BatchTuner"]
-FROM_PRIORS = ["TPE", "Random", "Anneal", "Evolution", "QMC", "CmaEs", "Hyperband", "BOHB"]
+FROM_PRIORS = ["TPE", "Random", "Anneal", "Evolution", "QMC", "CmaEs", "NSGAII", "Hyperband", "BOHB"]
 BOWL: JsonObject = {name: {"_type": "uniform", "_value": [-5, 5]} for name in "xy"}
 
 
@@ -197,6 +198,23 @@ def test_tpe_spreads_what_is_asked_for_in_parallel_unless_told_not_to() -> None:
     assert spread(True) > 1.4 * spread(False)
 
 
+def test_nsga2_brings_more_of_its_trials_near_the_front_than_random_does() -> None:
+    def near(tuner: Tuner, seed: int) -> int:
+        conversation = Conversation(tuner, BOWL, seed=seed)
+        for _ in range(80):
+            number, parameters = conversation.ask()
+            conversation.tell(number, abs(parameters["x"]) + abs(parameters["y"]), cost=parameters["x"])
+        # The smaller the first objective, and the larger the second one: the best trials have y = 0 and x >= 0.
+        points = [trial.parameters for trial in conversation.trials[40:]]
+        return sum(abs(point["y"]) < 1 and point["x"] > -0.5 for point in points)
+
+    nsga2 = tuner_of("NSGAII", population_size=10, objectives={"cost": "maximize"})
+
+    found = [sum(near(each, seed) for seed in range(4)) for each in (nsga2, tuner_of("Random"))]
+
+    assert found[0] > 1.8 * found[1], found
+
+
 @pytest.mark.parametrize("include", [True, False])
 def test_tpe_learns_from_an_early_stopped_trial_only_with_intermediate_results(include: bool) -> None:
     def next_suggestions(prune: bool) -> list[JsonObject]:
@@ -256,6 +274,9 @@ def test_class_arguments_of_nni_are_accepted(name: str, class_args: JsonObject) 
         ("TPE", {"seed": 2**32}, "seed", str(2**32)),
         ("Random", {"optimize_mode": "minimize"}, "optimize_mode", '"minimize"'),
         ("Random", {"seed": 1}, "seed", "1"),
+        ("NSGAII", {"objectives": {}}, "objectives", "{}"),
+        ("NSGAII", {"objectives": {"default": "minimize"}}, "objectives", '{"default": "minimize"}'),
+        ("NSGAII", {"objectives": {"cost": "down"}}, "objectives.cost", '"down"'),
     ],
 )
 def test_a_wrong_class_argument_is_refused(name: str, class_args: JsonObject, field: str, value: str) -> None:

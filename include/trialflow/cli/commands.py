@@ -140,11 +140,15 @@ def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -
     if form is Form.JSON:
         show([], form, {**started, "url": address})
         return
-    lines = ["Search space and code lie on the storage.", "The experiment has started."] if wait else []
-    for line in [*lines, f"The experiment id is {started['experiment_id']}", f"The Web UI urls are: {address}", ""]:
-        typer.echo(line)
+    if wait:
+        typer.echo(f"Search space and code were expanded to {_folder(api, started)}\nThe experiment has started.")
+    typer.echo(f"The experiment id is {started['experiment_id']}\nThe Web UI urls are: {address}\n")
     show([{"command": name.replace("ID", started["experiment_id"]), "shows or does": text}
           for name, text in _NEXT_COMMANDS.items()], form)  # fmt: skip
+
+
+def _folder(api: Api, started: dict[str, str]) -> str:
+    return str(api.get(f"/experiments/{started['experiment_id']}/experiment")["logDir"])
 
 
 @app.command()

@@ -41,7 +41,7 @@ def _describe(profile: dict[str, Any], statistics: list[dict[str, Any]]) -> dict
         "at a time": params["trialConcurrency"],
         "duration": f"{describe_duration(0.1, 0.1 + profile['execDuration'] * 1000)}"
         f" of {describe_duration(0.1, 0.1 + params['maxExecDuration'] * 1000)}",
-        "tuner": params["tuner"]["builtinTunerName"],
+        "tuner": params["tuner"].get("builtinTunerName") or params["tuner"]["className"],
         "platform": params["trainingServicePlatform"],
         "folder": profile["logDir"],
         "revision": profile["revision"],

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from trialflow.metrics import read_number
-from trialflow.records import Experiment, TrialStatus
+from trialflow.metrics import read_number, read_objectives
+from trialflow.records import CUSTOMIZED, DEFAULT, Experiment, TrialStatus
 from trialflow.search_space import parse_search_space
 from trialflow.tuners import History, NoSuggestion, PastTrial, Suggestion, get_tuner
 
@@ -31,6 +31,7 @@ def read_history(experiment: Experiment, store: Store) -> History:
 def read_past(experiment: Experiment, store: Store) -> tuple[PastTrial, ...]:
     """Every trial; a result counts from when the trial was reported. Results from elsewhere come first."""
     stopped = _last_metrics_of_stopped(experiment, store)
+    others = _other_objectives(experiment, store)
     known = store.list_known_points(experiment.id)
     imported = (
         PastTrial(number, point.parameters, live=False, value=point.value, given=True)
@@ -43,10 +44,10 @@ def read_past(experiment: Experiment, store: Store) -> tuple[PastTrial, ...]:
             live=trial.reported_at is None,
             value=None if trial.reported_at is None else stopped.get(trial.id, trial.value),
             note=trial.note or {},
-            given=trial.is_customized,
+            given=trial.note == CUSTOMIZED,
+            others=others.get(trial.id, {}),
         )
-        for trial in store.list_trials(experiment.id)
-        if trial.parameters is not None
+        for trial in store.list_asked(experiment.id)
     )
     return (*imported, *asked)
 
@@ -58,6 +59,13 @@ def _last_metrics_of_stopped(experiment: Experiment, store: Store) -> dict[str, 
     last = store.list_last_metrics(experiment.id, TrialStatus.EARLY_STOPPED)
     numbers = {trial_id: read_number(metric.value)[0] for trial_id, metric in last.items()}
     return {trial_id: number for trial_id, number in numbers.items() if number is not None}
+
+
+def _other_objectives(experiment: Experiment, store: Store) -> dict[str, dict[str, float]]:
+    """The objectives beside the default one, by trial id."""
+    keys = experiment.spec.objectives.keys() - {DEFAULT}
+    finals = store.list_finals(experiment.id) if keys else {}
+    return {trial_id: read_objectives(metric.value, keys) for trial_id, metric in finals.items()}
 
 
 def _seed(experiment: Experiment) -> int:

@@ -115,7 +115,7 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     elif parsed.training is not None:
         problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.place)
     if parsed.code is not None:
-        problems += _check_folder(*parsed.code, ("trial", "codeDir"), parsed, settings)
+        problems += _list_folder(*parsed.code, ("trial", "codeDir"), parsed, settings)[1]
     return problems
 
 
@@ -124,16 +124,19 @@ def _check_own_classes(parsed: ParsedExperiment, settings: Settings) -> list[Pro
     for section in ("tuner", "assessor", "advisor"):
         spec: AlgorithmSpec | None = getattr(parsed, section)
         if spec is not None and spec.own is not None:
-            folder, root = Path(spec.own.code_directory), Path(spec.own.code_root)
-            problems += _check_folder(folder, root, (section, "codeDir"), parsed, settings)
-            problems += check_class(spec.own, section, parsed.place)
+            place = (Path(spec.own.code_directory), Path(spec.own.code_root))
+            listed, found = _list_folder(*place, (section, "codeDir"), parsed, settings)
+            # What a link leads to, out of the folder, is not even looked at.
+            problems += found or check_class(spec.own, section, listed, parsed.place)
     return problems
 
 
-def _check_folder(
+def _list_folder(
     folder: Path, root: Path, field: tuple[str, ...], parsed: ParsedExperiment, settings: Settings
-) -> list[Problem]:
-    return [
+) -> tuple[dict[str, Path], list[Problem]]:
+    """The files of a code folder by their names in it, and what is wrong with them."""
+    listed, problems = list_code(folder, root, settings.max_code_bytes, settings.max_code_files)
+    return {name: path for name, path, _ in listed}, [
         problem if problem.file else parsed.place(field, problem.rule, problem.value, problem.remedy)
-        for problem in list_code(folder, root, settings.max_code_bytes, settings.max_code_files)[1]
+        for problem in problems
     ]

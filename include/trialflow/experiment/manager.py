@@ -19,6 +19,7 @@ from trialflow.experiment.asking import ask
 from trialflow.experiment.own_classes import ACTIVE, OwnClasses
 from trialflow.experiment.results import Result, write_results
 from trialflow.experiment.study import ExperimentStudy, intermediate_values
+from trialflow.metrics import read_objectives
 from trialflow.records import (
     Experiment,
     ExperimentSpec,
@@ -223,7 +224,16 @@ class ExperimentManager:
         through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
         self.store.change_status(self.id, ExperimentStatus.DONE, from_=through, reason=self.refresh().status_reason)
         self._close_own_classes()
-        return write_results(self.refresh(), self.store.list_trials(self.id), self._study.importances())
+        experiment, trials = self.refresh(), self.store.list_trials(self.id)
+        return write_results(experiment, trials, self._study.importances(), self._objectives(trials))
+
+    def _objectives(self, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+        """With several objectives, what each trial with a value reached in all of them, by its id."""
+        keys = self.experiment.spec.objectives
+        if len(keys) == 1:
+            return {}
+        finals = self.store.list_finals(self.id)
+        return {trial.id: read_objectives(finals[trial.id].value, keys) for trial in trials if trial.value is not None}
 
     def close_run(self, batch: int, run_id: str) -> bool:
         """Clear up behind a run: whatever it claimed and did not bring to its end is cancelled.

@@ -12,7 +12,7 @@ from trialflow.store import ReportedMetric
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trialflow.records import Change
+    from trialflow.records import AlgorithmSpec, Change
 
 
 def show_status(experiment: Experiment) -> JsonObject:
@@ -55,11 +55,19 @@ def _show_params(experiment: Experiment) -> JsonObject:
         "maxTrialNum": experiment.max_trial_number,
         "searchSpace": json.dumps(spec.search_space),
         "trainingServicePlatform": spec.platform,
-        "tuner": {"builtinTunerName": spec.tuner.name, "classArgs": spec.tuner.class_args},
+        "tuner": _show_algorithm(spec.tuner, "builtinTunerName"),
     }
     if assessor is not None:
-        shown["assessor"] = {"builtinAssessorName": assessor.name, "classArgs": assessor.class_args}
+        shown["assessor"] = _show_algorithm(assessor, "builtinAssessorName")
     return shown
+
+
+def _show_algorithm(spec: AlgorithmSpec, name_key: str) -> JsonObject:
+    if spec.own is None:
+        return {name_key: spec.name, "classArgs": spec.class_args}
+    file = f"{spec.own.module.replace('.', '/')}.py"
+    where = {"codeDir": spec.own.code_directory, "classFileName": file, "className": spec.own.class_name}
+    return {**where, "classArgs": spec.class_args}
 
 
 def show_summary(experiment: Experiment) -> JsonObject:

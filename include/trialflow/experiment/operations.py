@@ -206,7 +206,9 @@ class Operator:
         runs = self.store.list_runs(self.experiment.id, only_open=True)
         alive = next((run_id for run_id in runs if is_alive(run_id)), None)
         if alive is not None:
-            raise ConflictError(f"experiment {self.experiment.id} is {self.experiment.status}, its run {alive} goes on")
+            name, status = self.experiment.id, self.experiment.status
+            goes_on = "still clears up after it; try again in a moment" if status.is_final else "goes on"
+            raise ConflictError(f"experiment {name} is {status}, its run {alive} {goes_on}")
 
     def _look(self) -> Experiment:
         self.experiment = self.manager.refresh()

@@ -163,7 +163,7 @@ class OwnClasses:
         """The metric that counts as a trial's result; of a failed one none, as in NNI."""
         metrics = self._store.list_metrics(trial)
         if trial.status is TrialStatus.SUCCEEDED and trial.value is not None:
-            return next(metric for metric in metrics if metric.type is MetricType.FINAL)
+            return next((metric for metric in metrics if metric.type is MetricType.FINAL), None)
         includes = self._experiment.spec.tuner.include_intermediate_results
         if trial.status is not TrialStatus.EARLY_STOPPED or not includes:
             return None

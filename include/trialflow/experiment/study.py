@@ -12,11 +12,13 @@ parameter that was given others while the experiment ran goes on under another n
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from trialflow.metrics import read_objectives
 from trialflow.records import Experiment, JsonObject, Metric, MetricType, Trial, TrialStatus
 from trialflow.search_space import SearchSpace, parse_search_space
 from trialflow.store.engine import optuna_engine_arguments
@@ -53,7 +55,7 @@ class ExperimentStudy:
         optuna.create_study(
             storage=self._open_storage(create=True),
             study_name=self._experiment.id,
-            direction=self._experiment.spec.optimize_mode.value,
+            directions=[mode.value for mode in self._experiment.spec.objectives.values()],
             load_if_exists=True,
         )
 
@@ -85,13 +87,13 @@ class ExperimentStudy:
         for step, value in enumerate(intermediate_values(metrics)):
             storage.set_trial_intermediate_value(identifier, step, value)
         if trial.status is TrialStatus.SUCCEEDED and trial.value is not None:
-            storage.set_trial_state_values(identifier, TrialState.COMPLETE, [trial.value])
+            storage.set_trial_state_values(identifier, TrialState.COMPLETE, self._values(trial.value, metrics))
         else:
             state = TrialState.PRUNED if trial.status is TrialStatus.EARLY_STOPPED else TrialState.FAIL
             storage.set_trial_state_values(identifier, state)
 
     def importances(self) -> dict[str, float]:
-        """How much of the variance of the results each parameter explains, by Optuna's PED-ANOVA.
+        """How much of the variance of the (first) objective each parameter explains, by Optuna's PED-ANOVA.
 
         Returns:
             Parameter label → share, the largest first; empty while there is nothing to be compared.
@@ -99,8 +101,23 @@ class ExperimentStudy:
         import optuna
 
         study = optuna.load_study(study_name=self._experiment.id, storage=self._open_storage())
-        values = {trial.value for trial in study.get_trials(deepcopy=False) if trial.value is not None}
-        return optuna.importance.get_param_importances(study) if len(values) > 1 else {}
+        values = {trial.values[0] for trial in study.get_trials(deepcopy=False) if trial.values}
+        if len(values) <= 1:
+            return {}
+        if len(study.directions) == 1:
+            return optuna.importance.get_param_importances(study)
+        sign = -1 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It says that less is better, which holds with the sign.
+            return optuna.importance.get_param_importances(study, target=lambda trial: sign * trial.values[0])
+
+    def _values(self, value: float, metrics: list[Metric]) -> list[float]:
+        """What a trial reached in each objective."""
+        objectives = self._experiment.spec.objectives
+        if len(objectives) == 1:
+            return [value]
+        final = next(metric.value for metric in metrics if metric.type is MetricType.FINAL)
+        return list(read_objectives(final, objectives).values())
 
     def find(self, trial: Trial) -> int:
         """The study's number of a trial, where the ledger does not know it; the trial is added when it is not there."""

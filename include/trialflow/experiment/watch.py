@@ -196,7 +196,7 @@ class TrialWatch:
         """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""
         value = None
         if outcome.status is TrialStatus.SUCCEEDED:
-            value, remark = judge_final(self._metrics)
+            value, remark = judge_final(self._metrics, self._manager.experiment.spec.objectives)
             outcome = replace(outcome, reason=self._remarks(remark))
         elif outcome.status is TrialStatus.FAILED:
             output = self._service.last_output(self._handle)

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import Problem
 from trialflow.sdk import SDK_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from trialflow.records import OwnClass
 
 _MOST_BYTES = 1 << 20
 
 
-def check_class(own: OwnClass, section: str, place: Callable[..., Problem]) -> list[Problem]:
+def check_class(
+    own: OwnClass, section: str, files: Mapping[str, Path], place: Callable[..., Problem]
+) -> list[Problem]:
     """What is wrong with the file of a class; its folder was checked before.
 
     Args:
         own: The class.
         section: ``tuner``, ``assessor`` or ``advisor``.
+        files: The files of its folder that are staged, by their names in it.
         place: Makes a problem with a field of the experiment file.
     """
-    file = find_file(Path(own.code_directory), own.module)
+    stem = own.module.replace(".", "/")
+    file = files.get(f"{stem}.py") or files.get(f"{stem}/__init__.py")
     if file is None:
-        rule, remedy = "there is no such file in the folder", "Check the name; it is relative to the folder"
-        return [place((section, "classFileName"), rule, f"{own.module.replace('.', '/')}.py", remedy)]
+        rule, remedy = "there is no such file in the folder", "Check the name, and the folder's .nniignore"
+        return [place((section, "classFileName"), rule, f"{stem}.py", remedy)]
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise ValueError(f"is larger than {_MOST_BYTES} bytes")
@@ -79,8 +83,3 @@ def _modules() -> set[str]:
     names = (file.relative_to(SDK_FOLDER).with_suffix("").as_posix().replace("/", ".") for file in files)
     return {name.removesuffix(".__init__") for name in names if "._" not in name.removesuffix(".__init__")}
 
-
-def find_file(folder: Path, module: str) -> Path | None:
-    """The file of a module in a folder, which may be a package."""
-    stem = folder.joinpath(*module.split("."))
-    return next((path for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py") if path.is_file()), None)

@@ -110,10 +110,11 @@ class ClassHost:
         )
 
     def close(self) -> None:
-        """Let the classes end, and leave no process of theirs; may be repeated."""
-        if not find_processes(self.mark):
-            return
-        connection = self._connect()
+        """Let the classes end, and leave no process of theirs; may be repeated.
+
+        A host on another machine retires, when it sees that it is not in charge any more.
+        """
+        connection = self._connect() if find_processes(self.mark) else None
         if connection is not None:
             with connection, contextlib.suppress(OSError, ValueError):
                 connection.settimeout(_CLOSE_SECONDS)
@@ -124,6 +125,8 @@ class ClassHost:
         while find_processes(self.mark) and time.monotonic() < deadline:
             time.sleep(0.02)
         self._kill()
+        if (self._folder / "owner.json").exists():
+            self._write("owner.json", {"token": "", "machine": ""})
 
     def _ask(self, connection: socket.socket, call: JsonObject) -> JsonObject | None:
         """The answer; ``None`` when the host was gone before it came."""

@@ -324,6 +324,17 @@ class Store(ReportedMetrics):
         """Every trial, in the order in which they were claimed."""
         return self._select_trials(experiment_id)
 
+    def list_asked(self, experiment_id: str) -> Sequence[sa.Row[Any]]:
+        """What a tuner reads of every trial with parameters, in order; thousands of whole trials take their time."""
+        names = ("number", "id", "parameters", "note", "value", "reported_at")
+        query = (
+            sa.select(*(trials.c[name] for name in names))
+            .where(trials.c.experiment_id == experiment_id, trials.c.parameters.is_not(None))
+            .order_by(trials.c.number)
+        )
+        with self._reading() as connection:
+            return connection.execute(query).all()
+
     def list_unreported(self, experiment_id: str, run_id: str | None = None) -> list[Trial]:
         """Trials that hold a place under the cap; with ``run_id`` only those that this run claimed."""
         conditions: list[sa.ColumnElement[bool]] = [trials.c.reported_at.is_(None)]

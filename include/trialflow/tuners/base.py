@@ -29,6 +29,7 @@ REGISTRY = {
     "BatchTuner": "trialflow.tuners.batch:Batch",
     "QMC": "trialflow.tuners.qmc:QMC",
     "CmaEs": "trialflow.tuners.cmaes:CmaEs",
+    "NSGAII": "trialflow.tuners.nsga2:NSGAII",
 }
 # The same, of NNI's advisors, which are tuner and assessor in one
 ADVISORS = {

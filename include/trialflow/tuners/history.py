@@ -51,6 +51,7 @@ class PastTrial:
         live: Whether its result is still to come.
         value: Its result; ``None`` while it is live and for good when it failed. A trial that an assessor stopped
             has its last intermediate metric when the experiment says ``includeIntermediateResults``, else ``None``.
+        others: The other objectives of its final metric, by their keys.
         given: Whether a person gave it; then its note is none of the tuner's, and it may lie outside of the space.
     """
 
@@ -60,6 +61,7 @@ class PastTrial:
     value: float | None = None
     note: JsonObject = field(default_factory=dict)
     given: bool = False
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from trialflow.tuners.drawing import DrawingTuner
 from trialflow.tuners.history import Suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from optuna.samplers import BaseSampler
 
-    from trialflow.tuners.history import History
+    from trialflow.tuners.history import History, Result
 
 
 class SamplerTuner(DrawingTuner):
@@ -35,10 +35,19 @@ class SamplerTuner(DrawingTuner):
             seed: The same seed and the same history give the same draw; 0 to 2**32 - 1.
         """
 
+    def draws_together(self, history: History) -> bool:  # noqa: ARG002
+        """Whether the sampler draws the parameters of this history together; see `draw`."""
+        return False
+
+    def losses(self, result: Result) -> Sequence[float] | None:
+        """What the sampler minimises: one number for each objective; ``None`` for a result that lacks one."""
+        return [result.loss]
+
     def candidates(self, history: History) -> Iterator[Suggestion]:
         from trialflow.tuners.optuna_study import draw
 
         for attempt in count():
             seed = int(history.generator(attempt).integers(2**32))
-            suggestion = draw(history, self.sampler(history, seed))
+            sampler, together = self.sampler(history, seed), self.draws_together(history)
+            suggestion = draw(history, sampler, self.losses, together=together)
             yield suggestion if self.keeps_attributes else Suggestion(suggestion.parameters)

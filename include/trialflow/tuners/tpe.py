@@ -70,5 +70,8 @@ class TPE(SamplerTuner):
                 n_startup_trials=0,
                 n_ei_candidates=details.n_ei_candidates,
                 constant_liar=self.args.parallel_optimize and details.constant_liar_type is not None,
-                group=any(option.nested for parameter in history.space.walk() for option in parameter.options),
+                group=not self.draws_together(history),
             )
+
+    def draws_together(self, history: History) -> bool:
+        return not any(option.nested for parameter in history.space.walk() for option in parameter.options)

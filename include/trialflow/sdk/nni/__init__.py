@@ -1,7 +1,7 @@
 """The `nni` module for trial code, without NNI: parameters in, metrics out, through files.
 
-Standard library only and one file, so that any container image with a Python (3.6 or later) runs an NNI trial. The
-files beside it are for tuners, assessors and advisors of the user's own.
+Standard library only, so that any container image with a Python (3.6 or later) runs an NNI trial. Of the files beside
+this one, trial code has a use for ``utils``; the others are for tuners, assessors and advisors of the user's own.
 Where the real NNI is installed, it takes this module's place, unless TRIALFLOW_TRIAL_SDK=own.
 
 Outside of an experiment (no NNI_PLATFORM in the environment) the module works as NNI's does: no parameters are

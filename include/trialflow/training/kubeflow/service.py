@@ -342,11 +342,11 @@ def _lay_out_sdk(folder: Path) -> None:
         return
     growing = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(growing, ignore_errors=True)
-    (growing / "nni").mkdir(parents=True)
-    shutil.copyfile(SDK_FOLDER / "nni" / "__init__.py", growing / "nni" / "__init__.py")
-    for made in (growing, growing / "nni"):
-        made.chmod(READABLE_FOLDER)
-    (growing / "nni" / "__init__.py").chmod(0o644)
+    growing.mkdir(parents=True)
+    compiled = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(SDK_FOLDER / "nni", growing / "nni", ignore=compiled, copy_function=shutil.copyfile)
+    for made in (growing, *growing.rglob("*")):
+        made.chmod(READABLE_FOLDER if made.is_dir() else 0o644)
     growing.rename(folder)
 
 

@@ -519,6 +519,7 @@ def test_a_failed_trial_is_only_told_as_ended(tmp_path: Path) -> None:
     [
         "def generate_parameters(self, parameter_id, **kwargs): return {'x': 1.0} if not parameter_id else 1 / 0",
         "def trial_end(self, parameter_id, success): 1 / 0",
+        "def receive_trial_result(self, parameter_id, parameters, value): 1 / 0",
     ],
 )
 def test_a_tuner_that_raises_ends_the_experiment_and_its_running_trials(tmp_path: Path, body: str) -> None:

@@ -35,7 +35,7 @@ from trialflow.search_space import parse_search_space
 from trialflow.store import open_store
 from trialflow.store.tables import trials as trials_table
 from trialflow.testing import make_spec
-from trialflow.testing.contracts import Conversation
+from trialflow.testing.algorithm_contracts import Conversation
 from trialflow.tuners import Suggestion, get_tuner
 
 BENCH = Path(__file__).resolve().parent

@@ -16,7 +16,7 @@ import pytest
 from trialflow.errors import Problem, TunerError
 from trialflow.records import AlgorithmSpec, JsonObject
 from trialflow.testing import TunerContract
-from trialflow.testing.contracts import EVERY_TYPE, SPACE, Conversation
+from trialflow.testing.algorithm_contracts import EVERY_TYPE, SPACE, Conversation
 from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_tuner, get_tuner
 from trialflow.tuners.base import ADVISORS, REGISTRY
 
@@ -235,7 +235,7 @@ def test_a_fresh_process_suggests_what_this_one_does() -> None:
     program = (
         "import json, sys\n"
         "from trialflow.records import AlgorithmSpec\n"
-        "from trialflow.testing.contracts import Conversation\n"
+        "from trialflow.testing.algorithm_contracts import Conversation\n"
         "from trialflow.tuners import get_tuner\n"
         "for name, args, space in json.loads(sys.argv[1]):\n"
         "    print(json.dumps(Conversation(get_tuner(AlgorithmSpec(name, args)), space, seed=3).run(20)))\n"

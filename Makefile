@@ -49,15 +49,18 @@ test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 tests/unit
 
 # Two sessions at a time, each with an Airflow of its own: one for each way to wait for a trial. Their orders differ, so
-# that the experiments of one, which need the processors, meet the crashes of the other, which wait for recovery.
+# that the experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. What
+# does not depend on the way to wait is divided among them.
+DEFERRED := $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
+EITHER := $(addprefix tests/airflow/test_,demo.py cluster_connection.py)
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
 	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred
 
 test-airflow-in-worker: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests/airflow -k "not deferred"
+	$(BIN)/python -m pytest tests/airflow -k "not deferred" $(addprefix --ignore=,$(EITHER))
 
 test-airflow-deferred: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -k deferred $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
+	$(BIN)/python -m pytest $(DEFERRED) $(EITHER) -k "not in-worker"
 
 # Two sessions at a time, each with a cluster of its own: both wait most of the time.
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on clusters of their own; as root

@@ -99,8 +99,8 @@ def _add_tasks() -> None:
 
     @task_group(group_id="trial")
     def trial(slot: int) -> None:  # noqa: ARG001  # a task knows its slot by its map index, without an XCom
-        # While one suggestion waits for room, the next one is started: then it is there when its turn comes.
-        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=2, **common)
+        # While one suggestion waits for room, the next ones are started: then they are there when their turn comes.
+        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=3, **common)
         submit = TrialSubmitOperator(task_id="submit", **common)
         wait = TrialAwaitOperator(task_id="await", **common)
         # Runs also when the task before it failed or was stopped: then it clears the trial away.

@@ -113,20 +113,29 @@ class ClusterLab:
         found: JsonObject = json.loads(answer.data)
         return found
 
-    def objects(self, run: Run, kinds: Collection[str] = (), namespace: str = "") -> dict[str, str]:
+    def objects(self, run: Run) -> dict[str, str]:
         """What there is of an experiment in the cluster: ``kind/name`` → uid."""
-        return {
-            f"{kind}/{item['metadata']['name']}": item["metadata"]["uid"]
-            for path, kind in _KINDS.items()
-            if not kinds or kind in kinds
-            for item in self.get(
-                path.format(namespace or self.namespace), labelSelector=f"{EXPERIMENT}={run.experiment_id}"
-            )["items"]
-        }
+        return {name: metadata["uid"] for name, metadata in self._metadata(run).items()}
 
     def jobs(self, run: Run) -> dict[str, str]:
-        """The experiment's jobs: name → uid."""
-        return self.objects(run, ("TFJob", "PyTorchJob"))
+        """The experiment's jobs: ``kind/name`` → uid.
+
+        Not those that are being deleted. They stay until the garbage collector has deleted their pods, which after a
+        death of the API server comes to it late.
+        """
+        return {
+            name: metadata["uid"]
+            for name, metadata in self._metadata(run, ("TFJob", "PyTorchJob")).items()
+            if "deletionTimestamp" not in metadata
+        }
+
+    def _metadata(self, run: Run, kinds: Collection[str] = tuple(_KINDS.values())) -> dict[str, JsonObject]:
+        return {
+            f"{kind}/{item['metadata']['name']}": item["metadata"]
+            for path, kind in _KINDS.items()
+            if kind in kinds
+            for item in self.get(path.format(self.namespace), labelSelector=f"{EXPERIMENT}={run.experiment_id}")["items"]
+        }
 
 
 def trials(run: Run) -> list[Trial]:

@@ -320,7 +320,8 @@ def test_what_is_not_clear_is_listed_and_nothing_is_done(logged_in: FakeAirflow)
 def test_trials_come_as_lines_in_a_pipe_and_as_json_when_asked(logged_in: FakeAirflow) -> None:
     lines = run("trial", "ls").output.splitlines()
     assert lines[2].split("\t") == ["2", "T0002", "SUCCEEDED", "0.2", "", "lr=0.1 layer=Conv(k=3)", ""]
-    assert json.loads(run("--output", "json", "trial", "ls").output) == TRIALS
+    for line in ("--output json trial ls", "trial ls --output json", "trial --output=json ls"):
+        assert json.loads(run(*line.split()).output) == TRIALS
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from trialflow import __version__
 from trialflow.cli.client import ENDED, Api, ApiError, log_in, wait_for_start
@@ -21,8 +22,22 @@ from trialflow.cli.tensorboard import tensorboard_app
 from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
 
+
+
+class _RootGroup(TyperGroup):
+    """Takes ``--output FORM`` also where people type it: behind the command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place, option in enumerate(args):
+            name, _, form = option.partition("=")
+            length = 1 if form else 2
+            if name == "--output" and (form or "".join(args[place + 1 : place + 2])) in list(Form):
+                args = [*args[place : place + length], *args[:place], *args[place + length :]]
+        return super().parse_args(ctx, args)
+
+
 _HELP = "Work with NNI experiments that run on Airflow."
-app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(help=_HELP, cls=_RootGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 platform_app = typer.Typer(help="Clear up where trials ran.", no_args_is_help=True)
 update_app = typer.Typer(help="Change an experiment while it runs.", no_args_is_help=True)
 for name, part in {
@@ -66,7 +81,7 @@ def _root(
     context: typer.Context,
     url: Annotated[str | None, typer.Option(help="Airflow's address; else TRIALFLOW_URL, else as logged in.")] = None,
     token: Annotated[str | None, typer.Option(help="A token of Airflow's; else TRIALFLOW_TOKEN.")] = None,
-    output: Annotated[Form, typer.Option("--output", help="How to show things.")] = Form.AUTO,
+    output: Annotated[Form, typer.Option("--output", help="How to show things; also after a command.")] = Form.AUTO,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trialflow.training.kubeflow.api import ClusterApi
 
 # A pod that starts as it should is running by then; only who waits longer is asked why.
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 5.0
 _RENEWAL_SECONDS = 10.0
 _NEWCOMER_SECONDS = 2.0
 _SELECTOR = selector({MANAGED_BY: MANAGER})

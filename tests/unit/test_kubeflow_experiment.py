@@ -195,6 +195,17 @@ def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeyp
     wait_for(lambda: watch.poll() or now_of(manager, trial).reason == "the operator has made no pods yet")
 
 
+def test_why_a_trial_cannot_be_followed_is_written_into_its_row(lab: Lab, code: Path) -> None:
+    manager = start(code, lab.settings)
+    trial = suggest(manager)
+    lab.cluster.denied.add(("tfjobs", "list"))
+    with pytest.raises(ClusterError, match="cannot list"):
+        TrialWatch(manager, trial).poll()
+    assert "cannot list" in now_of(manager, trial).reason
+    ended = manager.report(now_of(manager, trial))
+    assert (ended.status, "cannot list" in ended.reason) == (TrialStatus.USER_CANCELED, True)
+
+
 def test_who_goes_on_with_a_submitted_trial_asks_the_cluster_for_no_more_than_a_list(lab: Lab, code: Path) -> None:
     manager = start(code, lab.settings)
     trial = manager.submit(suggest(manager))

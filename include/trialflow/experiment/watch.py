@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
-from trialflow.errors import UnavailableError, UserClassError
+from trialflow.errors import TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
 from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
@@ -88,6 +88,9 @@ class TrialWatch:
         except UnavailableError as error:
             self._note_reason(str(error))
             return self._give_up(error)
+        except TrainingError as error:
+            self._note_reason(str(error))  # Whoever clears the trial away can then say why it was not followed.
+            raise
 
     def _is_submitted(self) -> bool:
         """Whether there is a job to look at; submits it when it is time to."""

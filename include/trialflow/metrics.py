@@ -101,10 +101,10 @@ class MetricsTail:
         try:
             record = json.loads(body)
             kind = MetricType(record["type"])
-            value = record.get("value")
+            value = _plain(record.get("value"))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        metric = Metric(kind, self._counts[kind], _plain(value), time.time())
+        metric = Metric(kind, self._counts[kind], value, time.time())
         self._counts[kind] += 1
         return metric
 

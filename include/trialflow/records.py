@@ -248,6 +248,7 @@ class Trial:
         note: What the tuner wants to read on this trial when it is asked for later ones.
         sampler_number: The number of this trial in the Optuna study; ``None`` until it stands there.
         job: The training service's handle of the attempt's job; ``None`` before it was submitted.
+        followed_at: When those who follow the job took over from whoever claimed the trial.
         value: The final metric as the tuner sees it; ``None`` when there is none that counts.
         reason: Why the status is what it is, for people; empty when nothing is unusual.
         reported_at: When the tuner was told; a trial without it still holds its place under the cap.
@@ -265,6 +266,7 @@ class Trial:
     note: JsonObject | None = None
     sampler_number: int | None = None
     job: JsonObject | None = None
+    followed_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
     reported_at: float | None = None

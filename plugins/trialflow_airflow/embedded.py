@@ -140,6 +140,8 @@ class Embedded:
             "AIRFLOW__API_AUTH__JWT_SECRET": self.secrets["jwt_secret"],
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+            # So late may a supervisor notice the end of its task, which keeps a process busy and delays what waits.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW_CONN_TRIALFLOW_API": json.dumps(connection),
             "TRIALFLOW_HOME": str(self.home),

@@ -24,7 +24,7 @@ from trialflow.store import ClaimRefusal
 from trialflow_airflow import cluster
 from trialflow_airflow.airflow_api import connect
 from trialflow_airflow.identity import RunIdentity, following_run_id, identify, pool_name
-from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger
+from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger, recovery_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -130,7 +130,7 @@ class TrialSuggestOperator(_TrialOperator):
         while isinstance(answer := manager.suggest(slot, context["ti"].run_id), ClaimRefusal) and answer.may_change:
             if manager.must_give_way():
                 self.log.info("Making way for a suggestion that was interrupted")
-                raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
+                raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds()))
             if time.monotonic() >= deadline:
                 trigger = ExperimentTrigger(manager.id, "room", after=manager.asked_in_vain_after)
                 self.defer(trigger=trigger, method_name="resume")
@@ -151,7 +151,7 @@ class TrialSubmitOperator(_TrialOperator):
         manager = self.manager(context)
         trial = self.find_trial(context, manager)
         try:
-            trial = manager.submit(trial)
+            trial = manager.hand_over(trial)
         except UnavailableError as error:
             self.log.warning("Trial %s waits: %s", trial.label, error)
         else:
@@ -191,7 +191,7 @@ class TrialReportOperator(_TrialOperator):
             trial = manager.report(trial)
         except UnavailableError as error:
             self.log.warning("Trial %s is reported later, its job cannot be cleared away: %s", trial.label, error)
-            raise AirflowRescheduleException(utcnow() + timedelta(seconds=_UNAVAILABLE_SECONDS)) from error
+            raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds())) from error
         if trial.status is TrialStatus.FAILED:
             raise AirflowFailException(f"trial {trial.label} failed: {trial.reason}")
         self.log.info("Trial %s: %s, value %s %s", trial.label, trial.status, trial.value, trial.reason)

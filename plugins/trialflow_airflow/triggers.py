@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.sdk.configuration import conf
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from trialflow.experiment import ExperimentManager, TrialWatch
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.25
 _LABEL_SECONDS = 60.0
+
+
+def recovery_seconds() -> float:
+    """How long a task that has paused should not be resumed.
+
+    Airflow's supervisor may notice so late that the process of a task has ended. Its scheduler takes a task that runs
+    again by then for one that has died.
+    """
+    return conf.getfloat("workers", "min_heartbeat_interval") + 1.5
 
 
 class TrialTrigger(BaseTrigger):
@@ -50,9 +60,12 @@ class TrialTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        resumable_at = time.monotonic() + recovery_seconds()
         poller = await _poller_of(self.experiment_id)
         trial = await poller.wait_for(self.experiment_id, self.trial_id, self.reason)
         self.log.info("Trial %s: %s %s", trial.label, trial.status, trial.reason)
+        if trial.ended_at is None:
+            await asyncio.sleep(resumable_at - time.monotonic())
         yield TriggerEvent({"reason": trial.reason}) if trial.ended_at is None else TaskSuccessEvent()
 
 
@@ -78,10 +91,12 @@ class ExperimentTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        resumable_at = time.monotonic() + recovery_seconds()
         manager = await _open_manager(self.experiment_id)
         check = partial(manager.has_news, self.after) if self.waits_for == "room" else manager.is_idle
         while not await asyncio.to_thread(check):
             await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(resumable_at - time.monotonic())
         yield TriggerEvent({"waited_for": self.waits_for})
 
 

@@ -390,6 +390,7 @@ def test_a_frameworkcontroller_file_is_parsed_whole(folder: Path) -> None:
         (FRAMEWORKCONTROLLER, "frameworkcontroller", "frameworkcontroller"),
         (LOCAL.replace("local", "openpai"), "openpai", "pai"),
         (LOCAL.replace("local", "aml"), "aml", "aml"),
+        (LOCAL.replace("local", "dlc"), "dlc", "dlc"),
     ],
 )
 def test_a_platform_that_cannot_run_is_refused_by_name(

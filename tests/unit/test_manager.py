@@ -360,6 +360,24 @@ def test_a_suggestion_gives_way_to_one_that_was_killed_behind_its_claim(
     assert manager.has_news()
 
 
+def test_a_suggestion_gives_way_to_one_that_was_killed_behind_its_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
+    manager = make_manager(tmp_path, "import time\ntime.sleep(60)", trial_concurrency=1)
+    trial = suggest(manager, 0)
+    assert trial.job is not None
+    assert not manager.has_news()
+
+    monkeypatch.setattr(manager_module, "_HANDOVER_SECONDS", 0.0)
+    assert manager.must_give_way()
+    assert manager.has_news()
+
+    manager.hand_over(trial)
+    assert not manager.has_news()
+    manager.close_run(1, RUN)
+
+
 def test_a_suggestion_does_not_give_way_to_a_trial_that_was_submitted_or_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,14 @@ def test_values_of_nni_1_and_of_later_versions_are_read(tmp_path: Path, written:
     assert read_all(tmp_path, record(written))[0] == [read]
 
 
+@pytest.mark.parametrize("value", [b"[" * 600 + b"]" * 600, b'"' + b"[" * 200_000 + b'"'])
+def test_a_value_that_is_nested_too_deeply_is_no_record(tmp_path: Path, value: bytes) -> None:
+    body = b'{"type": "PERIODICAL", "value": ' + value + b"}\n"
+    read, tail = read_all(tmp_path, b"ME%06d" % len(body) + body + record(1))
+    assert read == [1]
+    assert tail.skipped_bytes > 0
+
+
 def test_each_type_counts_its_own_records(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     path.write_bytes(record(1) + record(2) + record(3, "FINAL") + record(4))

@@ -33,6 +33,7 @@ def test_a_trial_gets_its_parameters_and_its_metrics_arrive(tmp_path: Path) -> N
     code = """
 import nni
 assert nni.get_next_parameter() == {"x": 0.5, "y": "a"}
+assert nni.get_next_parameters() == nni.get_next_parameter()
 assert nni.get_current_parameter("y") == "a"
 assert (nni.get_experiment_id(), nni.get_trial_id(), nni.get_sequence_id()) == ("expid", "abcde", 7)
 class Scalar:

@@ -9,16 +9,18 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from trialflow.errors import NotFoundError, StoreError
-from trialflow.records import Slot, Trial
+from trialflow.records import Metric, MetricType, Slot, Trial
 from trialflow.store import Store
 from trialflow.testing import StoreContract
 from trialflow.testing.contracts import start_experiment
@@ -30,7 +32,7 @@ _database_numbers = count()
 CLAIMER = """
 import sys, time
 from pathlib import Path
-from trialflow.records import Slot, Trial
+from trialflow.records import Metric, MetricType, Slot, Trial
 from trialflow.store import Store
 url, batch, slots, go = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 store = Store(url)
@@ -163,6 +165,24 @@ def test_one_slot_gives_one_trial_to_processes_that_claim_it_at_once(store: Stor
         go.touch()
         assert one.wait(30) == other.wait(30) == 0
     assert len(store.list_trials(EXPERIMENT)) == 1
+
+
+def test_two_that_follow_one_trial_note_each_metric_once(store: Store) -> None:
+    start_experiment(store)
+    trial = store.claim(EXPERIMENT, Slot(1, 0), "run")
+    assert isinstance(trial, Trial)
+    barrier = Barrier(2)
+
+    def follow() -> None:
+        for sequence in range(50):
+            barrier.wait(30)
+            store.add_metrics(trial, [Metric(MetricType.PERIODICAL, sequence, 0.5, 0.0)])
+
+    with ThreadPoolExecutor(2) as executor:
+        followers = [executor.submit(follow) for _ in range(2)]
+        problems = [follower.exception() for follower in followers]
+    assert problems == [None, None]
+    assert [metric.sequence for metric in store.list_metrics(trial)] == list(range(50))
 
 
 def test_a_claimer_that_is_killed_leaves_nothing_half_done(store: Store) -> None:

@@ -23,7 +23,6 @@ from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
 
 
-
 class _RootGroup(TyperGroup):
     """Takes ``--output FORM`` also where people type it: behind the command."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from trialflow.config import v1
+from trialflow.config import v1, v2
 from trialflow.config.fields import seconds_of
 from trialflow.config.formats import EXPERIMENT_NAME, Document, add_problems, read_document
 from trialflow.config.paths import expand
@@ -115,7 +115,9 @@ class _Reader:
         self._roots = roots
         self._data: JsonObject = document.source.data
         platform = self._data.get("trainingServicePlatform")
-        self._platform = platform if isinstance(platform, str) and platform in get_args(v1.Platform) else ""
+        # NNI's v2 format has platforms that v1 never had.
+        known = get_args(v1.Platform) + (get_args(v2.Platform) if document.translation is not None else ())
+        self._platform = platform if isinstance(platform, str) and platform in known else ""
         self.problems: list[Problem] = []
         add_problems(self.problems, find_placeholders(document.written))
         add_problems(self.problems, document.problems)

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# From claim to submission it takes a second; then whoever claimed the trial is taken for dead.
+# From claim to submission it takes a second, and on a busy machine some more until the trial's next task begins; then
+# whoever claimed the trial is taken for dead.
 _SUBMISSION_SECONDS = 5.0
+_HANDOVER_SECONDS = 30.0
 # How often the ledger is asked which trials go on.
 _LOOK_SECONDS = 0.5
 
@@ -208,11 +210,12 @@ class ExperimentManager:
         return trial.id not in self._unended
 
     def must_give_way(self) -> bool:
-        """Whether a trial holds a place and waits to be submitted, longer than that takes.
+        """Whether a trial holds a place and waits to be submitted, or to be followed, longer than that takes.
 
         The task that claimed it was killed, and can only be run again when no other one waits for room in its place.
         """
-        return self.store.has_unsubmitted(self.id, claimed_before=time.time() - _SUBMISSION_SECONDS)
+        now = time.time()
+        return self.store.has_abandoned(self.id, now - _SUBMISSION_SECONDS, now - _HANDOVER_SECONDS)
 
     def conclude(self) -> Result:
         """End an experiment that has no live trial left, and write its results; may be repeated."""
@@ -327,6 +330,11 @@ class ExperimentManager:
             raise
         self.store.set_job(trial, self.training.handle(request))
         return self.store.get_trial(self.id, trial.id)
+
+    def hand_over(self, trial: Trial) -> Trial:
+        """Take a trial over from whoever claimed it, and submit it if that has not happened; raises as `submit`."""
+        self.store.set_followed(trial)
+        return self.submit(trial)
 
     def report(self, trial: Trial) -> Trial:
         """Clear the ended trial's job away, tell the tuner and free the place, once; end the experiment at a limit.

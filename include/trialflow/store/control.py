@@ -206,7 +206,7 @@ class Control:
         for index, trial_id in enumerate(behind_ids):
             self.connection.execute(
                 trials.update().where(of_experiment, trials.c.id == trial_id).values(
-                    batch=batch, slot=index, run_id=run_id_of(batch)
+                    batch=batch, slot=index, run_id=run_id_of(batch), followed_at=None
                 )
             )  # fmt: skip
         idle = time.time() - row["ended_at"] if row["ended_at"] else 0.0

@@ -1,8 +1,8 @@
 """The ledger: every experiment, trial and metric, in rows that survive kill -9 of any process at any point.
 
 Order of calls for a trial: `claim` → `set_parameters` (or `release`) → `set_sampler_number` → `set_job` →
-(`set_reason`, `set_running`, `add_metrics`)* → `set_ended` → `set_reported`. Each may be repeated: a repetition finds
-what the first call wrote and changes nothing.
+`set_followed` → (`set_reason`, `set_running`, `add_metrics`)* → `set_ended` → `set_reported`. Each may be repeated: a
+repetition finds what the first call wrote and changes nothing.
 """
 
 from __future__ import annotations
@@ -281,13 +281,14 @@ class Store(ReportedMetrics):
         with self._reading() as connection:
             return frozenset(connection.execute(query).scalars())
 
-    def has_unsubmitted(self, experiment_id: str, claimed_before: float) -> bool:
-        """Whether a trial that was claimed before this time goes on without a job."""
+    def has_abandoned(self, experiment_id: str, unsubmitted_since: float, unfollowed_since: float) -> bool:
+        """Whether a trial that was claimed before these times goes on without a job, or with one nobody follows."""
+        is_unsubmitted = sa.and_(trials.c.job.is_(None), trials.c.claimed_at < unsubmitted_since)
         query = sa.select(sa.exists().where(
             trials.c.experiment_id == experiment_id,
             trials.c.ended_at.is_(None),
-            trials.c.job.is_(None),
-            trials.c.claimed_at < claimed_before,
+            trials.c.followed_at.is_(None),
+            sa.or_(is_unsubmitted, trials.c.claimed_at < unfollowed_since),
         ))  # fmt: skip
         with self._reading() as connection:
             return bool(connection.execute(query).scalar())
@@ -353,6 +354,10 @@ class Store(ReportedMetrics):
     def set_job(self, trial: Trial, job: JsonObject) -> None:
         """Note the handle of the attempt's job; the first note of an attempt stands."""
         self._update_trial(trial, trials.c.job.is_(None), job=job)
+
+    def set_followed(self, trial: Trial) -> None:
+        """Note that whoever claimed the trial has handed it over to those who follow its job."""
+        self._update_trial(trial, trials.c.followed_at.is_(None), followed_at=time.time())
 
     def set_running(self, trial: Trial, started_at: float) -> None:
         """Note that the job runs, and waits for nothing any more."""

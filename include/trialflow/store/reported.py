@@ -46,6 +46,9 @@ class ReportedMetrics:
         if not new:
             return
         with self._engine.begin() as connection:
+            # Several may follow one trial: on PostgreSQL, two that read the same record would both insert it.
+            row = sa.and_(trials.c.experiment_id == trial.experiment_id, trials.c.id == trial.id)
+            connection.execute(sa.select(trials.c.id).where(row).with_for_update())
             known = {
                 (row.type, row.sequence)
                 for row in connection.execute(

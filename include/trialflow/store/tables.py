@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # Raised when a table changes; a store of another version is refused rather than misread.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = sa.MetaData()
 
@@ -72,6 +72,7 @@ trials = sa.Table(
     sa.Column("note", sa.JSON(none_as_null=True)),
     sa.Column("sampler_number", sa.Integer),
     sa.Column("job", sa.JSON(none_as_null=True)),
+    sa.Column("followed_at", sa.Float),
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
     sa.Column("reported_at", sa.Float),

@@ -134,7 +134,9 @@ class ClusterLab:
             f"{kind}/{item['metadata']['name']}": item["metadata"]
             for path, kind in _KINDS.items()
             if kind in kinds
-            for item in self.get(path.format(self.namespace), labelSelector=f"{EXPERIMENT}={run.experiment_id}")["items"]
+            for item in self.get(
+                path.format(self.namespace), labelSelector=f"{EXPERIMENT}={run.experiment_id}"
+            )["items"]
         }
 
 

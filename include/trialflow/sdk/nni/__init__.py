@@ -114,6 +114,10 @@ def get_next_parameter():
     return _trial.parameters
 
 
+# NNI's own alias, which its documentation uses.
+get_next_parameters = get_next_parameter
+
+
 def get_current_parameter(tag=None):
     """Return the parameters again, or the one named ``tag``."""
     parameters = get_next_parameter()

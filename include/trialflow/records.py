@@ -169,6 +169,11 @@ class ExperimentSpec:
         return {DEFAULT: self.optimize_mode, **{key: OptimizeMode(mode) for key, mode in given.items()}}
 
     @property
+    def suggests_itself(self) -> bool:
+        """Whether a tuner or advisor of the user's own suggests."""
+        return self.tuner.own is not None
+
+    @property
     def own_classes(self) -> dict[str, AlgorithmSpec]:
         """The classes of the user's own: ``tuner``, ``assessor`` or ``advisor`` → as it is named."""
         named = [spec for spec in (self.tuner, self.assessor) if spec is not None]

@@ -270,13 +270,17 @@ class SearchSpace:
         return dict(_encode(self.parameters, parameters))
 
 
-def parse_search_space(raw: Any, file: str = "") -> tuple[SearchSpace, list[Problem]]:
+def parse_search_space(raw: Any, file: str = "", *, own: bool = False) -> tuple[SearchSpace, list[Problem]]:
     """Read a search space; with problems, the space holds the parameters that are right.
 
     Args:
         raw: The object as it was read from JSON or YAML.
         file: Named in the problems.
+        own: Whether a class of the user's own is handed it, which may have types of its own, or need none at all: then
+            any object will do, and the space holds what of it NNI's types describe.
     """
+    if own:
+        return parse_search_space(raw)[0], _problems_of_own(raw, file)
     problems: list[Problem] = []
     if not isinstance(raw, dict) or not raw:
         rule = 'must be an object of parameters, {"name": {"_type": …, "_value": …}}'
@@ -285,10 +289,18 @@ def parse_search_space(raw: Any, file: str = "") -> tuple[SearchSpace, list[Prob
         ]
     report = _Reporter(file, problems)
     space = SearchSpace(_parse_parameters(raw, "", report))
-    for label, times in Counter(parameter.label for parameter in space.walk()).items():
-        if times > 1:
-            report(label, "two parameters have this path", label, "Rename one of them")
-    return space, problems
+    twice = {label for label, times in Counter(parameter.label for parameter in space.walk()).items() if times > 1}
+    for label in sorted(twice):
+        report(label, "two parameters have this path", label, "Rename one of them")
+    unique = (one for one in space.parameters if not twice.intersection(found.label for found in _walk((one,))))
+    return (SearchSpace(tuple(unique)) if twice else space), problems
+
+
+def _problems_of_own(raw: Any, file: str) -> list[Problem]:
+    if isinstance(raw, dict) and _is_finite_json(raw):
+        return []
+    rule = "must be an object of finite JSON values; a class of your own is handed it as it is"
+    return [Problem("searchSpace", rule, show(raw), "Write an object, without NaN, infinity and dates", file=file)]
 
 
 def show(value: Any, max_length: int = 60) -> str:

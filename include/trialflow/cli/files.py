@@ -129,7 +129,7 @@ def _print_spec(spec: ExperimentSpec) -> None:
         "trials": f"{spec.max_trial_number}, at most {spec.trial_concurrency} at once",
         "duration": f"{spec.max_duration_seconds:.0f} s",
         "ends early": _describe_limits(spec),
-        "search space": ", ".join(spec.search_space),
+        "search space": ", ".join(map(str, spec.search_space)) or "none",
         "code": spec.code_directory,
     }
     for name, value in rows.items():

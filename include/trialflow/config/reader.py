@@ -303,7 +303,7 @@ class _Reader:
             return None
         if section != "advisor" and self._data.get("advisor"):
             self._refuse((section,), f"{section} and advisor exclude each other", "Remove one of them")
-        if any(raw.get(key) for key in ("codeDir", "classFileName", "className")):
+        if _is_own_class(raw):
             return self._read_own_class(section, name_key, raw)
         name, arguments = raw.get(name_key), raw.get("classArgs", {})
         if name is None:
@@ -347,7 +347,7 @@ class _Reader:
         if name is None and inline is not None:
             return self._check_search_space(inline, None)
         if not isinstance(name, str) or not name:
-            if name is None and not self._data.get("useAnnotation"):
+            if name is None and not self._data.get("useAnnotation") and not self._suggests_itself:
                 self._refuse(("searchSpacePath",), "is required", "Name the JSON file with the search space")
             return {}, SearchSpace(())
         path = self._resolve(("searchSpacePath",), name)
@@ -364,6 +364,11 @@ class _Reader:
             return {}, SearchSpace(())
         return self._check_search_space(raw, path)
 
+    @property
+    def _suggests_itself(self) -> bool:
+        """Whether a class of the user's own suggests: it may do without a search space, or have types of its own."""
+        return any(_is_own_class(self._data.get(section)) for section in ("tuner", "advisor"))
+
     def _refuse_search_space_beside_annotations(self) -> None:
         for key in ("searchSpacePath", "searchSpace"):
             if self._data.get(key):
@@ -371,7 +376,7 @@ class _Reader:
                 self._refuse((key,), rule, "Remove one of them", self._data[key])
 
     def _check_search_space(self, raw: Any, path: Path | None) -> tuple[JsonObject, SearchSpace]:
-        space, problems = parse_search_space(raw, str(path or ""))
+        space, problems = parse_search_space(raw, str(path or ""), own=self._suggests_itself)
         if path is None:
             problems = [
                 self._source.problem(("searchSpace", *found.field.split(".")), found.rule, found.value, found.remedy)
@@ -425,6 +430,10 @@ class _Reader:
     def _refuse(self, field: FieldPath, rule: str, remedy: str, value: Any = None) -> None:
         shown = printable(value) if isinstance(value, str) else None if value is None else show(value)
         add_problems(self.problems, [self._source.problem(field, rule, shown, remedy)])
+
+
+def _is_own_class(section: Any) -> bool:
+    return isinstance(section, dict) and any(section.get(key) for key in ("codeDir", "classFileName", "className"))
 
 
 def _seconds_or_none(duration: Any) -> float | None:

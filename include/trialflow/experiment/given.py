@@ -23,7 +23,8 @@ _FORM = 'Write a list of {"parameter": {…}, "value": number}, as an export doe
 def check_parameters(experiment: Experiment, raw: Any) -> JsonObject:
     """The parameters of a hand-made trial: the names of the search space, with any values.
 
-    Values need not lie in the search space; those that do not are tried, and mean nothing to the tuner.
+    Values need not lie in the search space; those that do not are tried, and mean nothing to the tuner. A tuner of the
+    user's own may suggest anything, and so may a person beside it.
 
     Raises:
         ConfigError: Names are missing or unknown, or the values cannot be handed to a trial.
@@ -31,6 +32,8 @@ def check_parameters(experiment: Experiment, raw: Any) -> JsonObject:
     rule = _broken_rule(raw)
     if rule:
         raise ConfigError([Problem("parameters", rule, show(raw), 'Write {"name": value}')])
+    if experiment.spec.suggests_itself:
+        return dict(raw)
     space = parse_search_space(experiment.spec.search_space)[0]
     names = {parameter.name for parameter in space.parameters}
     # A BatchTuner's trials get the option itself, not under the parameter's name.
@@ -63,7 +66,9 @@ def read_known_points(raw: Any) -> list[KnownPoint]:
 
 
 def count_fitting(experiment: Experiment, points: list[KnownPoint]) -> int:
-    """How many points lie in the search space, so that they mean something to the tuner."""
+    """How many points lie in the search space, so that they mean something to the tuner; one's own is told them all."""
+    if experiment.spec.suggests_itself:
+        return len(points)
     space = parse_search_space(experiment.spec.search_space)[0]
     fitting = 0
     for point in points:

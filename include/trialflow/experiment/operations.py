@@ -232,7 +232,7 @@ def _check_search_space(experiment: Experiment, raw: JsonObject) -> None:
     if experiment.spec.use_annotation:
         rule = "stands in the annotations of the code, and cannot be changed while it runs"
         raise ConfigError([Problem("searchSpace", rule, None, "Start another experiment")])
-    space, problems = parse_search_space(raw)
+    space, problems = parse_search_space(raw, own=experiment.spec.suggests_itself)
     problems = problems or check_space(experiment.spec.tuner, space)
     if problems:
         raise ConfigError(problems)

@@ -96,13 +96,15 @@ class ExperimentStudy:
         """How much of the variance of the (first) objective each parameter explains, by Optuna's PED-ANOVA.
 
         Returns:
-            Parameter label → share, the largest first; empty while there is nothing to be compared.
+            Parameter label → share, the largest first; empty while there is nothing to be compared, and when the search
+            space has parameters that Optuna cannot know, for among the others alone the shares would mislead.
         """
         import optuna
 
         study = optuna.load_study(study_name=self._experiment.id, storage=self._open_storage())
+        _, unknown = parse_search_space(self._experiment.spec.search_space)
         values = {trial.values[0] for trial in study.get_trials(deepcopy=False) if trial.values}
-        if len(values) <= 1:
+        if unknown or len(values) <= 1:
             return {}
         if len(study.directions) == 1:
             return optuna.importance.get_param_importances(study)

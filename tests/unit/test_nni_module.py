@@ -60,12 +60,12 @@ def test_outside_of_an_experiment_metrics_are_printed(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["{}", "nni: final metric 0: 1"]
 
 
-@pytest.mark.parametrize(("forced", "version"), [("auto", "real"), ("own", "ours")])
+@pytest.mark.parametrize(("forced", "version"), [("auto", "real"), ("own", "3.0+trialflow")])
 def test_an_installed_nni_wins_unless_ours_is_forced(tmp_path: Path, forced: str, version: str) -> None:
     (tmp_path / "site" / "nni").mkdir(parents=True)
     (tmp_path / "site" / "nni" / "__init__.py").write_text("__version__ = 'real'\n")
     path = os.pathsep.join([str(SDK_FOLDER), str(tmp_path / "site")])
-    code = "import nni; print(getattr(nni, '__version__', 'ours'))"
+    code = "import nni; print(nni.__version__)"
     done = run_trial(code, tmp_path, PYTHONPATH=path, TRIALFLOW_TRIAL_SDK=forced)
     assert done.stdout.strip() == version, done.stderr
 
@@ -81,6 +81,49 @@ merge_parameter(argparse.Namespace(x=1.0), nni.get_next_parameter())
     done = run_trial(code, tmp_path, **in_experiment(tmp_path))
     assert done.stdout == "{'x': 0.5, 'y': 'a', 'z': None}\n"
     assert "Key 'y' not found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import nni.compression", "ModuleNotFoundError: nni.compression is a part of NNI that Trialflow's module"),
+        ("from nni import nas", "ModuleNotFoundError: nni.nas is a part of NNI that Trialflow's module nni does not"),
+        ("from nni.experiment import Experiment", "ModuleNotFoundError: nni.experiment is a part of NNI that"),
+        ("import nni; nni.training_update()", "AttributeError: nni.training_update is a part of NNI that Trialflow's"),
+        ("import nni; nni.choice(1, 2)", "AttributeError: nni.choice stands in annotations only; take the value from"),
+    ],
+)
+def test_what_is_missing_of_nni_says_so_and_what_to_do(tmp_path: Path, code: str, error: str) -> None:
+    done = run_trial(code, tmp_path, TRIALFLOW_TRIAL_SDK="own")
+
+    assert error in done.stderr
+
+
+def test_code_that_can_do_without_a_part_of_nni_does(tmp_path: Path) -> None:
+    code = """
+import nni
+try:
+    import nni.retiarii
+except ImportError:
+    print(getattr(nni, "trace", "none"), hasattr(nni, "Experiment"))
+from nni import *
+"""
+    assert run_trial(code, tmp_path, TRIALFLOW_TRIAL_SDK="own").stdout == "none False\n"
+
+
+def test_the_module_nni_trial_is_the_same_trial(tmp_path: Path) -> None:
+    code = """
+import nni
+assert nni.trial.get_next_parameter is nni.get_next_parameter
+import nni.trial
+from nni.trial import *
+report_intermediate_result(nni.trial.get_current_parameter("x"))
+nni.trial.report_final_result(1)
+assert nni.utils.merge_parameter({"x": 1.0}, {"x": 2}) == {"x": 2}
+"""
+    done = run_trial(code, tmp_path, **in_experiment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert [metric.value for metric in MetricsTail(tmp_path / ".nni" / "metrics").read()] == [0.5, 1]
 
 
 @pytest.mark.parametrize("source", sorted(SOURCE.parent.rglob("*.py")), ids=str)

@@ -717,6 +717,8 @@ def test_a_class_of_the_user_s_own_is_read_from_either_format(tmp_path: Path, se
         (False, {"builtinTunerName": "TPE"}, TUNER, "tuner.builtinTunerName", "exclude each other"),
         (False, {}, "class Mine(:\n", "tuner", "is no Python that can be read"),
         (False, {}, "import nni.hyperopt_tuner.hyperopt_tuner\n" + TUNER, "tuner", "a part of NNI that Trialflow"),
+        (False, {}, "from nni.utils import OptimizeMode, no_such\n" + TUNER, "tuner", "a part of NNI that Trialflow"),
+        (False, {}, "from nni.protocol import receive\n" + TUNER, "tuner", "a part of NNI that Trialflow"),
         (False, {"no_such_key": 1}, TUNER, "tuner.no_such_key", ""),
     ],
 )
@@ -733,6 +735,32 @@ def test_what_is_wrong_with_a_class_is_found_without_importing_it(
     problems = {problem.field: problem.rule for problem in caught.value.problems}
     assert rule in problems[field], json.dumps(problems)
     assert not (tmp_path / "imported").exists()
+
+
+def test_an_import_that_the_class_itself_expects_to_fail_is_none_of_ours(tmp_path: Path) -> None:
+    code = "try:\n    from nni.tools import no_such\nexcept ImportError:\n    no_such = None\n"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "my_tuner.py").write_text(code + TUNER)
+    file = write_file(tmp_path, "tuner", v2=False)
+
+    spec = load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False)
+
+    assert spec.warnings == ()  # The same folder is the trials' code.
+
+
+def test_trial_code_that_needs_more_of_nni_than_there_is_is_warned_of(tmp_path: Path) -> None:
+    file = write_file(tmp_path, "tuner", v2=False)
+    (tmp_path / "net.py").write_text(
+        "import nni as n, nni.trial\nfrom nni import utils\nn.training_update()\n\nn.nas.nn.Linear()\n"
+        "n.utils.merge_parameter({}, {})\nutils.nothing_of_ours\nfrom nni.utils import merge_parameter, trace\n"
+        "n.get_next_parameter().get\n"
+    )
+    (tmp_path / "old.py").write_text("print 'nni'\n")
+
+    warnings = load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False).warnings
+
+    found = [warning.partition(", a part of NNI that Trialflow's module nni does not have")[0] for warning in warnings]
+    assert found == ["net.py:3 uses nni.training_update", "net.py:5 uses nni.nas", "net.py:8 uses nni.utils.trace"]
 
 
 def test_a_class_behind_a_link_or_left_out_of_the_folder_is_refused(tmp_path: Path) -> None:

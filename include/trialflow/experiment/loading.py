@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError, Problem
 from trialflow.experiment.annotated import with_search_space_of_code
-from trialflow.hosting import check_class
+from trialflow.hosting import check_class, missing_parts
 from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from trialflow.config import ParsedExperiment
     from trialflow.records import AlgorithmSpec, ExperimentSpec
     from trialflow.settings import Settings
+
+# Of the trials' code, what is looked at for parts of NNI that are missing, and how much is said about it.
+_MOST_FILES = 1000
+_MOST_BYTES = 1 << 20
+_MOST_WARNINGS = 10
 
 
 def load_experiment(
@@ -47,7 +55,8 @@ def load_experiment(
     problems = [*parsed.problems, *_check_tuner(parsed), *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)
-    return _preflight(parsed.spec, parsed, settings) if preflight else parsed.spec
+    spec = replace(parsed.spec, warnings=(*parsed.spec.warnings, *_find_missing_parts(parsed, settings)))
+    return _preflight(spec, parsed, settings) if preflight else spec
 
 
 def _preflight(spec: ExperimentSpec, parsed: ParsedExperiment, settings: Settings) -> ExperimentSpec:
@@ -129,6 +138,22 @@ def _check_own_classes(parsed: ParsedExperiment, settings: Settings) -> list[Pro
             # What a link leads to, out of the folder, is not even looked at.
             problems += found or check_class(spec.own, section, listed, parsed.place)
     return problems
+
+
+def _find_missing_parts(parsed: ParsedExperiment, settings: Settings) -> list[str]:
+    """What the trials' code uses of NNI that we do not have; no more than warned of, for the image may have it."""
+    listed = _list_folder(*parsed.code, ("trial", "codeDir"), parsed, settings)[0] if parsed.code else {}
+    found: dict[str, str] = {}
+    for name, path in islice(((name, path) for name, path in listed.items() if name.endswith(".py")), _MOST_FILES):
+        with suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # It may be no trial code at all.
+            text = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
+            for part, line in (missing_parts(ast.parse(text)) if b"nni" in text else {}).items():
+                found.setdefault(part, f"{name}:{line}")
+    return [
+        f"{place} uses {part}, a part of NNI that Trialflow's module nni does not have; a trial that comes there "
+        "fails, unless NNI is installed where it runs"
+        for part, place in islice(found.items(), _MOST_WARNINGS)
+    ]
 
 
 def _list_folder(

@@ -6,10 +6,10 @@ import ast
 from typing import TYPE_CHECKING
 
 from trialflow.errors import Problem
-from trialflow.sdk import SDK_FOLDER
+from trialflow.hosting.parts import missing_imports, modules, names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from trialflow.records import OwnClass
@@ -42,44 +42,21 @@ def check_class(
     except SyntaxError as error:
         return [Problem(section, f"is no Python that can be read: {error.msg}", None, "", str(file), error.lineno)]
     problems = []
-    if own.class_name not in _names(tree.body):
+    if own.class_name not in names_of(tree.body):
         classes = ", ".join(node.name for node in tree.body if isinstance(node, ast.ClassDef)) or "none"
         remedy = f"Classes of {file.name}: {classes}"
         problems.append(place((section, "className"), "there is no such class in the file", own.class_name, remedy))
     return problems + [
         Problem(section, "the class imports a part of NNI that Trialflow does not have", name,
-                f"There are: {', '.join(sorted(_modules()))}", str(file), line)
-        for name, line in _imports(tree)
-        if name.split(".")[0] == "nni" and name not in _modules()
+                _describe_parts(name), str(file), line)
+        for name, line in missing_imports(tree).items()
     ]  # fmt: skip
 
 
-def _names(body: list[ast.stmt]) -> Iterator[str]:
-    """The names that a module has after it was imported; those of a starred import are not known."""
-    for node in body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            yield node.name
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from (alias.asname or alias.name for alias in node.names)
-        elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
-        elif isinstance(node, (ast.If, ast.Try, ast.With)):
-            for block in ("body", "orelse", "finalbody", "handlers"):
-                for inner in getattr(node, block, []):
-                    yield from _names(inner.body if isinstance(inner, ast.ExceptHandler) else [inner])
-
-
-def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module, node.lineno
-
-
-def _modules() -> set[str]:
-    """The modules of our `nni`."""
-    files = (SDK_FOLDER / "nni").rglob("*.py")
-    names = (file.relative_to(SDK_FOLDER).with_suffix("").as_posix().replace("/", ".") for file in files)
-    return {name.removesuffix(".__init__") for name in names if "._" not in name.removesuffix(".__init__")}
-
+def _describe_parts(missing: str) -> str:
+    """What there is instead: in the same module, if there is that."""
+    module = missing.rpartition(".")[0]
+    names = sorted(name for name in modules().get(module, ()) if not name.startswith("_"))
+    if module != "nni" and names:
+        return f"In {module} there are: {', '.join(names)}"
+    return f"There are: {', '.join(sorted(modules()))}"

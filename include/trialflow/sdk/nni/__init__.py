@@ -13,6 +13,8 @@ import os
 import sys
 import time
 
+# Of the NNI whose interface this is; the real one says 3.0.
+__version__ = "3.0+trialflow"
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -159,8 +161,42 @@ def load(text, **options):
     return json.loads(text, **options)
 
 
+_SEARCH_FUNCTIONS = (
+    "choice", "randint", "uniform", "quniform", "loguniform", "qloguniform", "normal", "qnormal", "lognormal",
+    "qlognormal", "function_choice",
+)  # fmt: skip
+
+
+def _describe_missing(name):
+    """Say what to do about a part of NNI that is not here."""
+    if name[len("nni.") :] in _SEARCH_FUNCTIONS:
+        return "{} stands in annotations only; take the value from nni.get_next_parameter()".format(name)
+    return (
+        "{} is a part of NNI that Trialflow's module nni does not have. Do without it, or install NNI where this "
+        "runs (pip install nni): then that one is used".format(name)
+    )
+
+
+def __getattr__(name):
+    """Give the modules that NNI's `import nni` brings along, or say what is missing (from Python 3.7 on)."""
+    if name in ("trial", "utils"):
+        __import__("nni." + name)
+        return sys.modules["nni." + name]
+    raise AttributeError(_describe_missing("nni." + name))
+
+
+class _MissingParts:
+    """The last of Python's finders: a module of NNI that none has found is missing here, for a reason."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):  # noqa: ARG004  # as Python calls it
+        if name.startswith("nni."):
+            raise ModuleNotFoundError(_describe_missing(name))
+
+
 _real = _find_real_nni()
 if _real is not None:
     _step_aside(_real)
 else:
     _trial = _Trial()
+    sys.meta_path.append(_MissingParts)

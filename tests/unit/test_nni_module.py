@@ -136,3 +136,63 @@ def test_the_module_is_python_3_6_and_standard_library_only(source: Path) -> Non
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
     }
     assert imported <= {"nni", *sys.stdlib_module_names}
+
+
+DRAWS = """
+import json, sys
+import numpy
+from nni import parameter_expressions as draw
+from nni.utils import json2parameter, json2space, split_index
+state = numpy.random.RandomState(0)
+arguments = {"choice": [["a", "b"]], "randint": [3, 9], "uniform": [0, 1], "quniform": [2, 10, 5],
+             "loguniform": [0.001, 1], "qloguniform": [1, 100, 3], "normal": [0, 1], "qnormal": [0, 9, 2],
+             "lognormal": [0, 1], "qlognormal": [1, 1, 2]}
+drawn = {kind: [getattr(draw, kind)(*given, state) for _ in range(200)] for kind, given in arguments.items()}
+print(json.dumps({kind: [min(values), max(values), len(set(values))] for kind, values in drawn.items()}, default=str))
+space = {"lr": {"_type": "uniform", "_value": [0, 1]}, "net": {"_type": "choice", "_value": [
+    {"_name": "A", "k": {"_type": "randint", "_value": [3, 4]}}, {"_name": "B"}]}}
+names = json2space(space)
+first = json2parameter(space, dict.fromkeys(names, True), state)
+again = json2parameter(space, {name: name == "root[lr]-uniform" for name in names}, state, first)
+print(json.dumps([names, json2space(space, first), split_index(first)["net"], again["net"] == first["net"],
+                  again["lr"] == first["lr"]]))
+"""
+
+
+def test_a_tuner_draws_as_with_nni(tmp_path: Path) -> None:
+    done = run_trial(DRAWS, tmp_path, TRIALFLOW_TRIAL_SDK="own")
+    assert done.returncode == 0, done.stderr
+    drawn, (names, active, net, kept, same) = map(json.loads, done.stdout.splitlines())
+
+    assert drawn["choice"] == ["a", "b", 2]
+    assert drawn["randint"] == [3, 8, 6]
+    assert drawn["quniform"] == [2, 10, 3]
+    assert 0 <= drawn["uniform"][0] < drawn["uniform"][1] < 1
+    assert 0.001 <= drawn["loguniform"][0] < 0.01
+    assert 0.5 < drawn["loguniform"][1] <= 1
+    assert (drawn["qloguniform"][0], drawn["qloguniform"][1] % 3) == (1, 0)
+    assert drawn["normal"][0] < -2
+    assert drawn["normal"][1] > 2
+    assert (drawn["qnormal"][0] % 2, drawn["lognormal"][0] > 0, drawn["qlognormal"][1] % 2) == (0, True, 0)
+    every = ["root[lr]-uniform", "root[net]-choice[0][k]-randint", "root[net]-choice"]
+    assert names == every
+    assert active == (every if net["_name"] == "A" else [every[0], every[2]])
+    assert net in ({"_name": "A", "k": 3}, {"_name": "B"})
+    assert (kept, same) == (True, False)
+
+
+def test_class_arguments_are_checked_as_with_nni(tmp_path: Path) -> None:
+    code = """
+from nni.utils import ClassArgsValidator
+checks = ClassArgsValidator()
+assert checks.choices("mode", "a", "b").validate("b") == "b"
+assert checks.range("count", int, 1, 9).validate(9) == 9
+for check, value in [(checks.choices("mode", "a", "b"), "c"), (checks.range("count", int, 1, 9), 10)]:
+    try:
+        check.validate(value)
+    except ValueError as error:
+        print(error)
+"""
+    done = run_trial(code, tmp_path, TRIALFLOW_TRIAL_SDK="own")
+    rules = ["mode must be one of ['a', 'b']; got 'c'", "count must be of type int, from 1 to 9; got 10"]
+    assert done.stdout.splitlines() == rules, done.stderr

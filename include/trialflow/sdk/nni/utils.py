@@ -1,10 +1,13 @@
 """Helpers for tuners, assessors, advisors and trial code, by the names that they have in NNI."""
 
+import copy
 from enum import Enum
+
+from nni import parameter_expressions
 
 __all__ = [
     "ClassArgsValidator", "MetricType", "NodeType", "OptimizeMode", "convert_dict2tuple", "extract_scalar_history",
-    "extract_scalar_reward", "merge_parameter", "split_index",
+    "extract_scalar_reward", "json2parameter", "json2space", "merge_parameter", "split_index",
 ]  # fmt: skip
 
 
@@ -34,10 +37,33 @@ class MetricType:
 
 
 class ClassArgsValidator:
-    """The base of checks of class arguments."""
+    """The base of checks of class arguments; what `choices` and `range` give, goes into a ``schema.Schema``."""
 
     def validate_class_args(self, **kwargs):
         """Raise an error when the arguments are wrong."""
+
+    def choices(self, key, *args):
+        """Return a check that a value is one of ``args``."""
+        return _Check(lambda value: value in args, "{} must be one of {}".format(key, list(args)))
+
+    def range(self, key, keyType, start, end):  # noqa: N803  # as in NNI
+        """Return a check that a value is of a type, and from ``start`` to ``end``."""
+        rule = "{} must be of type {}, from {} to {}".format(key, keyType.__name__, start, end)
+        return _Check(lambda value: isinstance(value, keyType) and start <= value <= end, rule)
+
+
+class _Check:
+    """A rule as the package `schema` takes it."""
+
+    def __init__(self, holds, rule):
+        self.holds = holds
+        self.rule = rule
+
+    def validate(self, data):
+        """Return the value, or raise an error."""
+        if not self.holds(data):
+            raise ValueError("{}; got {!r}".format(self.rule, data))
+        return data
 
 
 def extract_scalar_reward(value, scalar_key="default"):
@@ -66,6 +92,66 @@ def split_index(params):
     return split_index(params[NodeType.VALUE]) if NodeType.INDEX in params else {
         key: split_index(value) for key, value in params.items()
     }  # fmt: skip
+
+
+def json2space(x, oldy=None, name=NodeType.ROOT):
+    """Return the names of the parameters of a search space, nested ones first; ``oldy``: only those that are active."""
+    if isinstance(x, dict) and NodeType.TYPE in x:
+        name = "{}-{}".format(name, x[NodeType.TYPE])
+        names = []
+        if x[NodeType.TYPE] == "choice" and oldy is None:
+            names = json2space(x[NodeType.VALUE], None, name)
+        elif x[NodeType.TYPE] == "choice":
+            index = oldy[NodeType.INDEX]
+            names = json2space(x[NodeType.VALUE][index], oldy[NodeType.VALUE], "{}[{}]".format(name, index))
+        return [*names, name]
+    parts = [json2space(item, _part(oldy, key), "{}[{}]".format(name, key)) for key, item in _parts(x)]
+    return [found for part in parts for found in part]
+
+
+def json2parameter(x, is_rand, random_state, oldy=None, Rand=False, name=NodeType.ROOT):  # noqa: N803  # as in NNI
+    """Return parameters, in which a choice stands with its ``_index``; see `split_index`.
+
+    Args:
+        x: A search space.
+        is_rand: Whether to draw a parameter anew, by its name in `json2space`; the others are taken from ``oldy``.
+        random_state: One of numpy's.
+        oldy: Parameters that were made before.
+        Rand: Draw all.
+        name: Of the place in the search space.
+    """
+    if isinstance(x, dict) and NodeType.TYPE in x:
+        kind, value = x[NodeType.TYPE], x[NodeType.VALUE]
+        name = "{}-{}".format(name, kind)
+        if not (Rand or is_rand[name]):
+            return copy.deepcopy(oldy)
+        if kind != "choice":
+            return getattr(parameter_expressions, kind)(*value, random_state)
+        index = random_state.randint(len(value))
+        chosen = json2parameter(value[index], is_rand, random_state, None, True, "{}[{}]".format(name, index))
+        return {NodeType.INDEX: index, NodeType.VALUE: chosen}
+    if not isinstance(x, (dict, list)):
+        return copy.deepcopy(x)
+    made = {
+        key: json2parameter(item, is_rand, random_state, _part(oldy, key), Rand, "{}[{}]".format(name, key))
+        for key, item in _parts(x)
+    }
+    return made if isinstance(x, dict) else list(made.values())
+
+
+def _parts(x):
+    """Return what an object or a list holds, with its keys; options with parameters of their own need a name."""
+    if isinstance(x, dict):
+        return list(x.items())
+    if not isinstance(x, list):
+        return []
+    if any(isinstance(item, dict) and NodeType.NAME not in item for item in x):
+        raise RuntimeError("'_name' key is not found in this nested search space.")
+    return list(enumerate(x))
+
+
+def _part(made, key):
+    return made[key] if made else None
 
 
 def convert_dict2tuple(value):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Keys whose values are not quoted in messages: passwd, passWord, passphrase, token, …
 _SECRET = re.compile("pass|token|secret", re.IGNORECASE)
+# A number with an exponent, of which YAML 1.1 wants to see a point and the exponent's sign.
+_WITH_EXPONENT = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?e([-+]?)([0-9]+)", re.IGNORECASE)
 # Beyond it, a float no longer tells whole numbers apart.
 _LARGEST_INTEGER = 2**53
 # Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
@@ -313,6 +315,24 @@ def show(value: Any, max_length: int = 60) -> str:
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
+def number_remedy(value: Any, file: str = "") -> str:
+    """What to do about a text in the place of a number; empty when it is no number in disguise.
+
+    Args:
+        value: As it was read from YAML or JSON.
+        file: Where from; in JSON every text has quotes.
+    """
+    try:
+        float(value if isinstance(value, str) else "")
+    except ValueError:
+        return ""
+    match = _WITH_EXPONENT.fullmatch(value)
+    written = f"{match[1]}{match[2] or '.0'}e{match[3] or '+'}{match[4]}" if match else value
+    if written.lower() == value.lower() or file.endswith(".json"):
+        return "Remove the quotes"
+    return f"YAML reads {value} as text; write {written}"
+
+
 def printable(text: str) -> str:
     """The text on one line and in UTF-8, whatever a file name or an escape in a file put into it."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -381,7 +401,9 @@ def _parse_numeric(name: str, label: str, kind: str, raw: Any, report: _Reporter
     field = f"{label}._value"
     form = f"[{', '.join(_ARGUMENT_NAMES[kind])}]"
     if not isinstance(raw, list) or len(raw) != arity or not all(_is_number(item) for item in raw):
-        report(field, f"{kind} needs {arity} finite numbers, {form}", raw, "Write them as a list")
+        remedies = [number_remedy(item, report.file) for item in raw] if isinstance(raw, list) else []
+        remedy = next(filter(None, remedies), "Write them as a list")
+        report(field, f"{kind} needs {arity} finite numbers, {form}", raw, remedy)
         return None
     rule = _numeric_rule_broken(kind, raw)
     if rule:

@@ -215,6 +215,9 @@ def test_a_search_space_may_be_yaml(folder: Path) -> None:
 # Each: a change of CONFIG; the field, the start of the rule and the value in the problem; the remedy's start.
 BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
     "author missing": ({"authorName": ...}, "authorName", "is required", None, "Add it"),
+    "goal as YAML does not read it": (
+        {"goal": "1e-5"}, "goal", "must be a number", '"1e-5"', "YAML reads 1e-5 as text; write 1.0e-5",
+    ),
     "author empty": ({"authorName": ""}, "authorName", "must not be empty", '""', "Fill it in"),
     "name missing": ({"experimentName": ...}, "experimentName", "is required", None, "Add it"),
     "name blank": ({"experimentName": "  "}, "experimentName", "must not be empty", '"  "', "Fill it in"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from optuna.trial import create_trial
 
 from trialflow.errors import Problem
@@ -371,6 +372,26 @@ def test_bad_input_is_refused_with_file_field_rule_value_and_remedy(body: Any, f
     assert rule in problem.rule
     assert problem.value
     assert problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "remedy"),
+    [
+        ("1e-5", "", "YAML reads 1e-5 as text; write 1.0e-5"),
+        ("-2E3", "space.yml", "YAML reads -2E3 as text; write -2.0e+3"),
+        ("1.5e5", "", "YAML reads 1.5e5 as text; write 1.5e+5"),
+        ("1e-5", "space.json", "Remove the quotes"),
+        ("1.0e-5", "", "Remove the quotes"),
+        ("0.1", "", "Remove the quotes"),
+        ("a", "", "Write them as a list"),
+    ],
+)
+def test_a_number_that_was_read_as_text_comes_with_the_number_to_write(text: str, file: str, remedy: str) -> None:
+    _, (problem,) = parse_search_space({"x": {"_type": "loguniform", "_value": [text, 1]}}, file)
+
+    assert problem.remedy == remedy
+    if "write" in remedy:
+        assert yaml.safe_load(remedy.rpartition(" ")[2]) == float(text)
 
 
 @pytest.mark.parametrize("raw", [None, [], {}, "x", 3])

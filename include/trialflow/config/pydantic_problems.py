@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from trialflow.config import placeholders
 from trialflow.config.placeholders import unfilled_name
-from trialflow.search_space import show
+from trialflow.search_space import number_remedy, show
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -68,6 +68,8 @@ def _problem(model: type[BaseModel], error: ErrorDetails, source: Source, prefix
     if error["type"] == "string_pattern_mismatch":
         return source.problem(path, *_with_value(_DURATION, value))
     rule, remedy = _RULES.get(error["type"], (error["msg"], "Correct it"))
+    if error["type"] == "float_type":
+        remedy = number_remedy(error["input"], source.file) or remedy
     return source.problem(path, rule.format(**error.get("ctx", {})), value, remedy)
 
 

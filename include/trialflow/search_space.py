@@ -387,6 +387,9 @@ def _parse_option(prefix: str, value: Any, report: _Reporter) -> Option:
     if not isinstance(value, dict) or "_name" not in value:
         if not _is_finite_json(value):
             report(prefix + "_value", "options must be finite JSON values", value, "Remove NaN and infinity")
+        elif isinstance(value, dict) and any(isinstance(item, dict) and "_type" in item for item in value.values()):
+            remedy = 'Give it one: {"_name": "…", …}'
+            report(prefix + "_name", "an option with parameters of its own needs a name", value, remedy)
         return Option(value)
     nested = {key: body for key, body in value.items() if key != "_name"}
     option_name = value["_name"]

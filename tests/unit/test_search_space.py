@@ -394,6 +394,15 @@ def test_a_number_that_was_read_as_text_comes_with_the_number_to_write(text: str
         assert yaml.safe_load(remedy.rpartition(" ")[2]) == float(text)
 
 
+def test_an_option_with_parameters_but_without_a_name_is_refused() -> None:
+    inner = {"_type": "uniform", "_value": [0, 1]}
+    plain = [{"a": 1}, {"a": {"b": [inner]}}]
+
+    problem = problem_of({"x": {"_type": "choice", "_value": [*plain, {"k": inner}]}})
+
+    assert (problem.field, problem.rule) == ("x/_name", "an option with parameters of its own needs a name")
+
+
 @pytest.mark.parametrize("raw", [None, [], {}, "x", 3])
 def test_a_search_space_that_is_no_object_of_parameters_is_refused(raw: Any) -> None:
     problem = problem_of(raw)

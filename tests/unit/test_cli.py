@@ -62,6 +62,7 @@ class FakeAirflow(ThreadingHTTPServer):
         # What the log of the trial T0009 holds each time it is asked for; None: there is none yet.
         self.written: list[str | None] = []
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
+        self.metrics: list[Any] = []
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
     def next_changes(self) -> Any:
@@ -113,12 +114,14 @@ class _Handler(BaseHTTPRequestHandler):
         answers: dict[tuple[str, str], Any] = {
             ("GET", "experiments"): self.server.experiments,
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
+            ("POST", "resume"): {"experiment_id": "abcd2222", "dag_id": "nni_experiment", "run_id": "run 2"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
             ("GET", "trial-jobs"): self.server.trials,
             ("GET", "changes"): self.server.next_changes,
             ("GET", "experiment"): self.server.profile,
             ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
             ("GET", "runs"): ["run 1"],
+            ("GET", "metric-data"): self.server.metrics,
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
             ("POST", "trial-jobs"): {"sequenceId": 7},

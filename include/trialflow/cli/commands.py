@@ -15,6 +15,7 @@ from trialflow.cli.data import export, import_data
 from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
 from trialflow.cli.logs import log_app
 from trialflow.cli.looking import config_app, experiment_app, show_experiment, top, trial_app, webui_app
+from trialflow.cli.nni import Debug, ExperimentFolder, Foreground, Port, UrlPrefix, add_missing_commands
 from trialflow.cli.output import Form, busy, show
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.target import keep_target
@@ -36,10 +37,16 @@ class _RootGroup(TyperGroup):
 
 
 _HELP = "Work with NNI experiments that run on Airflow."
-app = typer.Typer(help=_HELP, cls=_RootGroup, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help=_HELP,
+    cls=_RootGroup,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 platform_app = typer.Typer(help="Clear up where trials ran.", no_args_is_help=True)
 update_app = typer.Typer(help="Change an experiment while it runs.", no_args_is_help=True)
-for name, part in {
+_GROUPS = {
     "experiment": experiment_app,
     "trial": trial_app,
     "update": update_app,
@@ -48,8 +55,10 @@ for name, part in {
     "config": config_app,
     "platform": platform_app,
     "tensorboard": tensorboard_app,
-}.items():
+}
+for name, part in _GROUPS.items():
     app.add_typer(part, name=name)
+add_missing_commands({"": app, **_GROUPS})
 app.command()(top)
 experiment_app.command("export")(export)
 experiment_app.command("import")(import_data)
@@ -82,7 +91,7 @@ def _root(
     token: Annotated[str | None, typer.Option(help="A token of Airflow's; else TRIALFLOW_TOKEN.")] = None,
     output: Annotated[Form, typer.Option("--output", help="How to show things; also after a command.")] = Form.AUTO,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-v", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Work with NNI experiments that run on Airflow."""
@@ -120,8 +129,10 @@ def create(
         bool | None, typer.Option(help="Send the files to Airflow; by default when it does not have the same ones.")
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it runs, or say why it does not.")] = True,
-    _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
-    _debug: Annotated[bool, typer.Option("--debug", "-d", hidden=True)] = False,
+    _port: Port = None,
+    _debug: Debug = False,
+    _foreground: Foreground = False,
+    _url_prefix: UrlPrefix = None,
 ) -> None:
     """Start an experiment; its folder is sent to an Airflow that does not have it on its disk."""
     with asking(context) as (api, form):
@@ -135,7 +146,10 @@ def resume(
     context: typer.Context,
     experiment: Annotated[str, typer.Argument(metavar="ID", help="The experiment, or how its id begins.")],
     wait: Annotated[bool, typer.Option(help="Wait until it runs, or say why it does not.")] = True,
-    _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
+    _port: Port = None,
+    _debug: Debug = False,
+    _foreground: Foreground = False,
+    _folder: ExperimentFolder = None,
 ) -> None:
     """Let an experiment that has ended go on with the trials that are left."""
     with asking(context) as (api, form):
@@ -170,9 +184,11 @@ def stop(
     context: typer.Context,
     experiment: ExperimentId = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Every experiment that runs.")] = False,
-    _port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
 ) -> None:
     """End an experiment and its trials; ID* ends all whose ids begin like that."""
+    if port is not None:  # In NNI it names the experiment; without it another one would be stopped.
+        fail(f"no experiment is known by a port, {port} for one; name it by its id: nnictl stop ID")
     with asking(context) as (api, form):
         wanted = "*" if everything else experiment
         for found in api.find_all(wanted, any_status=False, most=1):
@@ -184,6 +200,8 @@ def stop(
 def view(
     context: typer.Context,
     experiment: Annotated[str, typer.Argument(metavar="ID", help="The experiment, or how its id begins.")],
+    _port: Port = None,
+    _folder: ExperimentFolder = None,
 ) -> None:
     """Show an experiment that has ended; nothing has to be started for that."""
     show_experiment(context, experiment)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ import typer
 
 from trialflow.cli.client import ApiError
 from trialflow.cli.output import show
-from trialflow.cli.shared import ExperimentId, asking
+from trialflow.cli.shared import ExperimentId, asking, fail
 
 Kind = Literal["csv", "json"]
 # A spreadsheet would take a text that begins like this for a formula.
@@ -27,11 +28,19 @@ def export(
     file: Annotated[Path, typer.Option("--filename", "-f", help="Where to write.", metavar="FILE")],
     experiment: ExperimentId = None,
     kind: Annotated[Kind, typer.Option("--type", "-t", help="The file's format.")] = "json",
+    intermediate: Annotated[bool, typer.Option("--intermediate", "-i", help="Intermediate ones, too.")] = False,
 ) -> None:
     """Write parameters and values of the trials that have one into a file."""
+    if intermediate and kind != "json":
+        fail("intermediate results are lists, which only a JSON file can hold; leave out --intermediate or --type csv")
     with asking(context) as (api, _):
         found = api.find(experiment)
         results = api.get(f"/experiments/{found['id']}/export-data")
+        if intermediate:
+            of_trial: dict[str, list[Any]] = defaultdict(list)
+            for metric in api.get_all(f"/experiments/{found['id']}/metric-data", type="PERIODICAL"):
+                of_trial[metric["trialJobId"]].append(json.loads(metric["data"]))
+            results = [{**result, "intermediate": of_trial[result["id"]]} for result in results]
         try:
             _write(file, kind, results)
         except OSError as error:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 log_app = typer.Typer(help="Show what an experiment or a trial has written.", no_args_is_help=True)
 
 _LOOK_SECONDS = 1.0
-Head = Annotated[int | None, typer.Option("--head", "-h", min=1, help="Only the first lines.")]
-Tail = Annotated[int | None, typer.Option("--tail", "-t", min=1, help="Only the last lines.")]
+Head = Annotated[int | None, typer.Option("--head", "-H", min=1, help="Only the first lines.")]
+Tail = Annotated[int | None, typer.Option("--tail", "-T", "-t", min=1, help="Only the last lines.")]
 ShowPath = Annotated[bool, typer.Option("--path", help="Show only where the files lie.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")]
 

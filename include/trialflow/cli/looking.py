@@ -9,7 +9,7 @@ import typer
 
 from trialflow.cli.client import ENDED, Api
 from trialflow.cli.output import describe_duration, describe_experiment, describe_trial, make_table, show
-from trialflow.cli.shared import ExperimentId, asking, run_address
+from trialflow.cli.shared import ExperimentId, asking, fail, run_address
 from trialflow.cli.target import config_file
 
 if TYPE_CHECKING:
@@ -72,10 +72,20 @@ def list_experiments(
 
 
 @trial_app.command("ls")
-def list_trials(context: typer.Context, experiment: ExperimentId = None) -> None:
+def list_trials(
+    context: typer.Context,
+    experiment: ExperimentId = None,
+    head: Annotated[int | None, typer.Option(min=1, help="Only so many, those with the highest values.")] = None,
+    tail: Annotated[int | None, typer.Option(min=1, help="Only so many, those with the lowest values.")] = None,
+) -> None:
     """List an experiment's trials."""
+    if head and tail:
+        fail("--head and --tail exclude each other; give one of them")
     with asking(context) as (api, form):
         jobs = api.get_all(f"/experiments/{api.find(experiment)['id']}/trial-jobs")
+        if head or tail:
+            valued = (job for job in jobs if "value" in job)
+            jobs = sorted(valued, key=lambda job: job["value"], reverse=bool(head))[: head or tail]
         show([describe_trial(job) for job in jobs], form, jobs)
 
 

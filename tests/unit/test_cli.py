@@ -63,6 +63,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.written: list[str | None] = []
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.metrics: list[Any] = []
+        self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
     def next_changes(self) -> Any:
@@ -71,7 +72,7 @@ class FakeAirflow(ThreadingHTTPServer):
     def profile(self) -> dict[str, Any]:
         status = self.statuses.pop(0) if self.statuses else "DONE"
         params = {"experimentName": "digits", "maxTrialNum": 9, "trialConcurrency": 2, "maxExecDuration": 60,
-                  "tuner": {"builtinTunerName": "TPE"}, "trainingServicePlatform": "local"}  # fmt: skip
+                  **self.suggesting, "trainingServicePlatform": "local"}  # fmt: skip
         return {"id": "abcd1111", "logDir": "/shared/abcd1111", "status": status, "statusReason": "", "params": params,
                 "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
 

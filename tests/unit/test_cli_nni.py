@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,12 @@ def test_a_log_is_cut_by_the_options_of_nni(logged_in: FakeAirflow) -> None:
     assert len(every) == 3
     for option, lines in (("-H", every[:1]), ("-T", every[2:]), ("-t", every[2:])):
         assert run("log", "stdout", "abcd2222", option, "1").output.splitlines() == lines
+
+
+@pytest.mark.parametrize("params", [{"advisor": {"builtinAdvisorName": "BOHB"}}, {"advisor": {"className": "BOHB"}}])
+def test_an_advisor_is_shown_as_one(logged_in: FakeAirflow, params: dict[str, Any]) -> None:
+    logged_in.suggesting = params
+    assert "advisor\tBOHB" in run("experiment", "show", "abcd1111").output.splitlines()
 
 
 def test_the_best_and_the_worst_trials_are_listed_by_value(logged_in: FakeAirflow) -> None:

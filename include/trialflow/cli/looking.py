@@ -32,6 +32,7 @@ def show_experiment(context: typer.Context, experiment: ExperimentId = None) -> 
 
 def _describe(profile: dict[str, Any], statistics: list[dict[str, Any]]) -> dict[str, Any]:
     params = profile["params"]
+    kind = "advisor" if "advisor" in params else "tuner"
     counts = ", ".join(f"{item['trialJobNumber']} {item['trialJobStatus']}" for item in statistics)
     described = {
         "id": profile["id"],
@@ -41,7 +42,7 @@ def _describe(profile: dict[str, Any], statistics: list[dict[str, Any]]) -> dict
         "at a time": params["trialConcurrency"],
         "duration": f"{describe_duration(0.1, 0.1 + profile['execDuration'] * 1000)}"
         f" of {describe_duration(0.1, 0.1 + params['maxExecDuration'] * 1000)}",
-        "tuner": params["tuner"].get("builtinTunerName") or params["tuner"]["className"],
+        kind: params[kind].get(f"builtin{kind.capitalize()}Name") or params[kind]["className"],
         "platform": params["trainingServicePlatform"],
         "folder": profile["logDir"],
         "revision": profile["revision"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Metric, Trial, TrialStatus, describe_parameters
 from trialflow.store import ReportedMetric
+from trialflow.tuners.base import ADVISORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,11 +56,18 @@ def _show_params(experiment: Experiment) -> JsonObject:
         "maxTrialNum": experiment.max_trial_number,
         "searchSpace": json.dumps(spec.search_space),
         "trainingServicePlatform": spec.platform,
-        "tuner": _show_algorithm(spec.tuner, "builtinTunerName"),
+        **_show_suggesting(spec.tuner),
     }
     if assessor is not None:
         shown["assessor"] = _show_algorithm(assessor, "builtinAssessorName")
     return shown
+
+
+def _show_suggesting(spec: AlgorithmSpec) -> JsonObject:
+    """The tuner, or the advisor that stands in its place; each under the key that it has in NNI."""
+    if spec.name in ADVISORS if spec.own is None else spec.own.kind == "advisor":
+        return {"advisor": _show_algorithm(spec, "builtinAdvisorName")}
+    return {"tuner": _show_algorithm(spec, "builtinTunerName")}
 
 
 def _show_algorithm(spec: AlgorithmSpec, name_key: str) -> JsonObject:

@@ -24,8 +24,11 @@ router = APIRouter()
 
 TrialId = Annotated[str, Path(description="The trial's id.", max_length=8)]
 Offset = Annotated[int, Query(ge=0)]
-TrialLimit = Annotated[int, Query(ge=1, le=10_000)]
-MetricLimit = Annotated[int, Query(ge=1, le=100_000)]
+TrialLimit = Annotated[int | None, Query(ge=1, le=10_000)]
+MetricLimit = Annotated[int | None, Query(ge=1, le=100_000)]
+# What one answer may hold.
+_MOST_TRIALS = 100_000
+_MOST_METRICS = 200_000
 _LARGEST_LOG_PART = 1 << 20
 _Items = list[dict[str, Any]]
 
@@ -79,11 +82,12 @@ def get_statistics(visit: Reader) -> list[dict[str, Any]]:
 def list_trials(
     visit: Reader,
     status: Annotated[TrialStatus | None, Query()] = None,
-    limit: TrialLimit = 1000,
+    limit: TrialLimit = None,
     offset: Offset = 0,
 ) -> Response:
     """The trials, in the order in which they were made."""
-    found, total = visit.store.page_trials(visit.experiment.id, status, limit, offset)
+    found, total = visit.store.page_trials(visit.experiment.id, status, limit or _MOST_TRIALS, offset)
+    _require_whole(len(found), limit, offset, total)
     finals = visit.store.list_finals(visit.experiment.id)
     return _page([nni_views.show_trial(trial, finals.get(trial.id)) for trial in found], total)
 
@@ -115,7 +119,7 @@ def get_trial_log(
 def list_metrics(
     visit: Reader,
     type_: Annotated[MetricType | None, Query(alias="type")] = None,
-    limit: MetricLimit = 10_000,
+    limit: MetricLimit = None,
     offset: Offset = 0,
 ) -> Response:
     """What the trials have reported, by trial."""
@@ -127,7 +131,7 @@ def list_trial_metrics(
     visit: Reader,
     trial_id: TrialId,
     type_: Annotated[MetricType | None, Query(alias="type")] = None,
-    limit: MetricLimit = 10_000,
+    limit: MetricLimit = None,
     offset: Offset = 0,
 ) -> Response:
     """What one trial has reported."""
@@ -140,7 +144,7 @@ def list_metrics_in_range(
     visit: Reader,
     first: Annotated[int, Path(ge=0, le=1_000_000_000)],
     last: Annotated[int, Path(ge=0, le=1_000_000_000)],
-    limit: MetricLimit = 10_000,
+    limit: MetricLimit = None,
     offset: Offset = 0,
 ) -> Response:
     """What the trials from one number to another have reported, both included."""
@@ -148,9 +152,7 @@ def list_metrics_in_range(
 
 
 @router.get("/metric-data-latest", response_model=_Items)
-def list_latest_metrics(
-    visit: Reader, limit: MetricLimit = 10_000, offset: Offset = 0
-) -> Response:
+def list_latest_metrics(visit: Reader, limit: MetricLimit = None, offset: Offset = 0) -> Response:
     """The last metric of each type of every trial."""
     return _metrics(visit, MetricQuery(latest=True), limit, offset)
 
@@ -240,9 +242,21 @@ def _profile(visit: Visit) -> dict[str, Any]:
     return nni_views.show_profile(visit.experiment, changes[-1].revision if changes else 0, created)
 
 
-def _metrics(visit: Visit, query: MetricQuery, limit: int, offset: int) -> Response:
-    found, total = visit.store.page_metrics(visit.experiment.id, query, limit, offset)
+def _metrics(visit: Visit, query: MetricQuery, limit: int | None, offset: int) -> Response:
+    found, total = visit.store.page_metrics(visit.experiment.id, query, limit or _MOST_METRICS, offset)
+    _require_whole(len(found), limit, offset, total)
     return _page([nni_views.show_metric(metric) for metric in found], total)
+
+
+def _require_whole(found: int, limit: int | None, offset: int, total: int) -> None:
+    """Refuse to answer with a part of a list to whoever has not asked for a part.
+
+    NNI gave everything, and its clients look at no header: what a part leaves out, they would never miss. But one
+    answer must not fill the API server's memory either, which is everybody's; so what is too much is refused aloud.
+    """
+    if limit is None and offset + found < total:
+        rule = f"is needed, for there are {total} entries, and one answer holds {found} at most"
+        raise ConfigError([Problem("limit", rule, None, "Ask for pages with limit and offset")])
 
 
 def _page(items: list[dict[str, Any]], total: int) -> Response:

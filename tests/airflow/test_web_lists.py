@@ -1,0 +1,71 @@
+"""Lists as NNI's clients ask for them: without a limit, and with everything in the answer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any, cast
+
+import pytest
+
+from trialflow.errors import ConfigError
+from trialflow.records import Experiment, ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.store import ReportedMetric
+from trialflow.testing import make_spec
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # What Airflow's web application brings along is deprecated.
+    from trialflow_airflow.web import routes
+    from trialflow_airflow.web.access import Visit
+
+
+class FakeStore:
+    """So many trials, each with a metric."""
+
+    def __init__(self, total: int) -> None:
+        self.trials = [
+            Trial("expaaaaa", f"{number:05}", number, Slot(1, 0), "run", TrialStatus.SUCCEEDED, 1, 0.0)
+            for number in range(total)
+        ]
+        self.metrics = [ReportedMetric(trial.id, trial.number, "FINAL", 0, "1", 0.0) for trial in self.trials]
+
+    def page_trials(self, _id: str, _status: Any, limit: int, offset: int) -> Any:
+        return self.trials[offset : offset + limit], len(self.trials)
+
+    def page_metrics(self, _id: str, _query: Any, limit: int, offset: int) -> Any:
+        return self.metrics[offset : offset + limit], len(self.metrics)
+
+    def list_finals(self, _id: str) -> Any:
+        return {}
+
+
+def visit(total: int) -> Visit:
+    experiment = Experiment(
+        "expaaaaa", make_spec(), ExperimentStatus.RUNNING, "", "/none", None, 1, 1, 1.0, 0.0, None, None
+    )
+    return Visit(experiment, "ann", cast("Any", FakeStore(total)))
+
+
+LISTS = [routes.list_trials, routes.list_metrics, routes.list_latest_metrics]
+
+
+@pytest.mark.parametrize("list_all", LISTS)
+def test_a_list_comes_whole_unless_a_part_is_asked_for(list_all: Any) -> None:
+    whole = list_all(visit(12_000))
+    part = list_all(visit(12_000), limit=2, offset=11_999)
+
+    assert (len(json.loads(whole.body)), whole.headers["X-Total-Count"]) == (12_000, "12000")
+    assert (len(json.loads(part.body)), part.headers["X-Total-Count"]) == (1, "12000")
+
+
+@pytest.mark.parametrize("list_all", LISTS)
+def test_what_is_too_much_for_one_answer_is_refused_and_not_cut(
+    list_all: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_MOST_TRIALS", 5)
+    monkeypatch.setattr(routes, "_MOST_METRICS", 5)
+
+    with pytest.raises(ConfigError, match="is needed, for there are 6 entries, and one answer holds 5 at most"):
+        list_all(visit(6))
+    assert len(json.loads(list_all(visit(6), limit=3).body)) == 3
+    assert len(json.loads(list_all(visit(6), offset=1).body)) == 5

@@ -1,0 +1,34 @@
+"""Experiments as NNI's clients expect to see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trialflow.experiment.nni_views import show_profile
+from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, OwnClass
+from trialflow.testing import make_spec
+
+
+def params_of(tuner: AlgorithmSpec) -> Any:
+    spec = make_spec(tuner=tuner)
+    experiment = Experiment("expaaaaa", spec, ExperimentStatus.RUNNING, "", "/none", None, 1, 1, 1.0, 0.0, None, None)
+    return show_profile(experiment, 0, 0)["params"]
+
+
+@pytest.mark.parametrize(
+    ("tuner", "section", "name"),
+    [
+        (AlgorithmSpec("TPE"), "tuner", ("builtinTunerName", "TPE")),
+        (AlgorithmSpec("BOHB"), "advisor", ("builtinAdvisorName", "BOHB")),
+        (AlgorithmSpec("Mine", own=OwnClass("tuner", "/c", "/c", "m", "Mine")), "tuner", ("className", "Mine")),
+        (AlgorithmSpec("BOHB", own=OwnClass("tuner", "/c", "/c", "m", "BOHB")), "tuner", ("className", "BOHB")),
+        (AlgorithmSpec("Mine", own=OwnClass("advisor", "/c", "/c", "m", "Mine")), "advisor", ("className", "Mine")),
+    ],
+)
+def test_an_advisor_is_shown_as_an_advisor(tuner: AlgorithmSpec, section: str, name: tuple[str, str]) -> None:
+    params = params_of(tuner)
+
+    assert {key for key in ("tuner", "advisor") if key in params} == {section}
+    assert name in params[section].items()

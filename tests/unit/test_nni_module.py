@@ -48,6 +48,38 @@ nni.report_final_result({"default": Scalar(), "name": "ü"})
     assert [metric.value for metric in found] == [0.1, 0.25, {"default": 0.25, "name": "ü"}]
 
 
+def test_arrays_beside_the_default_arrive_as_lists(tmp_path: Path) -> None:
+    code = """
+import nni, numpy
+class Tensor:
+    def numpy(self): return numpy.array([0.5, 1.5])
+class Scalar:
+    def item(self): return 3
+metric = {"default": numpy.float32(0.5), "cm": numpy.array([[1, 2], [3, 4]]), "t": [Tensor()], "s": Scalar()}
+nni.report_intermediate_result(metric)
+nni.report_final_result({"default": numpy.array([0.5]), 7: numpy.int64(7), "nan": numpy.array([numpy.nan])})
+"""
+    done = run_trial(code, tmp_path, **in_experiment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    first, last = (metric.value for metric in MetricsTail(tmp_path / ".nni" / "metrics").read())
+    assert first == {"default": 0.5, "cm": [[1, 2], [3, 4]], "t": [[0.5, 1.5]], "s": 3}
+    assert (last["default"], last["7"], last["nan"]) == (0.5, 7, ["nan"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "sentence"),
+    [
+        ("{'default': 1, 'best': {'epochs': {1, 2}}}", "the metric's key 'best' cannot be written as JSON: got set"),
+        ("{'default': numpy.zeros(2)}", "the metric's key 'default' cannot be written as JSON: a metric must be"),
+        ("{'default': 1, 'by': {(1, 2): 3}}", "the metric's key 'by' cannot be written as JSON: keys must be str"),
+        ("numpy.zeros(2)", "a metric must be a number or a dict with the key 'default'; got ndarray"),
+    ],
+)
+def test_what_cannot_be_written_is_named_by_its_key(tmp_path: Path, metric: str, sentence: str) -> None:
+    done = run_trial(f"import nni, numpy; nni.report_final_result({metric})", tmp_path, **in_experiment(tmp_path))
+    assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
+
+
 def test_what_is_no_number_is_refused_with_its_type(tmp_path: Path) -> None:
     done = run_trial("import nni; nni.report_final_result(object())", tmp_path, **in_experiment(tmp_path))
     assert done.returncode == 1

@@ -82,7 +82,7 @@ class _Trial:
             "trial_job_id": self.trial_id,
             "type": kind,
             "sequence": sequence,
-            "value": json.dumps(value, default=_plain_number),
+            "value": json.dumps(_plain_metric(value)),
         }
         body = json.dumps(record).encode("utf-8") + b"\n"
         if len(body) > 999999:
@@ -97,12 +97,41 @@ class _Trial:
             file.write(b"ME%06d" % len(body) + body)
 
 
+def _plain_metric(metric):
+    """A metric as JSON has it: numbers for scalars, and beside `default` lists for arrays."""
+    if not isinstance(metric, dict):
+        return _plain(metric, _plain_number)
+    plain = {}
+    for key, value in metric.items():
+        try:
+            plain[key] = _plain(value, _plain_number if key == "default" else _plain_value)
+        except (TypeError, ValueError) as error:
+            raise TypeError("the metric's key {!r} cannot be written as JSON: {}".format(key, error)) from error
+    return plain
+
+
+def _plain(value, default):
+    return json.loads(json.dumps(value, default=default))
+
+
+def _plain_value(value):
+    """A list or a number for numpy's, torch's and tensorflow's arrays and scalars."""
+    for method in ("tolist", "numpy", "item"):
+        convert = getattr(value, method, None)
+        if convert is not None:
+            return convert()
+    raise TypeError("got {}".format(type(value).__name__))
+
+
 def _plain_number(value):
     """A Python number for numpy's, torch's and tensorflow's scalars."""
     for method in ("item", "numpy"):
         convert = getattr(value, method, None)
         if convert is not None:
-            converted = convert()
+            try:
+                converted = convert()
+            except (TypeError, ValueError, RuntimeError):  # It holds more than one number.
+                break
             return converted if isinstance(converted, (int, float, bool)) else _plain_number(converted)
     raise TypeError(
         f"a metric must be a number or a dict with the key 'default'; got {type(value).__name__}"

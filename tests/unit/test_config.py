@@ -963,6 +963,14 @@ def test_an_architecture_search_is_refused_by_name(folder: Path, tuner: str) -> 
     assert problem.remedy.startswith("Use one of: TPE, Random, ")
 
 
+@pytest.mark.parametrize("tuner", ["PBTTuner", "DNGOTuner"])
+def test_a_tuner_of_nni_s_that_is_not_built_is_named_as_such(folder: Path, tuner: str) -> None:
+    problem = problem_of(folder, changed(tuner={"builtinTunerName": tuner}))
+
+    assert (problem.value, problem.rule) == (tuner, "is a tuner of NNI's that is not built")
+    assert problem.remedy.startswith("Use one of: TPE, Random, ")
+
+
 @pytest.mark.parametrize("name", ["Hyperband", "BOHB"])
 def test_an_advisor_is_read_as_what_suggests(folder: Path, name: str) -> None:
     advisor = {"builtinAdvisorName": name, "classArgs": {"optimize_mode": "minimize", "eta": 2}}

@@ -87,6 +87,7 @@ trainingService:
       maxTrialNumberPerGpu: 2
       gpuIndices: [0, 1]
       pythonPath: /opt/python/bin
+      preCommand: module load cuda
 """
 FRAMEWORKCONTROLLER = """\
 experimentName: example
@@ -360,6 +361,7 @@ def test_a_remote_file_is_parsed_whole(folder: Path) -> None:
                 "sshKeyPath": "~/.ssh/id_rsa",
                 "passphrase": "hunter3",
                 "pythonPath": "/opt/python/bin",
+                "preCommand": "module load cuda",
                 "gpuIndices": "0,1",
                 "maxTrialNumPerGpu": 2,
                 "useActiveGpu": True,

@@ -63,7 +63,7 @@ AZURE = {
 MACHINES = [
     {"ip": "10.0.0.1", "username": "u", "passwd": "secret"},
     {"ip": "m", "port": 2222, "username": "u", "sshKeyPath": "~/.ssh/id", "passphrase": "secret", "gpuIndices": "0,1",
-     "maxTrialNumPerGpu": 2, "useActiveGpu": True, "pythonPath": "/opt/bin"},
+     "maxTrialNumPerGpu": 2, "useActiveGpu": True, "pythonPath": "/opt/bin", "preCommand": "a"},
 ]  # fmt: skip
 POLICY = {"minFailedTaskCount": 1, "minSucceededTaskCount": -1}
 KUBEFLOW = {"operator": "pytorch-operator", "apiVersion": "v1", "namespace": "tuning", "reuse": True, **NFS}

@@ -63,6 +63,7 @@ _MACHINE = {
     "sshKeyPath": "sshKeyFile",
     "passphrase": "sshPassphrase",
     "pythonPath": "pythonPath",
+    "preCommand": "preCommand",
     **_GPU,
 }
 _CLUSTER = {

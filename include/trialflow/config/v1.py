@@ -222,6 +222,7 @@ class Machine(Section):
     maxTrialNumPerGpu: Count | None = None
     useActiveGpu: Flag | None = None
     pythonPath: NonEmptyText | None = None
+    preCommand: NonEmptyText | None = None
 
 
 class RemoteConfig(Section):

@@ -73,6 +73,7 @@ class Machine(Section):
     maxTrialNumberPerGpu: Positive | None = None
     gpuIndices: GpuIndices = None
     pythonPath: NonEmptyText | None = None
+    preCommand: NonEmptyText | None = None
 
 
 class Remote(TrainingService):

@@ -39,6 +39,8 @@ ADVISORS = {
 # NNI's name → why it is refused
 REFUSED = {
     "NetworkMorphism": "is an architecture search, and Trialflow tunes parameters only",
+    "PBTTuner": "is a tuner of NNI's that is not built",
+    "DNGOTuner": "is a tuner of NNI's that is not built",
     "PPOTuner": "is an architecture search, and Trialflow tunes parameters only",
 }
 

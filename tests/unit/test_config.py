@@ -831,6 +831,18 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
         ),
         (
             "image: msranni",
+            "privateRegistryAuthPath: nope.json\n    image: msranni",
+            "trial.worker.privateRegistryAuthPath",
+            "no such file",
+        ),
+        (
+            "image: msranni",
+            "privateRegistryAuthPath: .\n    image: msranni",
+            "trial.worker.privateRegistryAuthPath",
+            "must be a file that can be read",
+        ),
+        (
+            "image: msranni",
             "podTemplate: {spec: {restartPolicy: Always}}\n    image: msranni",
             "trial.worker.podTemplate.spec.restartPolicy",
             "the operator overwrites it",

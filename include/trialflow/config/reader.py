@@ -5,6 +5,7 @@ Everything here is in v1 terms, in which `trialflow.config.formats` gives a docu
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -272,7 +273,15 @@ class _Reader:
             path = self._resolve(field, secret)
             if path is not None and not self._outside(field, path):
                 role["privateRegistryAuthPath"] = str(path)
+                self._check_readable(field, path)
         return roles
+
+    def _check_readable(self, field: FieldPath, path: Path) -> None:
+        remedy = "Name the config.json that 'docker login' has written; relative paths start at the experiment file"
+        if not path.exists():
+            self._refuse(field, "no such file", remedy, str(path))
+        elif not path.is_file() or not os.access(path, os.R_OK):
+            self._refuse(field, "must be a file that can be read", remedy, str(path))
 
     def _read_frameworkcontroller(self, trial: v1.FrameworkControllerTrial) -> JsonObject | None:
         section = "frameworkcontrollerConfig"

@@ -237,7 +237,7 @@ def test_a_token_that_has_expired_is_told_as_such(airflow: FakeAirflow) -> None:
 
 
 def test_a_created_experiment_is_told_once_it_runs(logged_in: FakeAirflow) -> None:
-    done = run("create", "-c", "some/config.yml", "-p", "8080")
+    done = run("create", "-c", "some/config.yml", "-p", "8080", "--no-upload")
     assert done.exit_code == 0, done.output
     assert ("POST", "/experiment", {"config": str(Path.cwd() / "some/config.yml"), "dag_id": "nni_experiment"}) in (
         logged_in.asked
@@ -285,9 +285,19 @@ def test_an_experiment_whose_files_must_be_sent_and_cannot_be_is_not_started(
     assert all(method == "GET" for method, _, _ in logged_in.asked)
 
 
+@pytest.mark.parametrize("options", [(), ("--upload",)])
+def test_a_file_that_is_not_there_is_refused_before_the_server_is_asked(
+    logged_in: FakeAirflow, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    done = run("create", "-c", str(tmp_path / "nothere.yml"), *options)
+    assert (done.exit_code, f"no such file; got {tmp_path}/nothere.yml" in done.output) == (1, True), done.output
+    assert "--no-upload" in done.output
+    assert logged_in.asked == []
+
+
 def test_an_experiment_that_cannot_run_says_why_with_exit_code_1(logged_in: FakeAirflow) -> None:
     logged_in.run_state, logged_in.check_status = "failed", []
-    done = run("create", "-c", "config.yml")
+    done = run("create", "-c", "config.yml", "--no-upload")
     assert (done.exit_code, "1 problem in the experiment" in done.output) == (1, True)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trialflow.cli.output import busy
-from trialflow.errors import ConfigError
+from trialflow.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,9 @@ def place_experiment(api: Api, config: Path, dag: str, upload: bool | None) -> s
     here = str(config.absolute())
     if upload is False:
         return here
+    if not config.exists():
+        remedy = "Check the path; with --no-upload Airflow looks for it on its own disk"
+        raise ConfigError([Problem("config", "no such file", here, remedy)])
     try:
         bundle = Bundle.of(config.absolute(), get_settings())
     except ConfigError as error:

@@ -215,6 +215,11 @@ def test_a_search_space_may_be_yaml(folder: Path) -> None:
 # Each: a change of CONFIG; the field, the start of the rule and the value in the problem; the remedy's start.
 BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
     "author missing": ({"authorName": ...}, "authorName", "is required", None, "Add it"),
+    "description null": (
+        {"description": None}, "description", "must be text", "null", "Remove the key, or give it a value",
+    ),
+    "author null": ({"authorName": None}, "authorName", "must be text", "null", "Give it a value"),
+    "GPUs null": ({"trial__gpuNum": None}, "trial.gpuNum", "must be an integer", "null", "Remove the key, or"),
     "goal as YAML does not read it": (
         {"goal": "1e-5"}, "goal", "must be a number", '"1e-5"', "YAML reads 1e-5 as text; write 1.0e-5",
     ),
@@ -319,7 +324,7 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
         "tuner.classArgs",
         "must be a mapping",
         "null",
-        "Indent its keys",
+        "Remove the key, or indent its keys below it",
     ),
     "optimize mode": (
         {"tuner__classArgs": {"optimize_mode": "max"}},

@@ -386,23 +386,21 @@ def test_a_frameworkcontroller_file_is_parsed_whole(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "platform", "v1_name"),
+    ("text", "platform"),
     [
-        (REMOTE, "remote", "remote"),
-        (FRAMEWORKCONTROLLER, "frameworkcontroller", "frameworkcontroller"),
-        (LOCAL.replace("local", "openpai"), "openpai", "pai"),
-        (LOCAL.replace("local", "aml"), "aml", "aml"),
-        (LOCAL.replace("local", "dlc"), "dlc", "dlc"),
+        (REMOTE, "remote"),
+        (FRAMEWORKCONTROLLER, "frameworkcontroller"),
+        (LOCAL.replace("local", "openpai"), "openpai"),
+        (LOCAL.replace("local", "aml"), "aml"),
+        (LOCAL.replace("local", "dlc"), "dlc"),
     ],
 )
-def test_a_platform_that_cannot_run_is_refused_by_name(
-    folder: Path, text: str, platform: str, v1_name: str
-) -> None:
+def test_a_platform_that_cannot_run_is_refused_by_name(folder: Path, text: str, platform: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(folder, text)
 
     (problem,) = raised.value.problems
-    assert (problem.field, problem.value) == ("trainingService.platform", v1_name)
+    assert (problem.field, problem.value) == ("trainingService.platform", platform)
     assert problem.rule == "is understood, but trials cannot run there yet"
     assert problem.line == text.splitlines().index(f"  platform: {platform}") + 1
     assert "hunter" not in str(raised.value)

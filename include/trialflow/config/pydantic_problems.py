@@ -44,6 +44,8 @@ _RULES: dict[str, tuple[str, str]] = {
     "size": ("must be a whole number of MB, or a number followed by b, kb, mb, gb or tb", "Write 8gb, for example"),
     "gpu_indices": ("must be the number of a GPU, or several with commas between them", "Write 0 or \"0,1\""),
 }
+# What null mostly is when it stands for one of these: keys that were not indented.
+_SECTION_TYPES = ("dict_type", "model_type", "list_type")
 _DURATION = ("must be a whole number of at most 10 digits, followed by s, m, h or d", "Write 90m or 1h, for example")
 
 
@@ -70,6 +72,10 @@ def _problem(model: type[BaseModel], error: ErrorDetails, source: Source, prefix
     rule, remedy = _RULES.get(error["type"], (error["msg"], "Correct it"))
     if error["type"] == "float_type":
         remedy = number_remedy(error["input"], source.file) or remedy
+    if error["input"] is None and error["type"] != "missing":
+        remedy = remedy if error["type"] in _SECTION_TYPES else "Give it a value"
+        if not _is_required(model, error["loc"]):
+            remedy = f"Remove the key, or {remedy[0].lower()}{remedy[1:]}"
     return source.problem(path, rule.format(**error.get("ctx", {})), value, remedy)
 
 
@@ -83,12 +89,21 @@ def _spelling_remedy(model: type[BaseModel], error: ErrorDetails) -> str:
     return f"Did you mean {close[0]}?" if close else f"Remove it; known here: {', '.join(sorted(known))}"
 
 
+def _is_required(model: type[BaseModel], loc: tuple[int | str, ...]) -> bool:
+    field = _model_at(model, loc[:-1]).model_fields.get(str(loc[-1]))
+    return field is None or field.is_required()
+
+
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys of the section at ``loc``, found by walking the annotations of the fields."""
+    return list(_model_at(model, loc).model_fields)
+
+
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The section at ``loc``, found by walking the annotations of the fields."""
     for part in loc:
-        if isinstance(part, str):
+        if isinstance(part, str) and part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
+    return model
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
 from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
+from trialflow.config.keys import v2_platform
 from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError, Problem
@@ -120,7 +121,8 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     if parsed.platform and parsed.platform not in TRAINING_SERVICES:
         rule = "is understood, but trials cannot run there yet"
         remedy = f"Use one of: {', '.join(TRAINING_SERVICES)}"
-        problems.append(parsed.place(("trainingServicePlatform",), rule, parsed.platform, remedy))
+        written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
+        problems.append(parsed.place(("trainingServicePlatform",), rule, written, remedy))
     elif parsed.training is not None:
         problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.place)
     if parsed.code is not None:

@@ -200,6 +200,8 @@ def _describe_missing(name):
     """Say what to do about a part of NNI that is not here."""
     if name[len("nni.") :] in _SEARCH_FUNCTIONS:
         return "{} stands in annotations only; take the value from nni.get_next_parameter()".format(name)
+    if name.lower() == "nni.experiment":
+        return "{} is not here: write its config as v2 YAML, and start that with nnictl create -c FILE".format(name)
     return (
         "{} is a part of NNI that Trialflow's module nni does not have. Do without it, or install NNI where this "
         "runs (pip install nni): then that one is used".format(name)

@@ -47,12 +47,18 @@ class Process:
     def fit(
         cls, points: NDArray[np.float64], losses: NDArray[np.float64], nu: float, alpha: float, seed: int
     ) -> Process:
-        """Fit the kernel's scales to the best and newest results, and condition on more of them."""
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+        """Fit the kernel's scales to the best and newest results, and condition on more of them.
 
+        One scale for all axes, unless one for each is worth it by the Bayesian information criterion (Schwarz, 1978): a
+        few results fit many scales too well.
+        """
         few, many = (_best_and_newest(losses, most) for most in (_MOST_FITTED, _MOST_RESULTS))
-        kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern([0.3] * points.shape[1], (0.02, 20.0), nu=nu)
-        fitted = _fit(points[few], losses[few], kernel, alpha, optimizer=_maximize_likelihood, seed=seed)
+        dimensions = points.shape[1]
+        shared, own = (
+            _fit_scales(points[few], losses[few], scales, nu, alpha, seed) for scales in (0.3, [0.3] * dimensions)
+        )
+        gain = own.log_marginal_likelihood_value_ - shared.log_marginal_likelihood_value_
+        fitted = own if gain > (dimensions - 1) / 2 * np.log(len(few)) else shared
         return cls(points[many], losses[many], fitted.kernel_, alpha)
 
     @property
@@ -119,6 +125,15 @@ def _climb(score: Callable[[NDArray[np.float64]], NDArray[np.float64]], start: N
 
     bounds = [(0.0, 1.0)] * len(start)
     return minimize(descend, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _MOST_CLIMBS}).x
+
+
+def _fit_scales(
+    points: NDArray[np.float64], losses: NDArray[np.float64], scales: Any, nu: float, alpha: float, seed: int
+) -> Any:
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(scales, (0.02, 20.0), nu=nu)
+    return _fit(points, losses, kernel, alpha, optimizer=_maximize_likelihood, seed=seed)
 
 
 def _fit(

@@ -56,7 +56,7 @@ class GPTuner(SurrogateTuner):
         return search(lambda rows: self._utility(surrogate, rows), surrogate.cube, (drawn, starts), surrogate.rng)
 
     def _utility(self, surrogate: Surrogate, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The utility of each row, or its logarithm, which has a slope also where there is little; the more, the better."""
+        """The utility of each row; where it is never negative its logarithm, which has a slope everywhere."""
         import numpy as np
         from scipy.special import ndtr
 

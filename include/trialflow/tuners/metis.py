@@ -1,10 +1,10 @@
 """NNI's MetisTuner (Li et al., 2018): tries what would teach most about where the optimum lies.
 
 A Gaussian process predicts the results. There are up to three candidates: the point whose result may be the lowest, at
-the end of the interval in which it is expected (NNI divides its width by the mean, which means the same for results above
-zero, and nothing for others); a point that lies among the good ones and not among the bad ones, by two Gaussian mixtures; and, when results may be
-noisy, a point whose result does not fit its surroundings. Each is judged by how low the expected optimum would be if
-its result lay at either end of the interval in which it is expected.
+the end of the interval in which it is expected (NNI divides its width by the mean, which means the same for results
+above zero, and nothing for others); a point that lies among the good ones and not among the bad ones, by two Gaussian
+mixtures; and, when results may be noisy, a point whose result does not fit its surroundings. Each is judged by how low
+the expected optimum would be if its result lay at either end of the interval in which it is expected.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ def test_v_is_the_version() -> None:
     [
         ("create -c {config}", ["-p 80", "-f", "-u x", "-d", "--port 80", "--foreground", "--url_prefix x", "--debug"]),
         ("resume abcd2222 --no-wait", ["-p 80", "-f", "-d", "-e x", "--experiment_dir x"]),
+        ("ss_gen -d {folder} -f {folder}/space.json", ["-t x", "--trial_command x"]),
         ("view abcd2222", ["-p 80", "-e x"]),
     ],
 )
@@ -40,7 +41,7 @@ def test_options_that_mean_nothing_here_are_taken_with_a_warning(
     logged_in: FakeAirflow, tmp_path: Path, command: str, options: list[str]
 ) -> None:
     (tmp_path / "config.yml").write_text("{}")
-    words = command.format(config=tmp_path / "config.yml").split()
+    words = command.format(config=tmp_path / "config.yml", folder=tmp_path).split()
     logged_in.check_status = ["RUNNING"] * 20
     for option in options:
         done = run(*words, *option.split())

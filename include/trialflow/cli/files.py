@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from trialflow.cli.nni import TrialCommand
 from trialflow.errors import ConfigError, Problem, TrainingError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def generate_search_space(
     file: Annotated[Path, typer.Option("--file", "-f", help="Where to write.", metavar="FILE")] = Path(
         "nni_auto_gen_search_space.json"
     ),
-    _command: Annotated[str | None, typer.Option("--trial_command", "-t", hidden=True)] = None,
+    _command: TrialCommand = None,
 ) -> None:
     """Write the search space that stands in the annotations of trial code. The code is read, not run."""
     from trialflow.experiment.annotated import read_search_space

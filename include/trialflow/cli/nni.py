@@ -43,6 +43,7 @@ Port = Annotated[int | None, _ignored("--port", "-p", why=_NO_SERVER)]
 UrlPrefix = Annotated[str | None, _ignored("--url_prefix", "-u", why=_NO_SERVER)]
 Debug = Annotated[bool, _ignored("--debug", "-d", why="Airflow's log level counts")]
 Foreground = Annotated[bool, _ignored("--foreground", "-f", why="nnictl log stdout --follow shows what happens")]
+TrialCommand = Annotated[str | None, _ignored("--trial_command", "-t", why="the code is read, not run")]
 ExperimentFolder = Annotated[str | None, _ignored("--experiment_dir", "-e", why="Airflow knows the folder")]
 
 

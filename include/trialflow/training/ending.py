@@ -6,6 +6,8 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
+from trialflow.trial_files import read_end
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,20 +26,10 @@ def describe_exit(code: int) -> str:
     return f"exit code {code}"
 
 
-def last_output(folder: Path, max_lines: int) -> str:
-    """The end of a folder's file ``stderr``, or of its ``stdout`` when there is none."""
+def last_output(root: Path, folder: Path, max_lines: int) -> str:
+    """The end of a folder's file ``stderr``, or of its ``stdout`` when there is none; see `trial_files`."""
     for name in ("stderr", "stdout"):
-        lines = last_bytes(folder / name, _TAIL_BYTES).decode(errors="replace").splitlines()[-max_lines:]
+        lines = read_end(root, folder / name, _TAIL_BYTES).decode(errors="replace").splitlines()[-max_lines:]
         if lines:
             return "\n".join(lines)
     return ""
-
-
-def last_bytes(path: Path, max_bytes: int) -> bytes:
-    """The end of a file; empty when there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - max_bytes))
-            return file.read(max_bytes)
-    except FileNotFoundError:
-        return b""

@@ -94,7 +94,7 @@ class LocalTrainingService(TrainingService):
         return Path(handle["folder"]) / METRICS_FILE
 
     def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
-        return last_output(Path(handle["folder"]), max_lines)
+        return last_output(Path(handle["folder"]), Path(handle["folder"]), max_lines)
 
 
 def _try_lock(lock: TextIO) -> bool:

@@ -41,11 +41,13 @@ def open_plain(root: Path, path: Path, flags: int = os.O_RDONLY) -> int:
     Raises:
         FileNotFoundError: There is no plain file.
     """
-    with _passing(root, path.parent) as folder:
-        try:
-            descriptor = os.open(path.name, flags | _PLAIN, 0o644, dir_fd=folder)
-        except OSError as error:
-            raise _as_missing(error, path) from error
+    folder = _pass_to(root, path.parent)
+    try:
+        descriptor = os.open(path.name, flags | _PLAIN, 0o644, dir_fd=folder)
+    except OSError as error:
+        raise _as_missing(error, path) from error
+    finally:
+        os.close(folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _missing(path)
@@ -130,16 +132,31 @@ def write_whole(root: Path, path: Path, content: bytes) -> None:
 @contextmanager
 def _passing(root: Path, folder: Path, *, make: bool = False) -> Iterator[int]:
     """A descriptor for what lies in a folder, reached without following a link below the root."""
-    names = folder.relative_to(root).parts
-    if ".." in names:
-        raise _missing(folder)
-    descriptor = os.open(root, _PASSING)
+    descriptor = _pass_to(root, folder, make=make)
     try:
-        for name in names:
-            descriptor = _enter(descriptor, name, folder, make=make)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _pass_to(root: Path, folder: Path, *, make: bool = False) -> int:
+    descriptor = os.open(root, _PASSING)
+    try:
+        for name in _names_below(root, folder):
+            descriptor = _enter(descriptor, name, folder, make=make)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _names_below(root: Path, folder: Path) -> list[str]:
+    """The names on the way; paths as text, for metrics are looked for many times a second."""
+    above, whole = f"{root}/", f"{folder}/"
+    names = whole[len(above) :].split("/")[:-1]
+    if not whole.startswith(above) or ".." in names:
+        raise _missing(folder)
+    return names
 
 
 def _enter(outer: int, name: str, folder: Path, *, make: bool) -> int:

@@ -140,7 +140,7 @@ def test_replicas_write_files_of_their_own(tmp_path: Path) -> None:
     storage = prepare(tmp_path, f'python3 -c "{code}"', replicas=2)
     assert [storage.run(index)[:2] for index in ("1", "0")] == [(0, "abcde\n"), (0, "abcde\n")]
     for index in (0, 1):
-        metrics = MetricsTail(storage.folder.metrics_file(f"worker-{index}")).read()
+        metrics = MetricsTail(storage.folder.root, storage.folder.metrics_file(f"worker-{index}")).read()
         assert [(metric.type, metric.value) for metric in metrics] == [("PERIODICAL", 0.5), ("FINAL", 1.0)]
 
 

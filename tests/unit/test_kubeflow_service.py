@@ -176,7 +176,7 @@ def test_a_distributed_trial_ends_with_its_chief(tmp_path: Path) -> None:
         lab.service.submit(request)
         outcome = wait_for(lambda: lab.service.poll(handle).outcome, 20)
         assert outcome.status is TrialStatus.SUCCEEDED
-        (final,) = MetricsTail(lab.service.metrics_file(handle)).read()
+        (final,) = MetricsTail(lab.storage, lab.service.metrics_file(handle)).read()
         assert final.value == 1.5
         wait_for(lambda: not any(pod["metadata"]["name"].endswith("ps-0") for pod in lab.cluster.all("pods")))
 
@@ -209,7 +209,7 @@ def test_metrics_that_were_only_printed_count(lab: Lab, where: str) -> None:
     handle = lab.service.handle(request)
     assert lab.service.poll(handle).outcome is not None
     assert lab.service.poll(handle).outcome is not None
-    assert [metric.value for metric in MetricsTail(lab.service.metrics_file(handle)).read()] == [0.5, 0.75]
+    assert [metric.value for metric in MetricsTail(lab.storage, lab.service.metrics_file(handle)).read()] == [0.5, 0.75]
 
 
 # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────────────────

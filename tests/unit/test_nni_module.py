@@ -44,7 +44,7 @@ nni.report_final_result({"default": Scalar(), "name": "ü"})
 """
     done = run_trial(code, tmp_path, **in_experiment(tmp_path))
     assert done.returncode == 0, done.stderr
-    found = MetricsTail(tmp_path / ".nni" / "metrics").read()
+    found = MetricsTail(tmp_path, tmp_path / ".nni" / "metrics").read()
     assert [metric.value for metric in found] == [0.1, 0.25, {"default": 0.25, "name": "ü"}]
 
 

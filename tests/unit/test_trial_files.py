@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from trialflow import trial_files
+from trialflow.training import ending
 from trialflow.training.kubeflow.attempt_folder import AttemptFolder
 from trialflow.training.kubeflow.section import Role
 
@@ -75,8 +76,8 @@ ATTEMPT, REPLICA = "", "output/worker-0/"
         (adopt, f"{REPLICA}.nni/metrics.adopted"),
         (adopt, f"{REPLICA}.nni/metrics"),
         (cancel, f"{ATTEMPT}cancelled"),
-        (prepare, f"{ATTEMPT}.parameter.cfg.{os.getpid()}"),
-        (prepare, f"{ATTEMPT}.run-worker.sh.{os.getpid()}"),
+        (prepare, f"{ATTEMPT}.parameter.cfg.PID"),
+        (prepare, f"{ATTEMPT}.run-worker.sh.PID"),
         (prepare, f"{ATTEMPT}parameter.cfg"),
         (prepare, f"{ATTEMPT}run-worker.sh"),
         (prepare, f"{REPLICA}stdout"),
@@ -86,7 +87,7 @@ ATTEMPT, REPLICA = "", "output/worker-0/"
 def test_no_file_outside_is_written_emptied_or_opened_to_others(
     trapped: Trapped, act: Callable[[Trapped], None], name: str
 ) -> None:
-    trapped.lay(trapped.folder.path / name)
+    trapped.lay(trapped.folder.path / name.replace("PID", str(os.getpid())))
     act(trapped)
     assert (trapped.outside.read_text(), trapped.outside.stat().st_mode & 0o777) == ("7", 0o600)
 
@@ -121,6 +122,7 @@ def test_no_file_outside_is_shown(trapped: Trapped, name: str) -> None:
     assert trapped.folder.exits() == []
 
 
+@pytest.mark.usefixtures("in_time")
 @pytest.mark.parametrize("make", ["pipe", "socket", "folder", "device", "link to a device"])
 def test_what_is_no_plain_file_counts_as_none_and_holds_nobody_up(
     trapped: Trapped, make: str, monkeypatch: pytest.MonkeyPatch
@@ -160,7 +162,7 @@ def test_a_flood_of_replicas_is_not_looked_through(trapped: Trapped, monkeypatch
         asked.append(path)
         return read_part(root, path, offset, max_bytes)
 
-    monkeypatch.setattr(trial_files, "read_part", read)
+    monkeypatch.setattr(ending, "read_part", read)
     trapped.folder.exits()
     assert len(asked) == 1000
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trialflow import trial_files
 from trialflow.metrics import METRICS_FILE
-from trialflow.training.ending import last_output
+from trialflow.training.ending import last_output, read_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,9 +38,6 @@ READABLE_FOLDER = 0o755
 _OPEN_FILE = 0o666
 # Folders of replicas that are looked at, should a pod have made more of them than anybody can look through.
 _MOST_REPLICAS = 1000
-# What a shell says of a command, and more than that takes.
-_EXIT = re.compile(rb"\s*(\d{1,3})\s*")
-_EXIT_BYTES = 16
 # NNI's SDK prints these, a Python bytes literal each, where it was told of a platform other than `local`.
 _PRINTED_METRIC = re.compile(rb"NNISDK_MEb'((?:[^'\\\n]|\\.)*)'")
 
@@ -118,9 +115,8 @@ class AttemptFolder:
         found = []
         for replica in trial_files.list_names(self.root, self.path / "output", _MOST_REPLICAS):
             with contextlib.suppress(OSError):
-                said = trial_files.read_part(self.root, self.replica(replica) / "exit", 0, _EXIT_BYTES)
-                if code := _EXIT.fullmatch(said.content):
-                    found.append(Exit(replica, int(code[1]), said.modified_at))
+                if end := read_exit(self.root, self.replica(replica) / "exit"):
+                    found.append(Exit(replica, *end))
         return sorted(found, key=lambda end: end.at)
 
     def last_output(self, replica: str, max_lines: int) -> str:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
-# Keys whose values are not quoted in messages: passwd, passWord, passphrase, token, …
-_SECRET = re.compile("pass|token|secret", re.IGNORECASE)
+# Keys whose values are not quoted in messages: passwd, passWord, sshPassphrase, token, storageAccountKey, …
+_SECRET = re.compile("pass|pasw|pwd|token|secret|credential|(account|access|api|private)[_-]?key", re.IGNORECASE)
+HIDDEN = "…"
 # Beyond it, a float no longer tells whole numbers apart.
 _LARGEST_INTEGER = 2**53
 # Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
@@ -301,6 +302,11 @@ def show(value: Any, max_length: int = 60) -> str:
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
+def is_secret(key: str) -> bool:
+    """Whether what stands under a key is nobody's business."""
+    return _SECRET.search(key) is not None
+
+
 def printable(text: str) -> str:
     """The text on one line and in UTF-8, whatever a file name or an escape in a file put into it."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -308,7 +314,7 @@ def printable(text: str) -> str:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: "…" if _SECRET.search(str(key)) else _without_secrets(item) for key, item in value.items()}
+        return {key: HIDDEN if is_secret(str(key)) else _without_secrets(item) for key, item in value.items()}
     return [_without_secrets(item) for item in value] if isinstance(value, list) else value
 
 

@@ -381,7 +381,9 @@ def _parse_numeric(name: str, label: str, kind: str, raw: Any, report: _Reporter
     if rule:
         report(field, f"{kind} {form}: {rule[0]}", raw, rule[1])
         return None
-    return Parameter(name, label, kind, arguments=tuple(raw))
+    # Only as a float a larger integer is the number that is drawn.
+    arguments = tuple(item if abs(item) <= _LARGEST_INTEGER else float(item) for item in raw)
+    return Parameter(name, label, kind, arguments=arguments)
 
 
 def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
@@ -390,7 +392,9 @@ def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
     checks = [
         (kind.startswith("q") and raw[2] <= 0, "q must be greater than 0", "Give the step between two values"),
         ("normal" in kind and second <= 0, "sigma must be greater than 0", "Give the standard deviation"),
-    ]
+        (kind in ("normal", "qnormal") and not math.isfinite(abs(first) + Z_BOUND * second + sum(raw[2:])),
+         f"what lies within {Z_BOUND:g} sigma of mu must be finite", "Lower the numbers"),
+    ]  # fmt: skip
     if "normal" not in kind:
         checks += [
             (kind == "randint" and not all(float(item).is_integer() for item in raw),
@@ -401,8 +405,8 @@ def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
              f"bounds must not be beyond {_LARGEST_INTEGER}", "Use uniform for numbers of this size"),
             (first > second, "low must not be greater than high", "Swap the two"),
             (not math.isfinite(float(second) - first), "high - low must be finite", "Bring the two together"),
-            (kind == "quniform" and max(abs(first), abs(second)) > _LARGEST_INTEGER * raw[2],
-             "q is too small for these bounds", "Use uniform, or a larger q"),
+            (kind.startswith("q") and max(abs(first), abs(second)) > _LARGEST_INTEGER * raw[2],
+             "q is too small for these bounds", f"Use {kind[1:]}, or a larger q"),
             ("log" in kind and first <= 0, "low must be greater than 0", "A logarithm needs a positive bound"),
         ]  # fmt: skip
     return next(((rule, remedy) for broken, rule, remedy in checks if broken), None)

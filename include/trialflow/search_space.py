@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Keys whose values are not quoted in messages: passwd, passWord, sshPassphrase, token, storageAccountKey, …
 _SECRET = re.compile("pass|pasw|pwd|token|secret|credential|(account|access|api|private)[_-]?key", re.IGNORECASE)
 HIDDEN = "…"
+# Of a parameter's path, by which Optuna knows it; its column has 512.
+_LONGEST_PATH = 500
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Beyond it, a float no longer tells whole numbers apart.
 _LARGEST_INTEGER = 2**53
 # Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
@@ -333,6 +336,10 @@ def _parse_parameters(raw: dict[str, Any], prefix: str, report: _Reporter) -> tu
 
 
 def _parse_parameter(name: str, label: str, body: Any, report: _Reporter) -> Parameter | None:
+    if len(label) > _LONGEST_PATH or _CONTROL.search(label):
+        rule = f"a parameter's path must have at most {_LONGEST_PATH} characters, and no control characters"
+        report(printable(label)[:60], rule, name, "Rename the parameter, or the options above it")
+        return None
     if not isinstance(body, dict) or "_type" not in body or "_value" not in body:
         report(label, "must be an object with _type and _value", body, 'Write {"_type": "uniform", "_value": [0, 1]}')
         return None

@@ -396,6 +396,26 @@ def test_a_search_space_that_is_no_object_of_parameters_is_refused(raw: Any) -> 
     assert problem.value == json.dumps(raw)
 
 
+@pytest.mark.parametrize("name", ["x" * 501, "a\x00b", "a\nb", "\ud800", "a\x85b"])
+@pytest.mark.parametrize("place", ["parameter", "nested", "option"])
+def test_a_name_that_no_database_takes_is_refused(name: str, place: str) -> None:
+    number = {"_type": "uniform", "_value": [0, 1]}
+    option = {"_name": name, "y": number} if place == "option" else {"_name": "a", name: number}
+    space = {name: number} if place == "parameter" else {"x": {"_type": "choice", "_value": [option]}}
+    problem = problem_of(space)
+
+    assert problem.rule == "a parameter's path must have at most 500 characters, and no control characters"
+    assert str(problem).isprintable()
+    assert len(str(problem)) < 400
+
+
+@pytest.mark.parametrize("name", ["x" * 500, "学习率", "a b", "Größe/√2"])
+def test_any_other_name_is_taken(name: str) -> None:
+    space, problems = parse_search_space({name: {"_type": "uniform", "_value": [0, 1]}})
+
+    assert (space.parameters[0].name, problems) == (name, [])
+
+
 def test_two_parameters_with_the_same_path_are_refused() -> None:
     inner = {"_type": "uniform", "_value": [0, 1]}
 

@@ -14,11 +14,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# A number with an exponent, of which YAML 1.1 wants to see a point and the exponent's sign.
+_WITH_EXPONENT = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?e([-+]?)([0-9]+)", re.IGNORECASE)
 
 
 class TrialflowError(Exception):
@@ -94,3 +98,21 @@ class TrainingError(TrialflowError):
 
 class UnavailableError(TrainingError):
     """What runs the jobs is away for the time being; the same call may succeed later."""
+
+
+def number_remedy(value: Any, file: str = "") -> str:
+    """What to do about a text in the place of a number; empty when it is no number in disguise.
+
+    Args:
+        value: As it was read from YAML or JSON.
+        file: Where from; in JSON every text has quotes.
+    """
+    try:
+        float(value if isinstance(value, str) else "")
+    except ValueError:
+        return ""
+    match = _WITH_EXPONENT.fullmatch(value)
+    written = f"{match[1]}{match[2] or '.0'}e{match[3] or '+'}{match[4]}" if match else value
+    if written.lower() == value.lower() or file.endswith(".json"):
+        return "Remove the quotes"
+    return f"YAML reads {value} as text; write {written}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trialflow.records import DEFAULT, Metric, MetricType
+from trialflow.trial_files import read_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 METRICS_FILE = ".nni/metrics"
 _HEADER = re.compile(rb"ME(\d{6})")
 _HEADER_BYTES = 8
-# What is read of a trial's file in one step, so that a trial that writes without end cannot fill our memory.
-_CHUNK_BYTES = 4 << 20
+# What is read of a trial's file in one step, so that a trial that writes without end holds up no other one.
+_CHUNK_BYTES = 1 << 20
+# What is read of it in all, and again of records that turn out to be none: half a million metrics.
+_MOST_BYTES = 64 << 20
 
 
 @dataclass
@@ -32,57 +35,68 @@ class MetricsTail:
     """Follows one metrics file; give it the same file again and again, it reads only what is new.
 
     Attributes:
+        root: A folder of ours that the file lies below, see `trial_files`.
         path: The file; it need not exist yet.
         skipped_bytes: What was passed over because it was no record.
+        has_more: Whether the last call left something for the next one.
     """
 
+    root: Path
     path: Path
     skipped_bytes: int = 0
+    has_more: bool = False
+    _patience: int = _MOST_BYTES
     _offset: int = 0
     _rest: bytes = b""
     _counts: Counter[MetricType] = field(default_factory=Counter)
 
     def read(self) -> list[Metric]:
-        """The records that were completed since the last call.
+        """The records that were completed since the last call, or the first of them when there are very many.
 
         A record that is cut off at the end of the file is kept back until the rest of it is there.
         """
-        found: list[Metric] = []
-        while chunk := self._read_chunk():
-            self._rest += chunk
-            found += self._take_records()
-        return found
+        chunk = self._read_chunk()
+        if not chunk:
+            return []
+        self._rest += chunk
+        return self._take_records()
 
     @property
     def unfinished_bytes(self) -> int:
         """Bytes at the end of the file that are not a whole record."""
         return len(self._rest)
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the file is so long, or so much of it broken, that no more of it is read."""
+        return self._patience <= 0
+
     def _read_chunk(self) -> bytes:
         # Opened each time, for what a network file system knows of a file's size may be a minute old.
         try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                chunk = file.read(_CHUNK_BYTES)
+            part = read_part(self.root, self.path, self._offset, min(_CHUNK_BYTES, self._patience))
         except FileNotFoundError:
+            self.has_more = False
             return b""
-        self._offset += len(chunk)
-        return chunk
+        self._offset += len(part.content)
+        self._patience -= len(part.content)
+        self.has_more = self._offset < part.size and not self.is_given_up
+        return part.content
 
     def _take_records(self) -> list[Metric]:
         records, start = [], 0
         while match := _HEADER.search(self._rest, start):
             end = match.end() + int(match[1])
-            if end > len(self._rest):
-                if not self._is_record_start(match.end()):
-                    self.skipped_bytes += match.end() - start
-                    start = match.end()
-                    continue
+            is_whole = end <= len(self._rest)
+            if not is_whole and self._is_record_start(match.end()):
                 break
-            metric = self._parse(self._rest[match.end() : end])
+            metric = self._parse(self._rest[match.end() : end]) if is_whole else None
             if metric is None:
                 self.skipped_bytes += match.end() - start
                 start = match.end()
+                self._patience -= end - start if is_whole else 0
+                if self._patience < 0:
+                    break
                 continue
             self.skipped_bytes += match.start() - start
             records.append(metric)

@@ -11,6 +11,7 @@ JsonObject = dict[str, Any]
 DEFAULT = "default"
 # The note on a trial whose parameters a person gave.
 CUSTOMIZED: JsonObject = {"parameter_source": "customized"}
+_LONGEST_TASK_LABEL = 250
 
 
 class StrEnum(str, Enum):
@@ -290,6 +291,15 @@ class Trial:
         parameters = "" if self.parameters is None else f" {describe_parameters(self.parameters)}"
         return f"#{self.number} {self.id}{parameters}"
 
+    @property
+    def task_label(self) -> str:
+        """The trial with what it waits for or has come to, no longer than Airflow's column for it."""
+        if self.ended_at is None:
+            text = f"{self.label}: {self.reason:.80}" if self.reason else self.label
+        else:
+            text = f"{self.label} → {self.status if self.value is None else format(self.value, '.6g')}"
+        return _one_line(text, _LONGEST_TASK_LABEL)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -333,7 +343,12 @@ class Outcome:
 
 def describe_parameters(parameters: JsonObject, max_length: int = 160) -> str:
     """Print parameters on one short line: ``lr=0.0123 layer=Conv(k=3)``."""
-    text = " ".join(f"{name}={_describe_value(value)}" for name, value in parameters.items())
+    return _one_line(" ".join(f"{name}={_describe_value(value)}" for name, value in parameters.items()), max_length)
+
+
+def _one_line(text: str, max_length: int) -> str:
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 

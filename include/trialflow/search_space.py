@@ -17,7 +17,7 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import Problem
+from trialflow.errors import Problem, number_remedy
 from trialflow.records import JsonObject
 
 if TYPE_CHECKING:
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
-# Keys whose values are not quoted in messages: passwd, passWord, passphrase, token, …
-_SECRET = re.compile("pass|token|secret", re.IGNORECASE)
-# A number with an exponent, of which YAML 1.1 wants to see a point and the exponent's sign.
-_WITH_EXPONENT = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?e([-+]?)([0-9]+)", re.IGNORECASE)
+# Keys whose values are not quoted in messages: passwd, passWord, sshPassphrase, token, storageAccountKey, …
+_SECRET = re.compile("pass|pasw|pwd|token|secret|credential|(account|access|api|private)[_-]?key", re.IGNORECASE)
+HIDDEN = "…"
+# Of a parameter's path, by which Optuna knows it; its column has 512.
+_LONGEST_PATH = 500
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Beyond it, a float no longer tells whole numbers apart.
 _LARGEST_INTEGER = 2**53
 # Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
@@ -315,22 +317,9 @@ def show(value: Any, max_length: int = 60) -> str:
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
-def number_remedy(value: Any, file: str = "") -> str:
-    """What to do about a text in the place of a number; empty when it is no number in disguise.
-
-    Args:
-        value: As it was read from YAML or JSON.
-        file: Where from; in JSON every text has quotes.
-    """
-    try:
-        float(value if isinstance(value, str) else "")
-    except ValueError:
-        return ""
-    match = _WITH_EXPONENT.fullmatch(value)
-    written = f"{match[1]}{match[2] or '.0'}e{match[3] or '+'}{match[4]}" if match else value
-    if written.lower() == value.lower() or file.endswith(".json"):
-        return "Remove the quotes"
-    return f"YAML reads {value} as text; write {written}"
+def is_secret(key: str) -> bool:
+    """Whether what stands under a key is nobody's business."""
+    return _SECRET.search(key) is not None
 
 
 def printable(text: str) -> str:
@@ -340,7 +329,7 @@ def printable(text: str) -> str:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: "…" if _SECRET.search(str(key)) else _without_secrets(item) for key, item in value.items()}
+        return {key: HIDDEN if is_secret(str(key)) else _without_secrets(item) for key, item in value.items()}
     return [_without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
@@ -359,6 +348,10 @@ def _parse_parameters(raw: dict[str, Any], prefix: str, report: _Reporter) -> tu
 
 
 def _parse_parameter(name: str, label: str, body: Any, report: _Reporter) -> Parameter | None:
+    if len(label) > _LONGEST_PATH or _CONTROL.search(label):
+        rule = f"a parameter's path must have at most {_LONGEST_PATH} characters, and no control characters"
+        report(printable(label)[:60], rule, name, "Rename the parameter, or the options above it")
+        return None
     if not isinstance(body, dict) or "_type" not in body or "_value" not in body:
         report(label, "must be an object with _type and _value", body, 'Write {"_type": "uniform", "_value": [0, 1]}')
         return None
@@ -412,7 +405,9 @@ def _parse_numeric(name: str, label: str, kind: str, raw: Any, report: _Reporter
     if rule:
         report(field, f"{kind} {form}: {rule[0]}", raw, rule[1])
         return None
-    return Parameter(name, label, kind, arguments=tuple(raw))
+    # Only as a float a larger integer is the number that is drawn.
+    arguments = tuple(item if abs(item) <= _LARGEST_INTEGER else float(item) for item in raw)
+    return Parameter(name, label, kind, arguments=arguments)
 
 
 def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
@@ -421,7 +416,9 @@ def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
     checks = [
         (kind.startswith("q") and raw[2] <= 0, "q must be greater than 0", "Give the step between two values"),
         ("normal" in kind and second <= 0, "sigma must be greater than 0", "Give the standard deviation"),
-    ]
+        (kind in ("normal", "qnormal") and not math.isfinite(abs(first) + Z_BOUND * second + sum(raw[2:])),
+         f"what lies within {Z_BOUND:g} sigma of mu must be finite", "Lower the numbers"),
+    ]  # fmt: skip
     if "normal" not in kind:
         checks += [
             (kind == "randint" and not all(float(item).is_integer() for item in raw),
@@ -432,8 +429,8 @@ def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
              f"bounds must not be beyond {_LARGEST_INTEGER}", "Use uniform for numbers of this size"),
             (first > second, "low must not be greater than high", "Swap the two"),
             (not math.isfinite(float(second) - first), "high - low must be finite", "Bring the two together"),
-            (kind == "quniform" and max(abs(first), abs(second)) > _LARGEST_INTEGER * raw[2],
-             "q is too small for these bounds", "Use uniform, or a larger q"),
+            (kind.startswith("q") and max(abs(first), abs(second)) > _LARGEST_INTEGER * raw[2],
+             "q is too small for these bounds", f"Use {kind[1:]}, or a larger q"),
             ("log" in kind and first <= 0, "low must be greater than 0", "A logarithm needs a positive bound"),
         ]  # fmt: skip
     return next(((rule, remedy) for broken, rule, remedy in checks if broken), None)

@@ -288,9 +288,7 @@ def trial_label(ti: Any) -> str:
         return ""
     if trial.job is None and ti.task_id.endswith("submit"):
         return ""  # Asked for before the task has run: the label can wait, the trial should not.
-    if trial.ended_at is None:
-        return f"{trial.label}: {trial.reason:.80}" if trial.reason else trial.label
-    return f"{trial.label} → {trial.status if trial.value is None else format(trial.value, '.6g')}"
+    return trial.task_label
 
 
 def _slot(ti: Any) -> Slot:

@@ -971,6 +971,28 @@ def test_a_section_that_is_not_built_is_refused_without_showing_its_password(
     assert '"u"' in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("section", "content"),
+    [
+        ("machineList", [{"ip": "10.0.0.1", "username": "u", "passwd": 12345678}]),
+        ("machineList", [{"ip": "10.0.0.1", "username": "u", "pasword": 12345678}]),
+        ("machineList", [{"ip": "10.0.0.1", "username": "u", "sshKeyPath": "k", "passphrase": 12345678}]),
+        ("sharedStorage", {"storageType": "AzureBlob", "storageAccountKey": 12345678}),
+    ],
+)
+def test_a_secret_of_the_wrong_type_is_not_shown(folder: Path, section: str, content: Any) -> None:
+    told = "\n".join(str(problem) for problem in problems_of(folder, changed(**{section: content})))
+
+    assert f"{section}." in told
+    assert "12345678" not in told
+
+
+def test_a_parameter_s_name_makes_no_secret_of_it(folder: Path) -> None:
+    (folder / "space.json").write_text('{"token_dim": {"_type": "uniform", "_value": [3, 2]}}')
+
+    assert problem_of(folder, CONFIG).value == "[3, 2]"
+
+
 @pytest.mark.parametrize("tuner", ["NetworkMorphism", "PPOTuner"])
 def test_an_architecture_search_is_refused_by_name(folder: Path, tuner: str) -> None:
     problem = problem_of(folder, changed(tuner={"builtinTunerName": tuner}))

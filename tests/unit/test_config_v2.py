@@ -343,6 +343,14 @@ def test_a_role_with_code_of_its_own_gets_a_warning(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("secret", ["hunter2", "hunter3"])
+def test_a_secret_of_the_wrong_type_is_not_shown(folder: Path, secret: str) -> None:
+    (problem,) = parse(folder, REMOTE.replace(secret, "12345678")).problems
+
+    assert problem.rule == "must be text"
+    assert "12345678" not in str(problem)
+
+
 def test_a_remote_file_is_parsed_whole(folder: Path) -> None:
     parsed = parse(folder, REMOTE)
 

@@ -140,7 +140,7 @@ def test_replicas_write_files_of_their_own(tmp_path: Path) -> None:
     storage = prepare(tmp_path, f'python3 -c "{code}"', replicas=2)
     assert [storage.run(index)[:2] for index in ("1", "0")] == [(0, "abcde\n"), (0, "abcde\n")]
     for index in (0, 1):
-        metrics = MetricsTail(storage.folder.metrics_file(f"worker-{index}")).read()
+        metrics = MetricsTail(storage.folder.root, storage.folder.metrics_file(f"worker-{index}")).read()
         assert [(metric.type, metric.value) for metric in metrics] == [("PERIODICAL", 0.5), ("FINAL", 1.0)]
 
 
@@ -231,9 +231,10 @@ def test_folders_are_open_to_pods_whatever_the_worker_s_umask(tmp_path: Path) ->
         storage = prepare(tmp_path, "true")
     finally:
         os.umask(before)
-    for folder in (storage.folder.path, storage.output(), storage.output() / ".nni"):
+    for folder in (storage.output(), storage.output() / ".nni"):
         assert folder.stat().st_mode & 0o777 == 0o777
-    assert storage.folder.path.parent.stat().st_mode & 0o055 == 0o055
+    for folder in (storage.folder.path.parent, storage.folder.path, storage.folder.path / "output"):
+        assert folder.stat().st_mode & 0o777 == 0o755
     assert (storage.output() / ".nni" / "metrics").stat().st_mode & 0o666 == 0o666
     assert (storage.folder.path / "run-worker.sh").stat().st_mode & 0o044 == 0o044
 

@@ -57,7 +57,7 @@ def test_the_files_are_there_before_the_job_is(lab: Lab, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(ClusterApi, "create", look)
     lab.service.submit(request)
-    assert seen == ["cancelled", "output", "parameter.cfg", "run-worker.sh"]
+    assert seen == ["output", "parameter.cfg", "run-worker.sh"]
 
 
 def test_a_job_that_exists_is_adopted(lab: Lab) -> None:
@@ -92,14 +92,14 @@ def test_a_cancel_in_the_middle_of_a_submit_leaves_no_job(lab: Lab, monkeypatch:
 
 def test_a_submit_that_died_before_it_saw_the_cancel_is_mended_by_its_repetition(lab: Lab) -> None:
     request = submit(lab)
-    Path(request.folder, "cancelled").write_text("cancelled\n")
+    Path(f"{request.folder}.cancelled").write_text("cancelled\n")
     lab.service.submit(request)
     assert lab.cluster.all("tfjobs") == []
 
 
 def test_a_cancel_without_the_storage_still_deletes_the_job(lab: Lab) -> None:
     request = submit(lab, "Running")
-    handle = {**lab.service.handle(request), "folder": "/proc/nowhere"}
+    handle = {**lab.service.handle(request), "folder": "/proc/nowhere/trials/T/1"}
     lab.service.cancel(handle)
     assert lab.cluster.all("tfjobs") == []
 
@@ -176,7 +176,7 @@ def test_a_distributed_trial_ends_with_its_chief(tmp_path: Path) -> None:
         lab.service.submit(request)
         outcome = wait_for(lambda: lab.service.poll(handle).outcome, 20)
         assert outcome.status is TrialStatus.SUCCEEDED
-        (final,) = MetricsTail(lab.service.metrics_file(handle)).read()
+        (final,) = MetricsTail(lab.storage, lab.service.metrics_file(handle)).read()
         assert final.value == 1.5
         wait_for(lambda: not any(pod["metadata"]["name"].endswith("ps-0") for pod in lab.cluster.all("pods")))
 
@@ -209,7 +209,7 @@ def test_metrics_that_were_only_printed_count(lab: Lab, where: str) -> None:
     handle = lab.service.handle(request)
     assert lab.service.poll(handle).outcome is not None
     assert lab.service.poll(handle).outcome is not None
-    assert [metric.value for metric in MetricsTail(lab.service.metrics_file(handle)).read()] == [0.5, 0.75]
+    assert [metric.value for metric in MetricsTail(lab.storage, lab.service.metrics_file(handle)).read()] == [0.5, 0.75]
 
 
 # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────────────────

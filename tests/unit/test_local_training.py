@@ -247,3 +247,25 @@ def test_the_last_lines_of_the_error_output_come_before_the_output(
     quiet = make_request("echo printed")
     run_to_end(service, quiet)
     assert service.last_output(service.handle(quiet)) == "printed"
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("name", ["exit", "lock", "stderr"])
+def test_a_pipe_in_a_file_s_place_holds_nobody_up(
+    service: TrainingService, make_request: Callable[[str], JobRequest], name: str
+) -> None:
+    request = make_request(f'cd "$NNI_OUTPUT_DIR"; rm -f {name}; mkfifo {name}; echo ready > ready; exec sleep 600')
+    service.submit(request)
+    while not (Path(request.folder) / "ready").exists():
+        time.sleep(0.01)
+    handle = service.handle(request)
+    assert (service.poll(handle).outcome is None) is (name != "lock")
+    assert service.last_output(handle) == ""
+    service.cancel(handle)
+
+
+def test_a_trial_that_writes_into_the_exit_code_is_not_taken_at_its_word(
+    service: TrainingService, make_request: Callable[[str], JobRequest]
+) -> None:
+    request = make_request('echo ended > "$NNI_OUTPUT_DIR/exit"; exit 3')
+    assert run_to_end(service, request).exit_code == 3

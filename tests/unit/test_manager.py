@@ -164,6 +164,20 @@ def test_the_conclusion_names_the_best_trial_and_leaves_the_files(tmp_path: Path
     assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_final_metric_behind_many_others_counts(tmp_path: Path) -> None:
+    code = """
+import os, nni
+nni.get_next_parameter()
+folder = os.path.join(os.environ["NNI_SYS_DIR"], ".nni")
+os.makedirs(folder, exist_ok=True)
+with open(os.path.join(folder, "metrics"), "ab") as file:
+    file.write(b"epoch 1\\n" * 700_000)
+nni.report_final_result(0.5)
+"""
+    manager = make_manager(tmp_path, code)
+    assert follow(manager, suggest(manager, 0)).value == 0.5
+
+
 def test_a_verb_that_is_called_again_changes_nothing(tmp_path: Path) -> None:
     gate = tmp_path / "open"
     code = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n{GOOD}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def record(value: Any, kind: str = "PERIODICAL") -> bytes:
 def read_all(tmp_path: Path, content: bytes) -> tuple[list[Any], MetricsTail]:
     path = tmp_path / "metrics"
     path.write_bytes(content)
-    tail = MetricsTail(path)
+    tail = MetricsTail(tmp_path, path)
     return [metric.value for metric in tail.read()], tail
 
 
@@ -40,14 +41,14 @@ def final(*values: Any) -> list[Metric]:
 def test_the_records_of_the_real_sdk_are_read(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     path.write_bytes(REAL_PERIODICAL + REAL_FINAL)
-    tail = MetricsTail(path)
+    tail = MetricsTail(tmp_path, path)
     found = [(metric.type, metric.sequence, metric.value) for metric in tail.read()]
     assert found == [(MetricType.PERIODICAL, 0, 0.5), (MetricType.FINAL, 0, {"default": 0.7, "loss": 0.1})]
     assert (tail.skipped_bytes, tail.unfinished_bytes) == (0, 0)
 
 
 def test_a_file_that_does_not_exist_yet_has_no_records(tmp_path: Path) -> None:
-    tail = MetricsTail(tmp_path / "metrics")
+    tail = MetricsTail(tmp_path, tmp_path / "metrics")
     assert tail.read() == []
     (tmp_path / "metrics").write_bytes(record(1))
     assert [metric.value for metric in tail.read()] == [1]
@@ -58,7 +59,7 @@ def test_a_file_that_does_not_exist_yet_has_no_records(tmp_path: Path) -> None:
 def test_a_record_that_was_cut_anywhere_is_read_when_the_rest_is_there(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "metrics"
     path.write_bytes(REAL_FINAL + REAL_PERIODICAL[:cut])
-    tail = MetricsTail(path)
+    tail = MetricsTail(tmp_path, path)
     assert [metric.type for metric in tail.read()] == [MetricType.FINAL]
     assert tail.unfinished_bytes == cut
     with path.open("ab") as file:
@@ -119,7 +120,7 @@ def test_a_value_that_is_nested_too_deeply_is_no_record(tmp_path: Path, value: b
 def test_each_type_counts_its_own_records(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     path.write_bytes(record(1) + record(2) + record(3, "FINAL") + record(4))
-    found = [(metric.type.value, metric.sequence) for metric in MetricsTail(path).read()]
+    found = [(metric.type.value, metric.sequence) for metric in MetricsTail(tmp_path, path).read()]
     assert found == [("PERIODICAL", 0), ("PERIODICAL", 1), ("FINAL", 0), ("PERIODICAL", 2)]
 
 
@@ -164,3 +165,66 @@ def test_the_first_final_metric_is_the_result(metrics: list[Metric], value: floa
     assert found == value
     assert remark in said
     assert bool(remark) == bool(said)
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("trap", ["pipe", "endless link", "folder link", "folder"])
+def test_a_trap_in_the_file_s_place_holds_nobody_up_and_shows_nothing(tmp_path: Path, trap: str) -> None:
+    folder = tmp_path / "trial" / ".nni"
+    folder.mkdir(parents=True)
+    (tmp_path / "metrics").write_bytes(record(7))
+    if trap == "pipe":
+        os.mkfifo(folder / "metrics")
+    elif trap == "endless link":
+        (folder / "metrics").symlink_to("/dev/zero")
+    elif trap == "folder link":
+        folder.rmdir()
+        folder.symlink_to(tmp_path)
+    else:
+        (folder / "metrics").mkdir()
+    tail = MetricsTail(tmp_path, folder / "metrics")
+    assert (tail.read(), tail.has_more) == ([], False)
+
+
+def test_a_long_file_is_read_in_steps(tmp_path: Path) -> None:
+    path = tmp_path / "metrics"
+    number = (2 << 20) // len(record(0)) + 1
+    path.write_bytes(record(0) * number + record(1, "FINAL"))
+    tail = MetricsTail(tmp_path, path)
+    steps = [tail.read()]
+    while tail.has_more:
+        steps.append(tail.read())
+    assert len(steps) == 3
+    assert sum(map(len, steps)) == number + 1
+    assert steps[-1][-1].value == 1
+    assert tail.read() == []
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("flood", ["nothing", "broken"])
+def test_a_file_without_end_is_given_up(tmp_path: Path, flood: str) -> None:
+    path = tmp_path / "metrics"
+    # Each of these announces a megabyte, and is read in vain.
+    path.write_bytes(record(1) + (b'ME900000{"x":' * 200_000 if flood == "broken" else b""))
+    if flood == "nothing":
+        os.truncate(path, 1 << 40)
+    tail = MetricsTail(tmp_path, path)
+    read = [metric.value for metric in tail.read()]
+    steps = 1
+    while tail.has_more:
+        read += [metric.value for metric in tail.read()]
+        steps += 1
+    assert (read, tail.is_given_up) == ([1], True)
+    assert steps <= 64
+    assert tail.read() == []
+
+
+def test_broken_records_that_announce_much_are_not_all_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def parse(_tail: MetricsTail, body: bytes) -> None:
+        tried.append(len(body))
+
+    monkeypatch.setattr(MetricsTail, "_parse", parse)
+    read_all(tmp_path, b'ME500000{"x":' * 80_000)
+    assert sum(tried) < 70 << 20

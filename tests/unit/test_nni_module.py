@@ -44,7 +44,7 @@ nni.report_final_result({"default": Scalar(), "name": "ü"})
 """
     done = run_trial(code, tmp_path, **in_experiment(tmp_path))
     assert done.returncode == 0, done.stderr
-    found = MetricsTail(tmp_path / ".nni" / "metrics").read()
+    found = MetricsTail(tmp_path, tmp_path / ".nni" / "metrics").read()
     assert [metric.value for metric in found] == [0.1, 0.25, {"default": 0.25, "name": "ü"}]
 
 
@@ -61,7 +61,7 @@ nni.report_final_result({"default": numpy.array([0.5]), 7: numpy.int64(7), "nan"
 """
     done = run_trial(code, tmp_path, **in_experiment(tmp_path))
     assert done.returncode == 0, done.stderr
-    first, last = (metric.value for metric in MetricsTail(tmp_path / ".nni" / "metrics").read())
+    first, last = (metric.value for metric in MetricsTail(tmp_path, tmp_path / ".nni" / "metrics").read())
     assert first == {"default": 0.5, "cm": [[1, 2], [3, 4]], "t": [[0.5, 1.5]], "s": 3}
     assert (last["default"], last["7"], last["nan"]) == (0.5, 7, ["nan"])
 
@@ -155,7 +155,7 @@ assert nni.utils.merge_parameter({"x": 1.0}, {"x": 2}) == {"x": 2}
 """
     done = run_trial(code, tmp_path, **in_experiment(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert [metric.value for metric in MetricsTail(tmp_path / ".nni" / "metrics").read()] == [0.5, 1]
+    assert [metric.value for metric in MetricsTail(tmp_path, tmp_path / ".nni" / "metrics").read()] == [0.5, 1]
 
 
 @pytest.mark.parametrize("source", sorted(SOURCE.parent.rglob("*.py")), ids=str)

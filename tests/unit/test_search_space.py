@@ -176,7 +176,10 @@ def test_the_normal_types_draw_with_the_mean_and_deviation_that_were_asked() -> 
     [
         ("lognormal", [700, 10]),
         ("qlognormal", [700, 10, 0.001]),
-        ("qloguniform", [1, 1e300, 1e-300]),
+        ("qlognormal", [700, 10, 1e-300]),
+        ("qloguniform", [1e-300, 1e15, 1]),
+        ("normal", [1e308, 1e307]),
+        ("qnormal", [-1e308, 1e307, 1e-300]),
         ("uniform", [5, 5]),
         ("loguniform", [5, 5]),
         ("quniform", [5, 5, 2]),
@@ -186,7 +189,13 @@ def test_extreme_numbers_still_draw_finite_values(kind: str, numbers: list[float
     assert all(math.isfinite(value) for value in draws(kind, numbers))
     parameter = parameter_of(kind, numbers)
     if parameter.is_normal:
-        assert math.isfinite(parameter.decode(Z_BOUND))
+        assert all(math.isfinite(parameter.decode(end)) for end in (-Z_BOUND, Z_BOUND))
+    assert parameter.size > 0
+
+
+def test_a_bound_beyond_the_integers_that_floats_tell_apart_can_be_reached() -> None:
+    parameter = parameter_of("uniform", [0, 10**308])
+    assert parameter.encode(parameter.decode(parameter.latent_at(1))) == 1e308
 
 
 def test_the_same_generator_draws_the_same() -> None:
@@ -319,6 +328,12 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "randint huge": ({"_type": "randint", "_value": [0, 10**30]}, "x._value", "must not be beyond"),
     "uniform too wide": ({"_type": "uniform", "_value": [-1e308, 1e308]}, "x._value", "must be finite"),
     "quniform q tiny": ({"_type": "quniform", "_value": [0, 1e300, 1e-300]}, "x._value", "q is too small"),
+    "qloguniform q tiny": ({"_type": "qloguniform", "_value": [1e-300, 1e300, 1e-200]}, "x._value", "q is too small"),
+    "normal too wide": ({"_type": "normal", "_value": [1e308, 1e308]}, "x._value", "of mu must be finite"),
+    "normal far below": ({"_type": "normal", "_value": [-1.7e308, 1e307]}, "x._value", "of mu must be finite"),
+    "normal of huge integers": ({"_type": "normal", "_value": [10**308, 10**308]}, "x._value", "of mu must be finite"),
+    "qnormal rounded up": ({"_type": "qnormal", "_value": [-1.7e308, 1, 10**308]}, "x._value", "of mu must be finite"),
+    "qnormal too wide": ({"_type": "qnormal", "_value": [0, 1e308, 1]}, "x._value", "of mu must be finite"),
 }
 for _kind, (_numbers, _low, _high) in NUMERIC.items():
     _field, _arity = "x._value", f"{_kind} needs {len(_numbers)} finite numbers"
@@ -409,6 +424,26 @@ def test_a_search_space_that_is_no_object_of_parameters_is_refused(raw: Any) -> 
 
     assert "must be an object of parameters" in problem.rule
     assert problem.value == json.dumps(raw)
+
+
+@pytest.mark.parametrize("name", ["x" * 501, "a\x00b", "a\nb", "\ud800", "a\x85b"])
+@pytest.mark.parametrize("place", ["parameter", "nested", "option"])
+def test_a_name_that_no_database_takes_is_refused(name: str, place: str) -> None:
+    number = {"_type": "uniform", "_value": [0, 1]}
+    option = {"_name": name, "y": number} if place == "option" else {"_name": "a", name: number}
+    space = {name: number} if place == "parameter" else {"x": {"_type": "choice", "_value": [option]}}
+    problem = problem_of(space)
+
+    assert problem.rule == "a parameter's path must have at most 500 characters, and no control characters"
+    assert str(problem).isprintable()
+    assert len(str(problem)) < 400
+
+
+@pytest.mark.parametrize("name", ["x" * 500, "学习率", "a b", "Größe/√2"])
+def test_any_other_name_is_taken(name: str) -> None:
+    space, problems = parse_search_space({name: {"_type": "uniform", "_value": [0, 1]}})
+
+    assert (space.parameters[0].name, problems) == (name, [])
 
 
 def test_two_parameters_with_the_same_path_are_refused() -> None:

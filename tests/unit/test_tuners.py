@@ -15,9 +15,10 @@ import pytest
 
 from trialflow.errors import Problem, TunerError
 from trialflow.records import AlgorithmSpec, JsonObject
+from trialflow.search_space import parse_search_space
 from trialflow.testing import TunerContract
 from trialflow.testing.algorithm_contracts import EVERY_TYPE, SPACE, Conversation
-from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_tuner, get_tuner
+from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner
 from trialflow.tuners.base import ADVISORS, REGISTRY
 
 # name → class arguments that make it use its model after a few results
@@ -301,3 +302,14 @@ def test_an_unknown_tuner_is_refused_with_those_there_are() -> None:
     assert "TPE, Random" in problem.remedy
     with pytest.raises(TunerError, match="'Tpe'"):
         tuner_of("Tpe")
+
+
+@pytest.mark.parametrize("name", ["Hyperband", "BOHB"])
+def test_a_parameter_must_not_have_the_name_of_the_budget(name: str) -> None:
+    space, _ = parse_search_space({"TRIAL_BUDGET": {"_type": "uniform", "_value": [0, 1]}})
+    (problem,) = check_space(AlgorithmSpec(name, TUNERS[name]), space)
+
+    assert str(problem) == (
+        f'TRIAL_BUDGET: {name} gives each trial its budget under this name; got "TRIAL_BUDGET". Rename the parameter'
+    )
+    assert check_space(AlgorithmSpec("TPE", {}), space) == []

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from trialflow.config import placeholders
 from trialflow.config.placeholders import unfilled_name
-from trialflow.search_space import number_remedy, show
+from trialflow.errors import number_remedy
+from trialflow.search_space import show
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

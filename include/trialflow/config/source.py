@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from trialflow.errors import ConfigError, Problem
+from trialflow.search_space import HIDDEN, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +45,11 @@ class Source:
         return ".".join(self.original(path) if self.original else path)
 
     def problem(self, path: FieldPath, rule: str, value: str | None = None, remedy: str = "") -> Problem:
-        """A problem with one of the document's fields, placed on the nearest line that is known."""
+        """A problem with one of the document's fields, placed on the nearest line that is known; secrets are hidden."""
         path = self.original(path) if self.original else path
+        # In a search space, the keys are names of the user's own: a number of tokens is no secret.
+        if value is not None and path[:1] != ("searchSpace",) and any(map(is_secret, path)):
+            value = HIDDEN
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
         return Problem(".".join(path), rule, value, remedy, file=self.file, line=line)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
@@ -53,7 +54,7 @@ class TrialWatch:
         self._submit_at = float("-inf")
         self._said: set[str] = set()
         self._handle = self._service.handle(self._manager.job_request(self.trial))
-        self._tail = MetricsTail(self._service.metrics_file(self._handle))
+        self._tail = MetricsTail(Path(self._manager.experiment.folder), self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
         self._seen: str | None = None
         self._due_at = 0.0
@@ -118,6 +119,9 @@ class TrialWatch:
         stop = self._read_metrics()
         outcome = state.outcome or stop or self._overdue(state.started_at)
         if outcome is None:
+            return None
+        if outcome is state.outcome and self._tail.has_more:
+            self._due_at = 0.0  # The final metric may stand in what was not read yet.
             return None
         if outcome.lost and self.trial.attempt < self._manager.settings.trial_attempts:
             logger.warning("%s: attempt %d lost: %s", self.trial.label, self.trial.attempt, outcome.reason)
@@ -216,4 +220,6 @@ class TrialWatch:
             )
             if count
         ]
+        if self._tail.is_given_up:
+            damage.append("the rest of it was not read, for it is too long or too much of it is broken")
         return "; ".join(filter(None, [remark, *damage]))

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import sqlalchemy as sa
 
 # Raised when a table changes; a store of another version is refused rather than misread.
 SCHEMA_VERSION = 4
 
 metadata = sa.MetaData()
+# What a trial may print and no database takes everywhere: PostgreSQL has no NUL, and UTF-8 no half of a character.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class _Words(sa.TypeDecorator[str]):
+    """Text for people, of whatever origin; what cannot be stored of it is replaced. JSON escapes it by itself."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:  # noqa: ARG002
+        return None if value is None else _UNSTORABLE.sub("\ufffd", value)
+
 
 schema_version = sa.Table(
     "trialflow_schema",
@@ -21,7 +37,7 @@ experiments = sa.Table(
     sa.Column("id", sa.String(16), primary_key=True),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("status", sa.String(32), nullable=False),
-    sa.Column("status_reason", sa.Text, nullable=False, default=""),
+    sa.Column("status_reason", _Words, nullable=False, default=""),
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("code_folder", sa.Text),
     sa.Column("trial_concurrency", sa.Integer, nullable=False),
@@ -78,7 +94,7 @@ trials = sa.Table(
     sa.Column("reported_at", sa.Float),
     sa.Column("exit_code", sa.Integer),
     sa.Column("value", sa.Float),
-    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("reason", _Words, nullable=False, default=""),
     # What makes a claim happen once, whoever tries: one trial per planned slot, one per number.
     sa.UniqueConstraint("experiment_id", "batch", "slot"),
     sa.UniqueConstraint("experiment_id", "number"),

@@ -206,6 +206,25 @@ class StoreContract:
         kept = [(metric.type, metric.sequence, metric.value) for metric in store.list_metrics(trial)]
         assert kept == [("FINAL", 0, {"default": 1}), ("PERIODICAL", 0, 0.5), ("PERIODICAL", 1, 0.6)]
 
+    def test_whatever_a_trial_printed_can_be_stored(self, store: Store) -> None:
+        start_experiment(store)
+        trial = claim(store)
+        printed = "before\x00\ud800after"
+        store.set_parameters(trial, {"name": printed}, {printed: 1})
+        store.set_reason(trial, printed)
+        store.add_metrics(trial, [Metric(MetricType.FINAL, 0, {"default": 1, printed: printed}, 1.0)])
+        store.set_ended(trial, Outcome(TrialStatus.FAILED, 1, printed), None)
+        store.change_status(_ID, ExperimentStatus.ERROR, from_=[ExperimentStatus.RUNNING], reason=printed)
+        store.create_experiment("other", make_spec(name=printed), "/")
+        now = store.get_trial(_ID, trial.id)
+        readable = "before\ufffd\ufffdafter"
+        assert (now.reason, now.parameters, now.note) == (readable, {"name": printed}, {printed: 1})
+        assert store.get_experiment(_ID).status_reason == readable
+        assert store.get_experiment("other").spec.name == printed
+        assert store.list_metrics(now)[0].value == {"default": 1, printed: printed}
+        assert json.loads(store.page_metrics(_ID, MetricQuery(), 9, 0)[0][0].data) == {"default": 1, printed: printed}
+        assert store.find_limit(_ID, make_spec(goal=1.0)) is None
+
     def test_metrics_of_another_attempt_are_not_mixed_in(self, store: Store) -> None:
         start_experiment(store)
         trial = claim(store)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 from typing import TYPE_CHECKING
+
+from trialflow.trial_files import read_end, read_part
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _TAIL_BYTES = 16 << 10
+# What a shell says of a command, and more than that takes.
+_EXIT = re.compile(rb"\s*(\d{1,3})\s*")
+_EXIT_BYTES = 16
 
 
 def describe_exit(code: int) -> str:
@@ -24,20 +30,20 @@ def describe_exit(code: int) -> str:
     return f"exit code {code}"
 
 
-def last_output(folder: Path, max_lines: int) -> str:
-    """The end of a folder's file ``stderr``, or of its ``stdout`` when there is none."""
+def read_exit(root: Path, path: Path) -> tuple[int, float] | None:
+    """The exit code in a file, and when it was written; ``None`` without one that a shell can have written."""
+    try:
+        said = read_part(root, path, 0, _EXIT_BYTES)
+    except FileNotFoundError:
+        return None
+    code = _EXIT.fullmatch(said.content)
+    return (int(code[1]), said.modified_at) if code else None
+
+
+def last_output(root: Path, folder: Path, max_lines: int) -> str:
+    """The end of a folder's file ``stderr``, or of its ``stdout`` when there is none; see `trial_files`."""
     for name in ("stderr", "stdout"):
-        lines = last_bytes(folder / name, _TAIL_BYTES).decode(errors="replace").splitlines()[-max_lines:]
+        lines = read_end(root, folder / name, _TAIL_BYTES).decode(errors="replace").splitlines()[-max_lines:]
         if lines:
             return "\n".join(lines)
     return ""
-
-
-def last_bytes(path: Path, max_bytes: int) -> bytes:
-    """The end of a file; empty when there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - max_bytes))
-            return file.read(max_bytes)
-    except FileNotFoundError:
-        return b""

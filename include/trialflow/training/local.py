@@ -31,7 +31,8 @@ from trialflow.processes import end_processes
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, TrainingService
-from trialflow.training.ending import describe_exit, last_output
+from trialflow.training.ending import describe_exit, last_output, read_exit
+from trialflow.trial_files import open_plain
 
 # The installation's own configuration, database address and keys are none of a trial's business.
 _PRIVATE_PREFIXES = ("AIRFLOW", "_AIRFLOW", "TRIALFLOW")
@@ -58,7 +59,7 @@ class LocalTrainingService(TrainingService):
         folder = Path(request.folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "lock").open("a") as lock:
+            with os.fdopen(open_plain(folder, folder / "lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
                 # Who finds nothing started waits at most for another call of this method, or for a look at the lock;
                 # never for the job, which goes on to hold the lock of the call that started it.
                 while not (folder / "started").exists():
@@ -94,7 +95,7 @@ class LocalTrainingService(TrainingService):
         return Path(handle["folder"]) / METRICS_FILE
 
     def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
-        return last_output(Path(handle["folder"]), max_lines)
+        return last_output(Path(handle["folder"]), Path(handle["folder"]), max_lines)
 
 
 def _try_lock(lock: TextIO) -> bool:
@@ -173,7 +174,7 @@ def _folder_here(handle: JsonObject) -> Path:
 def _is_locked(folder: Path) -> bool:
     """Whether a process of the job is alive."""
     try:
-        with (folder / "lock").open("r") as lock:
+        with os.fdopen(open_plain(folder, folder / "lock")) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -183,11 +184,10 @@ def _is_locked(folder: Path) -> bool:
 
 
 def _read_exit(folder: Path, started_at: float | None) -> Outcome | None:
-    path = folder / "exit"
-    try:
-        code, ended_at = int(path.read_text()), path.stat().st_mtime
-    except FileNotFoundError:
+    end = read_exit(folder, folder / "exit")
+    if end is None:
         return None
+    code, ended_at = end
     status = TrialStatus.SUCCEEDED if code == 0 else TrialStatus.FAILED
     reason = "" if code == 0 else describe_exit(code)
     return Outcome(status, code, reason, started_at, ended_at)

@@ -15,6 +15,8 @@ from enum import Enum, auto
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from trialflow.errors import Problem
+from trialflow.search_space import show
 from trialflow.tuners.base import Tuner
 from trialflow.tuners.history import NoSuggestion, Suggestion, point_of
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from trialflow.records import JsonObject
+    from trialflow.search_space import SearchSpace
     from trialflow.tuners.history import History, PastTrial
 
 BUDGET_KEY = "TRIAL_BUDGET"
@@ -104,6 +107,13 @@ class BracketTuner(Tuner):
     """A tuner that is an assessor as well: it spends little on most configurations and much on the best."""
 
     takes_nested = False
+
+    def check_space(self, space: SearchSpace) -> list[Problem]:
+        problems = super().check_space(space)
+        if any(parameter.name == BUDGET_KEY for parameter in space.parameters):
+            rule = f"{self.spec.name} gives each trial its budget under this name"
+            problems.append(Problem(BUDGET_KEY, rule, show(BUDGET_KEY), "Rename the parameter"))
+        return problems
 
     @abstractmethod
     def halving(self) -> Halving:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +10,7 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.models.dag import DagModel
-from fastapi import Depends, HTTPException, Path, Request, status
+from fastapi import Depends, HTTPException, Path, Query, Request, status
 
 from trialflow.errors import NotFoundError
 from trialflow.records import Experiment
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
+# How far into a list a page may begin; a database counts with 64 bits.
+Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
+# No id holds anything else, such as a NUL, of which PostgreSQL makes an error.
+_EXPERIMENT_ID = re.compile(r"[\w-]{1,16}")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ def _find(experiment_id: str | None, user: GetUserDep) -> Experiment:
         if not readable:
             raise NotFoundError("there is no experiment yet that you may read; start one: nnictl create --config FILE")
         return readable[0]
+    if _EXPERIMENT_ID.fullmatch(experiment_id) is None:
+        raise NotFoundError(f"no experiment {experiment_id!r} in the store")
     experiment = get_store().get_experiment(experiment_id)
     if not is_allowed(user, experiment.owner, "GET"):
         raise NotFoundError(f"no experiment {experiment_id!r} in the store")

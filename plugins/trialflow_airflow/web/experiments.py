@@ -14,7 +14,7 @@ from trialflow.experiment.nni_views import show_summary
 from trialflow.experiment.operations import Operator
 from trialflow.records import ExperimentStatus
 from trialflow_airflow.web import runs
-from trialflow_airflow.web.access import Remover, list_readable, name_experiment, require
+from trialflow_airflow.web.access import Offset, Remover, list_readable, name_experiment, require
 
 DAG_ID = "nni_experiment"
 router = APIRouter(tags=["Experiments"])
@@ -31,7 +31,7 @@ class NewExperiment(BaseModel):
     folder: str | None = Field(
         default=None, max_length=4096, description="Where relative paths start in an experiment that is not a file."
     )
-    dag_id: str = Field(default=DAG_ID, max_length=250, description="The DAG that is to run it.")
+    dag_id: str = Field(default=DAG_ID, max_length=250, pattern=r"^[\w.-]+$", description="The DAG that is to run it.")
 
 
 class Started(BaseModel):
@@ -68,7 +68,7 @@ def list_experiments(
     response: Response,
     status_: Annotated[ExperimentStatus | None, Query(alias="status")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> list[dict[str, Any]]:
     """The experiments that you may read, the newest first."""
     found = [item for item in list_readable(user) if status_ is None or item.status is status_]

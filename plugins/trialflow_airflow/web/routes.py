@@ -18,12 +18,11 @@ from trialflow.experiment.operations import Operator
 from trialflow.records import MetricType, TrialStatus
 from trialflow.store import Adjustable, MetricQuery
 from trialflow_airflow.web import runs
-from trialflow_airflow.web.access import Editor, LogReader, Reader, Starter, Visit
+from trialflow_airflow.web.access import Editor, LogReader, Offset, Reader, Starter, Visit
 
 router = APIRouter()
 
-TrialId = Annotated[str, Path(description="The trial's id.", max_length=8)]
-Offset = Annotated[int, Query(ge=0)]
+TrialId = Annotated[str, Path(description="The trial's id.", pattern="^[A-Za-z0-9]{1,8}$")]
 TrialLimit = Annotated[int | None, Query(ge=1, le=10_000)]
 MetricLimit = Annotated[int | None, Query(ge=1, le=100_000)]
 # What one answer may hold.

@@ -1,14 +1,16 @@
 """The folder of one attempt on the shared storage: what its replicas read, and what they hand back.
 
-    cancelled           empty; any content means that the job must not run (any more)
-    parameter.cfg       what the trial gets
-    run-<role>.sh       what a replica runs
-    output/<role>-<index>/
-        parameter.cfg, .nni/metrics, stdout, stderr, exit, started/, and what the trial writes to NNI_OUTPUT_DIR
+    <attempt>.cancelled     empty; any content means that the job must not run (any more)
+    <attempt>/
+        parameter.cfg       what the trial gets
+        run-<role>.sh       what a replica runs
+        output/<role>-<index>/
+            parameter.cfg, .nni/metrics, stdout, stderr, exit, started/, and what the trial writes to NNI_OUTPUT_DIR
 
-Pods run as anybody, and a server may take every user for nobody: folders that pods write to are open to all. The files
-that are read here are made here, empty: a share's client keeps in mind for up to a minute that a file was not there,
-but asks the server again whenever a file that it knows is opened.
+Pods run as anybody, and a server may take every user for nobody: the replicas' folders are open to all. A pod mounts
+the attempt's folder, and as root it may put there what it likes. So all of it is touched by way of `trial_files`, and
+what no pod may change lies outside. The files that are read here are made here, empty: a share's client keeps in mind
+for up to a minute that a file was not there, but asks the server again whenever a file that it knows is opened.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from trialflow import trial_files
 from trialflow.metrics import METRICS_FILE
-from trialflow.training.ending import last_output
+from trialflow.training.ending import last_output, read_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 OPEN_FOLDER = 0o777
 READABLE_FOLDER = 0o755
 _OPEN_FILE = 0o666
+# Folders of replicas that are looked at, should a pod have made more of them than anybody can look through.
+_MOST_REPLICAS = 1000
 # NNI's SDK prints these, a Python bytes literal each, where it was told of a platform other than `local`.
 _PRINTED_METRIC = re.compile(rb"NNISDK_MEb'((?:[^'\\\n]|\\.)*)'")
 
@@ -53,19 +58,21 @@ class Exit:
 
 @dataclass(frozen=True)
 class AttemptFolder:
-    """One attempt's folder; it need not exist yet."""
+    """One attempt's folder, ``<experiment>/trials/<trial>/<attempt>``; it need not exist yet."""
 
     path: Path
 
+    @property
+    def root(self) -> Path:
+        """The experiment's folder."""
+        return self.path.parents[2]
+
     def prepare(self, parameters: JsonObject, scripts: Mapping[str, str], roles: Iterable[Role]) -> None:
         """Make everything that the pods need; may be repeated while they run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.path.parent.chmod(READABLE_FOLDER)
-        for folder in (self.path, self.path / "output"):
-            _make_open(folder)
-        self._write("parameter.cfg", json.dumps(parameters))
-        for name, script in scripts.items():
-            self._write(name, script)
+        for folder in (self.path.parent, self.path, self.path / "output"):
+            trial_files.make_folder(self.root, folder, READABLE_FOLDER)
+        for name, text in {"parameter.cfg": json.dumps(parameters), **scripts}.items():
+            trial_files.write_whole(self.root, self.path / name, text.encode())
         for role in roles:
             for index in range(role.replicas):
                 self._prepare_replica(self.replica(f"{role.name}-{index}"))
@@ -80,46 +87,41 @@ class AttemptFolder:
 
     def _prepare_replica(self, folder: Path) -> None:
         for made in (folder, (folder / METRICS_FILE).parent):
-            _make_open(made)
+            trial_files.make_folder(self.root, made, OPEN_FOLDER)
         for name in (METRICS_FILE, "stdout", "stderr", "exit"):
-            with (folder / name).open("ab"), contextlib.suppress(PermissionError):
-                (folder / name).chmod(_OPEN_FILE)
-
-    def _write(self, name: str, text: str) -> None:
-        """Write a file that is there whole or not at all, also for who reads it now."""
-        partial = self.path / f".{name}.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.chmod(0o644)
-        partial.replace(self.path / name)
+            trial_files.make_file(self.root, folder / name, _OPEN_FILE)
 
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────
 
     def cancel(self) -> None:
         """Note for good that the job must not run; a submit that comes later sees it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "cancelled").open("w") as marker:
-            marker.write("cancelled\n")
+        with self._open_mark() as mark:
+            mark.write(b"cancelled\n")
 
     def is_cancelled(self) -> bool:
         """Whether the job must not run; opening the file for creation asks the server, whatever was cached."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "cancelled").open("a+") as marker:
-            marker.seek(0)
-            return bool(marker.read(1))
+        with self._open_mark() as mark:
+            return bool(mark.read(1))
+
+    def _open_mark(self) -> BinaryIO:
+        trial_files.make_folder(self.root, self.path.parent, READABLE_FOLDER)
+        mark = self.path.with_name(f"{self.path.name}.cancelled")
+        return os.fdopen(trial_files.open_plain(self.root, mark, os.O_RDWR | os.O_CREAT), "r+b")
 
     # ── what came back ───────────────────────────────────────────────────────────────────────────────────────
 
     def exits(self) -> list[Exit]:
         """How the replicas ended that have, in the order in which they did."""
         found = []
-        for file in sorted((self.path / "output").glob("*/exit")):
-            with contextlib.suppress(OSError, ValueError):
-                found.append(Exit(file.parent.name, int(file.read_text()), file.stat().st_mtime))
+        for replica in trial_files.list_names(self.root, self.path / "output", _MOST_REPLICAS):
+            with contextlib.suppress(OSError):
+                if end := read_exit(self.root, self.replica(replica) / "exit"):
+                    found.append(Exit(replica, *end))
         return sorted(found, key=lambda end: end.at)
 
     def last_output(self, replica: str, max_lines: int) -> str:
         """The end of a replica's error output, or of its output when there is none."""
-        return last_output(self.replica(replica), max_lines)
+        return last_output(self.root, self.replica(replica), max_lines)
 
     def adopt_printed_metrics(self, chief: str, printed: bytes) -> bool:
         """Write metrics that the chief printed into its metrics file, unless it has written any there.
@@ -131,17 +133,14 @@ class AttemptFolder:
         Returns:
             Whether there was something to adopt.
         """
-        file = self.metrics_file(chief)
         literals = (literal.decode("unicode_escape", "replace") for literal in _PRINTED_METRIC.findall(printed))
         bodies = [literal.encode("latin-1", "replace").strip() for literal in literals]
-        if not bodies or (file.exists() and file.stat().st_size):
+        if not bodies or self.has_metrics(chief):
             return False
-        partial = file.with_name("metrics.adopted")
-        partial.write_bytes(b"".join(b"ME%06d%s\n" % (len(body) + 1, body) for body in bodies))
-        partial.replace(file)
+        records = b"".join(b"ME%06d%s\n" % (len(body) + 1, body) for body in bodies)
+        trial_files.write_whole(self.root, self.metrics_file(chief), records)
         return True
 
-
-def _make_open(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(OPEN_FOLDER)
+    def has_metrics(self, replica: str) -> bool:
+        """Whether a replica has written anything into its metrics file."""
+        return trial_files.size_of(self.root, self.metrics_file(replica)) > 0

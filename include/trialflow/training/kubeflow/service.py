@@ -24,7 +24,6 @@ from trialflow.errors import TrainingError, UnavailableError
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, Preflight, TrainingService
-from trialflow.training.ending import last_bytes
 from trialflow.training.kubeflow.api import (
     ClusterApi,
     ClusterError,
@@ -57,6 +56,7 @@ from trialflow.training.kubeflow.rules import check_section
 from trialflow.training.kubeflow.run_script import make_run_script
 from trialflow.training.kubeflow.section import GROUP, Section, read_section
 from trialflow.training.kubeflow.waiting_room import waiting_rooms
+from trialflow.trial_files import read_end
 
 if TYPE_CHECKING:
     from trialflow.errors import Problem
@@ -304,11 +304,11 @@ class KubeflowTrainingService(TrainingService):
 
     def _adopt_printed_metrics(self, handle: JsonObject, folder: AttemptFolder) -> None:
         """Take metrics that the trial has printed instead of writing them, from the storage or from the pod's log."""
-        metrics, output = self.metrics_file(handle), folder.replica(handle["chief"]) / "stdout"
-        if metrics.exists() and metrics.stat().st_size:
+        if folder.has_metrics(handle["chief"]):
             return
         try:
-            printed = last_bytes(output, _PRINTED_BYTES) or self._read_log(handle)
+            output = folder.replica(handle["chief"]) / "stdout"
+            printed = read_end(folder.root, output, _PRINTED_BYTES) or self._read_log(handle)
             if folder.adopt_printed_metrics(handle["chief"], printed):
                 logger.info("%s: its metrics were read from its output", handle["name"])
         except UnreachableError:

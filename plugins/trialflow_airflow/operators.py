@@ -16,7 +16,7 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from airflow.sdk.timezone import utcnow
 
-from trialflow.errors import ConfigError, NotFoundError, UnavailableError
+from trialflow.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
@@ -51,8 +51,10 @@ class _ExperimentOperator(BaseOperator):
         return identify(context["ti"].dag_id, context["ti"].run_id)
 
     def manager(self, context: Context) -> ExperimentManager:
-        """The manager of the run's experiment."""
-        return ExperimentManager(self.identity(context).experiment_id, self.settings)
+        """The manager of the run's experiment; fails when the run was not planned for it."""
+        manager = ExperimentManager(self.identity(context).experiment_id, self.settings)
+        _require_own(manager, context)
+        return manager
 
     def worker_deadline(self) -> float:
         """Until when this task may wait in the worker, on the monotonic clock."""
@@ -82,7 +84,9 @@ class LoadExperimentOperator(_ExperimentOperator):
             spec = load_experiment(params["config"], self.settings, params.get("folder") or "")
         except ConfigError as error:
             raise AirflowFailException(str(error)) from error
-        return ExperimentManager.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
+        manager = ExperimentManager.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
+        _require_own(manager, context)
+        return manager
 
 
 class StageCodeOperator(_ExperimentOperator):
@@ -206,7 +210,9 @@ class NextBatchOperator(TriggerDagRunOperator):
     def execute(self, context: Context) -> None:
         experiment_id, batch = identify(context["ti"].dag_id, context["ti"].run_id)
         run_id = following_run_id(experiment_id, batch + 1)
-        following = ExperimentManager(experiment_id).plan_next_batch(batch, run_id)
+        manager = ExperimentManager(experiment_id)
+        _require_own(manager, context)
+        following = manager.plan_next_batch(batch, run_id)
         if following is None:
             raise AirflowSkipException(f"batch {batch} is the last of experiment {experiment_id}")
         self.trigger_run_id = run_id
@@ -252,8 +258,8 @@ class CleanupOperator(_ExperimentOperator):
     """Whatever became of the run: leave no job of it running, and no pool of an experiment that has ended."""
 
     def execute(self, context: Context) -> None:
-        manager = self.manager(context)
         try:
+            manager = self.manager(context)
             was_last = self._close_run(manager, context)
         except NotFoundError:
             raise AirflowSkipException("the experiment was never made") from None
@@ -291,6 +297,15 @@ def trial_label(ti: Any) -> str:
     if trial.ended_at is None:
         return f"{trial.label}: {trial.reason:.80}" if trial.reason else trial.label
     return f"{trial.label} → {trial.status if trial.value is None else format(trial.value, '.6g')}"
+
+
+def _require_own(manager: ExperimentManager, context: Context) -> None:
+    """Fail for good when the run only pretends to carry the experiment: its id may have been given by anybody."""
+    ti = context["ti"]
+    try:
+        manager.require_run(identify(ti.dag_id, ti.run_id).batch, ti.run_id, ti.dag_id)
+    except ConflictError as error:
+        raise AirflowFailException(str(error)) from error
 
 
 def _slot(ti: Any) -> Slot:

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 
+from trialflow.errors import ConflictError
 from trialflow.experiment import ExperimentManager, TrialWatch
 from trialflow.experiment import manager as manager_module
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
@@ -326,6 +327,21 @@ def test_a_run_that_hands_over_cancels_its_own_trials_only(tmp_path: Path) -> No
     assert manager.close_run(2, "run-2") is True
     assert manager.experiment.status is ExperimentStatus.STOPPED
     assert told(manager) == ["FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(("batch", "run_id"), [(1, "run-7"), (2, RUN), (999_999, "run-999999")])
+def test_a_run_clears_up_behind_its_own_batch_only(tmp_path: Path, batch: int, run_id: str) -> None:
+    manager = make_manager(tmp_path, "import time\ntime.sleep(60)", max_trial_number=9)
+    manager.plan_batch(1, RUN)
+    trial = suggest(manager, 0)
+    manager.plan_next_batch(1, "run-2")
+
+    with pytest.raises(ConflictError, match=f"'{run_id}' was not planned to carry batch {batch} of experiment"):
+        manager.close_run(batch, run_id)
+
+    assert manager.refresh().status is ExperimentStatus.RUNNING
+    assert manager.store.get_trial(manager.id, trial.id).ended_at is None
+    manager.close_run(2, "run-2")
 
 
 def test_a_run_that_ends_behind_a_finished_experiment_is_the_last(tmp_path: Path) -> None:

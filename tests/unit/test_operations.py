@@ -232,6 +232,12 @@ def test_a_stopped_experiment_is_resumed_with_what_is_left(tmp_path: Path) -> No
     assert told(manager) == ["COMPLETE"] * 3
 
 
+def test_an_experiment_whose_first_run_never_planned_its_batch_is_resumed_in_the_second(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, max_trial_number=3)
+    assert operate(manager).resume(run_id, nobody) == 2
+    assert len(manager.plan_batch(2, run_id(2))) == 3
+
+
 def test_trials_that_a_crash_left_running_are_taken_up_by_the_resumed_run(tmp_path: Path) -> None:
     gate = tmp_path / "open"
     code = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\nimport nni\n"

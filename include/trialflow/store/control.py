@@ -200,8 +200,8 @@ class Control:
                 f"raise the number first: nnictl update trialnum {self.experiment_id} --value {created * 2}"
             )
         in_experiment = batches.c.experiment_id == self.experiment_id
-        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(in_experiment)) or 0
-        batch = int(newest) + 1
+        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(in_experiment)) or 1
+        batch = int(newest) + 1  # The first one is its own run's, also when that did not come to plan it.
         self._open_batch(batch, run_id_of(batch), len(behind_ids) + min(max(0, left), max_size))
         for index, trial_id in enumerate(behind_ids):
             self.connection.execute(

@@ -218,6 +218,12 @@ class Store(ReportedMetrics):
             query = sa.select(sa.func.max(batches.c.batch)).where(batches.c.experiment_id == experiment_id)
             return int(connection.execute(query).scalar() or 0)
 
+    def find_run(self, experiment_id: str, batch: int) -> str | None:
+        """The id of the run that carries a batch; ``None`` when the batch was not planned."""
+        query = sa.select(batches.c.run_id).where(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
+        with self._reading() as connection:
+            return connection.execute(query).scalar()
+
     def list_runs(self, experiment_id: str, *, only_open: bool = False) -> list[str]:
         """The ids of the runs that carry the experiment's batches, or of those that have not come to their end."""
         query = sa.select(batches.c.run_id).where(batches.c.experiment_id == experiment_id)

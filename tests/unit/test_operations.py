@@ -19,7 +19,7 @@ from trialflow.experiment.logs import LogName, read_trial_log
 from trialflow.experiment.nni_views import show_results
 from trialflow.experiment.operations import Operator
 from trialflow.experiment.study import ExperimentStudy
-from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.store import Adjustable, ClaimRefusal, Control
 
 from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
@@ -298,6 +298,56 @@ def test_trials_that_are_added_after_the_last_batch_get_a_batch_of_their_own(tmp
     assert manager.plan_batch(2, "run-2") == [Slot(2, 0)]
     manager.close_run(1, RUN)
     manager.close_run(2, "run-2")
+
+
+def test_a_limit_that_is_raised_after_it_was_reached_gives_the_experiment_one_more_batch(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=9, max_trial_number=9)
+    manager.plan_batch(1, RUN)
+    suggest(manager, 0)
+    operate(manager).change(Adjustable.DURATION, 1)
+    time.sleep(1.1)
+    assert manager.suggest(Slot(1, 1), RUN) is ClaimRefusal.DURATION_OVER
+    assert operate(manager).plan_on(run_id) is None, "the run's own next_batch comes to it yet"
+    assert manager.plan_next_batch(1, "run-2") is None
+    assert operate(manager).plan_on(run_id) is None, "the limit is as it was"
+
+    operate(manager).change(Adjustable.DURATION, 3600)
+
+    assert operate(manager).plan_on(run_id) == 2
+    assert operate(manager).plan_on(run_id) is None, "the second batch comes to it yet"
+    assert manager.plan_next_batch(1, "run-2") == 2
+    assert manager.plan_batch(2, "run-2") == [Slot(2, index) for index in range(4)]
+
+    operate(manager).change(Adjustable.TRIAL_NUMBER, 1)
+    assert manager.suggest(Slot(2, 0), "run-2") is ClaimRefusal.NO_TRIALS_LEFT
+    assert manager.plan_next_batch(2, "run-3") is None
+    operate(manager).change(Adjustable.TRIAL_NUMBER, 3)
+
+    assert operate(manager).plan_on(run_id) == 3, "no trial of the second batch was claimed, but nothing is wrong"
+    assert manager.refresh().status is ExperimentStatus.RUNNING
+    assert manager.plan_batch(3, "run-3") == [Slot(3, 0), Slot(3, 1)]
+    for batch in (1, 2, 3):
+        manager.close_run(batch, run_id(batch))
+
+
+def test_a_limit_that_is_raised_while_the_next_batch_is_looked_for_is_not_overlooked(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=2, max_trial_number=2)
+    manager.plan_batch(1, RUN)
+    for index in range(2):
+        suggest(manager, index)
+    planned = []
+
+    class Looking(ExperimentManager):
+        def refresh(self) -> Experiment:
+            before = super().refresh()
+            operate(manager).change(Adjustable.TRIAL_NUMBER, 3)
+            planned.append(operate(manager).plan_on(run_id))
+            return before
+
+    assert Looking(manager.id, manager.settings).plan_next_batch(1, "run-2") == 2
+    assert planned == [2]
+    for batch in (1, 2):
+        manager.close_run(batch, run_id(batch))
 
 
 def test_a_hand_made_trial_has_the_next_place_under_the_cap_and_the_number_that_was_told(tmp_path: Path) -> None:

@@ -176,9 +176,12 @@ class ExperimentManager:
         """Hand over to the next batch when there are trials left to create; ``None`` when this is the last.
 
         An experiment whose batch could not claim a single trial although it was free to ends with an error: the next
-        batch would do no better.
+        batch would do no better. Called again, when a limit was raised, it only plans.
         """
         self._end_at_limit()
+        was_passed = self.store.is_passed(self.id, batch)
+        # Noted before looking: whoever raises a limit afterwards knows that nobody may look any more but they.
+        self.store.set_passed(self.id, batch)
         experiment = self.refresh()
         trials = self.store.list_trials(self.id)
         if experiment.status is not ExperimentStatus.RUNNING:
@@ -187,7 +190,7 @@ class ExperimentManager:
             return batch + 1
         if len(trials) >= experiment.max_trial_number or self.is_overdue():
             return None
-        if not any(trial.slot.batch == batch for trial in trials):
+        if not was_passed and not any(trial.slot.batch == batch for trial in trials):
             reason = f"no trial of batch {batch} could be claimed; see the log of its suggest tasks"
             self.store.change_status(self.id, ExperimentStatus.ERROR, from_=ACTIVE, reason=reason)
             return None

@@ -163,7 +163,7 @@ class Operator:
     def plan_on(self, run_id_of: Callable[[int], str]) -> int | None:
         """Plan a batch for trials that no batch has a place for, when nobody else is going to.
 
-        That is when the number of trials was raised after the newest batch had found none left.
+        That is when a limit was raised after the newest batch had found that it allows no more trials.
 
         Returns:
             The batch for which a run is needed now, or ``None``.
@@ -172,7 +172,7 @@ class Operator:
         newest = self.store.newest_batch(experiment.id)
         if experiment.status is not ExperimentStatus.RUNNING or not newest:
             return None
-        if not self.store.is_claimed(experiment.id, newest):
+        if not self.store.is_passed(experiment.id, newest):
             return None
         return self.manager.plan_next_batch(newest, run_id_of(newest + 1))
 

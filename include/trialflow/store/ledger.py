@@ -232,12 +232,19 @@ class Store(ReportedMetrics):
         with self._reading() as connection:
             return list(connection.execute(query.order_by(batches.c.batch)).scalars())
 
-    def is_claimed(self, experiment_id: str, batch: int) -> bool:
-        """Whether every slot of a batch has a trial."""
-        size = sa.select(batches.c.size).where(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
-        claimed = sa.select(sa.func.count()).where(trials.c.experiment_id == experiment_id, trials.c.batch == batch)
+    def set_passed(self, experiment_id: str, batch: int) -> None:
+        """Note that the batch's claims are through."""
+        is_it = sa.and_(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
+        with self._engine.begin() as connection:
+            connection.execute(batches.update().where(is_it).values(passed_at=time.time()))
+
+    def is_passed(self, experiment_id: str, batch: int) -> bool:
+        """Whether the batch's claims are through, so that its run plans no other batch any more."""
+        query = sa.select(batches.c.passed_at).where(
+            batches.c.experiment_id == experiment_id, batches.c.batch == batch
+        )
         with self._reading() as connection:
-            return int(connection.execute(claimed).scalar_one()) >= int(connection.execute(size).scalar() or 0)
+            return connection.execute(query).scalar() is not None
 
     def close_batch(self, experiment_id: str, batch: int) -> int:
         """Note that the batch's run has come to its end; tells how many batches are still open."""

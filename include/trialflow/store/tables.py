@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # Raised when a table changes; a store of another version is refused rather than misread.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = sa.MetaData()
 
@@ -53,6 +53,8 @@ batches = sa.Table(
     sa.Column("batch", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("run_id", sa.String(250), nullable=False),
+    # When its claims were through, and its run was about to look whether another batch follows.
+    sa.Column("passed_at", sa.Float),
     sa.Column("closed_at", sa.Float),
 )
 

@@ -20,7 +20,7 @@ from trialflow.experiment.nni_views import show_results
 from trialflow.experiment.operations import Operator
 from trialflow.experiment.study import ExperimentStudy
 from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus
-from trialflow.store import Adjustable, ClaimRefusal, Control
+from trialflow.store import Adjustable, ClaimRefusal, Control, control
 
 from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
 from .test_once_only import _processes_of as processes_of
@@ -275,6 +275,51 @@ def test_an_experiment_that_had_all_its_trials_is_resumed_after_their_number_was
 
     assert operate(manager).resume(run_id, nobody) == 2
     assert len(manager.plan_batch(2, "run-2")) == 3
+
+
+def test_an_experiment_is_not_resumed_again_before_its_run_was_made_and_is_when_that_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make_manager(tmp_path, max_trial_number=3)
+    manager.plan_batch(1, RUN)
+    end(manager)
+
+    assert operate(manager).resume(run_id, nobody) == 2
+    with pytest.raises(ConflictError, match="expaaaaa was resumed or cleared away by somebody else a moment ago"):
+        operate(manager).resume(run_id, nobody)
+
+    assert manager.store.list_runs(manager.id) == [RUN, "run-2"]
+    monkeypatch.setattr(control, "_START_SECONDS", 0.0)
+    assert operate(manager).resume(run_id, nobody) == 3
+
+
+@pytest.mark.parametrize("first", ["resume", "plan_clearing"])
+@pytest.mark.parametrize("second", ["resume", "plan_clearing"])
+def test_of_two_who_see_at_once_that_no_run_goes_on_only_one_opens_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    monkeypatch.setattr(control, "_START_SECONDS", 0.0)
+    manager = make_manager(tmp_path, SLEEP, max_trial_number=3)
+    manager.plan_batch(1, RUN)
+    suggest(manager, 0)
+    operate(manager).stop()
+    opened = []
+
+    def is_alive(_: str) -> bool:
+        """Not, but before the second one can act, the first one has."""
+        opened.append(getattr(operate(manager), first)(run_id, nobody))
+        return False
+
+    if second == "resume":
+        with pytest.raises(ConflictError, match="by somebody else a moment ago"):
+            operate(manager).resume(run_id, is_alive)
+    else:
+        assert operate(manager).plan_clearing(run_id, is_alive) is None
+
+    assert opened == [2]
+    assert manager.store.list_runs(manager.id, only_open=True) == ["run-2"]
+    assert manager.refresh().status.is_final is (first == "plan_clearing")
+    manager.close_run(2, "run-2")
 
 
 def test_an_experiment_whose_run_goes_on_is_not_resumed(tmp_path: Path) -> None:

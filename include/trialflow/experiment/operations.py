@@ -85,13 +85,14 @@ class Operator:
         Returns:
             The batch for which a run is needed now, or ``None``.
         """
+        newest = self.store.newest_batch(self.experiment.id)
         experiment = self._look()
         left = self.store.list_unreported(experiment.id)
         runs = self.store.list_runs(experiment.id, only_open=True)
         if not experiment.status.is_final or not left or any(map(is_alive, runs)):
             return None
         with self.store.control(experiment.id, self.who) as control:
-            return control.open_clearing(run_id_of)
+            return control.open_clearing(run_id_of, newest)
 
     def kill(self, trial_id: str) -> Trial:
         """End one trial.
@@ -187,8 +188,9 @@ class Operator:
             The new batch, for which a run is needed now.
 
         Raises:
-            ConflictError: It goes on by itself, or would end again at once.
+            ConflictError: It goes on by itself, or was resumed a moment ago, or would end again at once.
         """
+        newest = self.store.newest_batch(self.experiment.id)
         experiment = self._look()
         self._require_no_run(is_alive)
         limit = self.store.find_limit(experiment.id, experiment.spec)
@@ -200,7 +202,7 @@ class Operator:
                 f"nnictl update duration {experiment.id} --value {2 * experiment.max_duration_seconds:.0f}s"
             )
         with self.store.control(experiment.id, self.who) as control:
-            return control.resume(run_id_of, self.manager.settings.batch_size)
+            return control.resume(run_id_of, self.manager.settings.batch_size, newest)
 
     def _require_no_run(self, is_alive: Callable[[str], bool]) -> None:
         runs = self.store.list_runs(self.experiment.id, only_open=True)

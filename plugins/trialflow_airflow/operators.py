@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    DagRunTriggerException,
+)
 from airflow.sdk.timezone import utcnow
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
@@ -216,7 +221,7 @@ class NextBatchOperator(TriggerDagRunOperator):
         if following is None:
             raise AirflowSkipException(f"batch {batch} is the last of experiment {experiment_id}")
         self.trigger_run_id = run_id
-        self.conf = {**(context["dag_run"].conf or {}), "experiment_id": experiment_id, "batch": following}
+        self.conf = _following_conf(context, experiment_id, following)
         super().execute(context)
 
 
@@ -255,7 +260,7 @@ class FinishOperator(_ExperimentOperator):
 
 
 class CleanupOperator(_ExperimentOperator):
-    """Whatever became of the run: leave no job of it running, and no pool of an experiment that has ended."""
+    """Whatever became of the run: leave no job of it running, no pool behind an end, no experiment without a run."""
 
     def execute(self, context: Context) -> None:
         try:
@@ -265,6 +270,28 @@ class CleanupOperator(_ExperimentOperator):
             raise AirflowSkipException("the experiment was never made") from None
         if was_last:
             connect(self.settings.api_connection).delete_pool(pool_name(manager.id))
+        elif not manager.experiment.status.is_final:
+            self._require_following(manager, context["ti"], context)
+
+    def _require_following(self, manager: ExperimentManager, ti: Any, context: Context) -> None:
+        """Trigger the run of the newest batch if whoever planned it did not come to that, for good."""
+        newest = manager.store.newest_batch(manager.id)
+        run_id = following_run_id(manager.id, newest)
+        if ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run_id]):
+            return
+        self.log.warning("Batch %d of experiment %s was planned, but its run was never made", newest, manager.id)
+        raise DagRunTriggerException(
+            trigger_dag_id=ti.dag_id,
+            dag_run_id=run_id,
+            conf=_following_conf(context, manager.id, newest),
+            reset_dag_run=False,
+            skip_when_already_exists=True,
+            wait_for_completion=False,
+            allowed_states=[],
+            failed_states=[],
+            poke_interval=0,
+            deferrable=False,
+        )
 
     def _close_run(self, manager: ExperimentManager, context: Context) -> bool:
         """Close the run, as soon as what runs the jobs is there; nobody else would do it."""
@@ -297,6 +324,10 @@ def trial_label(ti: Any) -> str:
     if trial.ended_at is None:
         return f"{trial.label}: {trial.reason:.80}" if trial.reason else trial.label
     return f"{trial.label} → {trial.status if trial.value is None else format(trial.value, '.6g')}"
+
+
+def _following_conf(context: Context, experiment_id: str, batch: int) -> dict[str, Any]:
+    return {**(context["dag_run"].conf or {}), "experiment_id": experiment_id, "batch": batch}
 
 
 def _require_own(manager: ExperimentManager, context: Context) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 
 from trialflow.experiment import ExperimentManager
+from trialflow.experiment.operations import Operator
 from trialflow.records import ExperimentStatus, Slot, Trial
 from trialflow.settings import Settings, get_settings
 from trialflow.testing import make_spec
@@ -54,9 +55,14 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experim
     get_settings.cache_clear()
 
 
-def run(task: type[Any], dag_id: str, run_id: str) -> Any:
+def run(task: type[Any], dag_id: str, run_id: str, *there: str) -> Any:
+    """Execute a task of a run, in an Airflow that has these other runs."""
     conf = {"config": "not read"}
-    ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, map_index=0)
+
+    def get_dr_count(dag_id: str, run_ids: list[str]) -> int:
+        return sum(name in there for name in run_ids) if dag_id == OWNER else 0
+
+    ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, map_index=0, get_dr_count=get_dr_count)
     context = {"ti": ti, "params": conf, "dag_run": SimpleNamespace(conf=conf)}
     return task(task_id="task").execute(context)
 
@@ -100,6 +106,21 @@ def test_a_run_that_was_planned_clears_up_and_so_does_one_that_never_came_to_pla
     assert manager.store.get_experiment(other).status is ExperimentStatus.STOPPED
     with pytest.raises(AirflowSkipException, match="never made"):
         run(operators.CleanupOperator, OWNER, "manual__3")
+
+
+def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: ExperimentManager) -> None:
+    second = following_run_id(ID, 2)
+    manager.plan_next_batch(1, second)
+    run(operators.CleanupOperator, OWNER, FIRST_RUN, second)
+    with pytest.raises(DagRunTriggerException) as raised:
+        run(operators.CleanupOperator, OWNER, FIRST_RUN)
+
+    made = raised.value
+    assert (made.trigger_dag_id, made.dag_run_id, made.skip_when_already_exists) == (OWNER, second, True)
+    assert made.conf == {"config": "not read", "experiment_id": ID, "batch": 2}
+    assert manager.refresh().status is ExperimentStatus.RUNNING
+    Operator(ID, "ann", manager.settings).stop()
+    run(operators.CleanupOperator, OWNER, FIRST_RUN)
 
 
 def test_no_id_of_a_run_makes_an_experiment_under_an_id_that_was_chosen() -> None:

@@ -18,6 +18,7 @@ import pytest
 from trialflow.errors import ConflictError
 from trialflow.experiment import ExperimentManager, TrialWatch
 from trialflow.experiment import manager as manager_module
+from trialflow.experiment.nni_views import show_trial
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store
@@ -282,6 +283,20 @@ def test_a_trial_without_a_result_is_told_as_failed(
     assert reason in ended.reason
     assert bool(ended.reason) is bool(reason)
     assert told(manager) == [state]
+
+
+def test_what_a_trial_reported_before_it_failed_is_shown_and_does_not_count(tmp_path: Path) -> None:
+    code = "import nni, os\nnni.get_next_parameter()\nnni.report_final_result(0.93)\nos._exit(139)"
+    manager = make_manager(tmp_path, code, goal=0.5, max_trial_number=1)
+
+    ended = manager.report(follow(manager, suggest(manager, 0)))
+
+    assert (ended.status, ended.exit_code, ended.value) == (TrialStatus.FAILED, 139, None)
+    assert "its final metric of 0.93 does not count, because it failed" in ended.reason
+    shown = show_trial(ended, manager.store.list_finals(manager.id)[ended.id])
+    assert json.loads(shown["finalMetricData"][0]["data"]) == 0.93
+    assert (told(manager), manager.refresh().status) == (["FAIL"], ExperimentStatus.RUNNING)
+    assert manager.conclude().best is None
 
 
 def test_failed_trials_count_against_the_limit(tmp_path: Path) -> None:

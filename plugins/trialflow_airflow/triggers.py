@@ -33,7 +33,7 @@ def recovery_seconds() -> float:
     Airflow's supervisor may notice so late that the process of a task has ended. Its scheduler takes a task that runs
     again by then for one that has died.
     """
-    return float(conf.getfloat("workers", "min_heartbeat_interval")) + 1.5
+    return float(conf.getfloat("workers", "min_heartbeat_interval")) + 2.5
 
 
 class TrialTrigger(BaseTrigger):

@@ -142,10 +142,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _run(self, parts: list[str]) -> Any:
         if parts[-1] == "taskInstances":
-            task = {"task_id": "load_experiment", "state": "failed", "map_index": -1, "try_number": 1}
-            return {"task_instances": [task]}
+            failed = {"state": "failed", "map_index": -1, "try_number": 1}
+            first = {**failed, "task_id": "load_experiment", "end_date": "2026-01-01T00:00:01Z"}
+            return {"task_instances": [{**failed, "task_id": "finish", "end_date": "2026-01-01T00:00:02Z"}, first]}
         if "logs" in parts:
-            detail = [{"exc_type": "X", "exc_value": "1 problem in the experiment"}]
+            said = "1 problem in the experiment" if "load_experiment" in parts else "no experiment in the store"
+            detail = [{"exc_type": "X", "exc_value": said}]
             return {"content": [{"event": "Task failed", "level": "error", "error_detail": detail}]}
         return {"state": self.server.run_state}
 
@@ -285,6 +287,7 @@ def test_an_experiment_that_cannot_run_says_why_with_exit_code_1(logged_in: Fake
     logged_in.run_state, logged_in.check_status = "failed", []
     done = run("create", "-c", "config.yml")
     assert (done.exit_code, "1 problem in the experiment" in done.output) == (1, True)
+    assert "no experiment in the store" not in done.output
 
 
 @pytest.mark.parametrize(

@@ -152,13 +152,13 @@ def _status_of(api: Api, experiment_id: str) -> dict[str, Any] | None:
 
 
 def explain_failure(api: Api, run: str) -> str:
-    """The errors in the logs of a run's failed tasks."""
+    """The errors in the log of a run's first failed task; what fails after it, fails because of it."""
     tasks = api.ask("GET", f"{run}/taskInstances", params={"limit": 500}).json()["task_instances"]
-    lines: list[str] = []
-    for task in tasks:
-        if task["state"] == "failed" and task["map_index"] < 0:
-            lines += read_task_errors(api, f"{run}/taskInstances/{task['task_id']}/logs/{task['try_number']}")
-    return "\n".join(lines)
+    failed = [task for task in tasks if task["state"] == "failed" and task["map_index"] < 0]
+    if not failed:
+        return ""
+    first = min(failed, key=lambda task: task["end_date"] or "")
+    return "\n".join(read_task_errors(api, f"{run}/taskInstances/{first['task_id']}/logs/{first['try_number']}"))
 
 
 def read_task_errors(api: Api, path: str) -> list[str]:

@@ -56,7 +56,7 @@ class GPTuner(SurrogateTuner):
         return search(lambda rows: self._utility(surrogate, rows), surrogate.cube, (drawn, starts), surrogate.rng)
 
     def _utility(self, surrogate: Surrogate, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The utility of each row; the more, the better."""
+        """The utility of each row; where it is never negative its logarithm, which has a slope everywhere."""
         import numpy as np
         from scipy.special import ndtr
 
@@ -68,6 +68,11 @@ class GPTuner(SurrogateTuner):
         score = improvement / deviation
         chance: NDArray[np.float64] = ndtr(score)
         if self.args.utility == "poi":
-            return chance
-        expected: NDArray[np.float64] = improvement * chance + deviation * np.exp(-(score**2) / 2) / np.sqrt(2 * np.pi)
-        return expected
+            return _log(chance)
+        return _log(improvement * chance + deviation * np.exp(-(score**2) / 2) / np.sqrt(2 * np.pi))
+
+
+def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    import numpy as np
+
+    return np.log(np.maximum(values, np.finfo(float).tiny))

@@ -1,14 +1,16 @@
 """NNI's MetisTuner (Li et al., 2018): tries what would teach most about where the optimum lies.
 
-A Gaussian process predicts the results. There are up to three candidates: the point about which the least is known; a
-point that lies among the good ones and not among the bad ones, by two Gaussian mixtures; and, when results may be
-noisy, a point whose result does not fit its surroundings. Each is judged by how low the expected optimum would be if
-its result lay at either end of the interval in which it is expected.
+A Gaussian process predicts the results. There are up to three candidates: the point whose result may be the lowest, at
+the end of the interval in which it is expected (NNI divides its width by the mean, which means the same for results
+above zero, and nothing for others); a point that lies among the good ones and not among the bad ones, by two Gaussian
+mixtures; and, when results may be noisy, a point whose result does not fit its surroundings. Each is judged by how low
+the expected optimum would be if its result lay at either end of the interval in which it is expected.
 """
 
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -73,20 +75,27 @@ class Metis(SurrogateTuner):
         optima = search(lambda rows: -process.predict(rows)[0], surrogate.cube, sizes, surrogate.rng)
         if self.args.no_candidates or surrogate.rng.random() > self.args.exploration_probability:
             return optima
-        return np.vstack([self._rank(surrogate, optima), optima])
+        promising = search(partial(_promise, process), surrogate.cube, sizes, surrogate.rng)[0]
+        return np.vstack([self._rank(surrogate, promising, optima), optima])
 
-    def _rank(self, surrogate: Surrogate, pool: Points) -> Points:
+    def _rank(self, surrogate: Surrogate, promising: NDArray[np.float64], pool: Points) -> Points:
         """The candidates, the one that promises the lowest optimum first."""
         import numpy as np
 
         assert isinstance(self.args, MetisArgs)
         process, results = surrogate.process, len(surrogate.losses)
-        found = [pool[np.argmax(process.predict(pool)[1])]]
+        found = [promising]
         if results >= _LEAST_FOR_MIXTURES:
             found.append(_among_the_good(surrogate, pool))
         if not self.args.no_resampling and results >= _LEAST_FOR_RESAMPLING:
             found.append(_least_fitting(surrogate))
         return np.array(sorted(found, key=lambda point: _lowest_mean(process, point, pool)))
+
+
+def _promise(process: Process, points: Points) -> NDArray[np.float64]:
+    """How low the result at each row may well be; the more, the lower."""
+    mean, deviation = process.predict(points)
+    return _CONFIDENCE * deviation - mean
 
 
 def _lowest_mean(process: Process, point: NDArray[np.float64], pool: Points) -> float:

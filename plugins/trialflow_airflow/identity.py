@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _ID_LENGTH = 8
-_FOLLOWING_RUN = re.compile(rf"trialflow__([a-z0-9]{{{_ID_LENGTH}}})__batch_([1-9][0-9]{{0,5}})")
+_FOLLOWING_RUN = re.compile(rf"trialflow__([a-z0-9]{{{_ID_LENGTH}}})__batch_([2-9]|[1-9][0-9]{{1,5}})")
 
 
 class RunIdentity(NamedTuple):
@@ -38,7 +38,7 @@ def identify(dag_id: str, run_id: str) -> RunIdentity:
 
 
 def following_run_id(experiment_id: str, batch: int) -> str:
-    """The id of the run that carries a later batch."""
+    """The id of the run that carries a later batch, from the second one on."""
     return f"trialflow__{experiment_id}__batch_{batch}"
 
 

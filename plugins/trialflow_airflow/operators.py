@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    DagRunTriggerException,
+)
 from airflow.sdk.timezone import utcnow
 
-from trialflow.errors import ConfigError, NotFoundError, UnavailableError
+from trialflow.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
@@ -51,8 +56,10 @@ class _ExperimentOperator(BaseOperator):
         return identify(context["ti"].dag_id, context["ti"].run_id)
 
     def manager(self, context: Context) -> ExperimentManager:
-        """The manager of the run's experiment."""
-        return ExperimentManager(self.identity(context).experiment_id, self.settings)
+        """The manager of the run's experiment; fails when the run was not planned for it."""
+        manager = ExperimentManager(self.identity(context).experiment_id, self.settings)
+        _require_own(manager, context)
+        return manager
 
     def worker_deadline(self) -> float:
         """Until when this task may wait in the worker, on the monotonic clock."""
@@ -82,7 +89,9 @@ class LoadExperimentOperator(_ExperimentOperator):
             spec = load_experiment(params["config"], self.settings, params.get("folder") or "")
         except ConfigError as error:
             raise AirflowFailException(str(error)) from error
-        return ExperimentManager.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
+        manager = ExperimentManager.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
+        _require_own(manager, context)
+        return manager
 
 
 class StageCodeOperator(_ExperimentOperator):
@@ -206,11 +215,13 @@ class NextBatchOperator(TriggerDagRunOperator):
     def execute(self, context: Context) -> None:
         experiment_id, batch = identify(context["ti"].dag_id, context["ti"].run_id)
         run_id = following_run_id(experiment_id, batch + 1)
-        following = ExperimentManager(experiment_id).plan_next_batch(batch, run_id)
+        manager = ExperimentManager(experiment_id)
+        _require_own(manager, context)
+        following = manager.plan_next_batch(batch, run_id)
         if following is None:
             raise AirflowSkipException(f"batch {batch} is the last of experiment {experiment_id}")
         self.trigger_run_id = run_id
-        self.conf = {**(context["dag_run"].conf or {}), "experiment_id": experiment_id, "batch": following}
+        self.conf = _following_conf(context, experiment_id, following)
         super().execute(context)
 
 
@@ -249,16 +260,38 @@ class FinishOperator(_ExperimentOperator):
 
 
 class CleanupOperator(_ExperimentOperator):
-    """Whatever became of the run: leave no job of it running, and no pool of an experiment that has ended."""
+    """Whatever became of the run: leave no job of it running, no pool behind an end, no experiment without a run."""
 
     def execute(self, context: Context) -> None:
-        manager = self.manager(context)
         try:
+            manager = self.manager(context)
             was_last = self._close_run(manager, context)
         except NotFoundError:
             raise AirflowSkipException("the experiment was never made") from None
         if was_last:
             connect(self.settings.api_connection).delete_pool(pool_name(manager.id))
+        elif not manager.experiment.status.is_final:
+            self._require_following(manager, context["ti"], context)
+
+    def _require_following(self, manager: ExperimentManager, ti: Any, context: Context) -> None:
+        """Trigger the run of the newest batch if whoever planned it did not come to that, for good."""
+        newest = manager.store.newest_batch(manager.id)
+        run_id = following_run_id(manager.id, newest)
+        if ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run_id]):
+            return
+        self.log.warning("Batch %d of experiment %s was planned, but its run was never made", newest, manager.id)
+        raise DagRunTriggerException(
+            trigger_dag_id=ti.dag_id,
+            dag_run_id=run_id,
+            conf=_following_conf(context, manager.id, newest),
+            reset_dag_run=False,
+            skip_when_already_exists=True,
+            wait_for_completion=False,
+            allowed_states=[],
+            failed_states=[],
+            poke_interval=0,
+            deferrable=False,
+        )
 
     def _close_run(self, manager: ExperimentManager, context: Context) -> bool:
         """Close the run, as soon as what runs the jobs is there; nobody else would do it."""
@@ -289,6 +322,19 @@ def trial_label(ti: Any) -> str:
     if trial.job is None and ti.task_id.endswith("submit"):
         return ""  # Asked for before the task has run: the label can wait, the trial should not.
     return trial.task_label
+
+
+def _following_conf(context: Context, experiment_id: str, batch: int) -> dict[str, Any]:
+    return {**(context["dag_run"].conf or {}), "experiment_id": experiment_id, "batch": batch}
+
+
+def _require_own(manager: ExperimentManager, context: Context) -> None:
+    """Fail for good when the run only pretends to carry the experiment: its id may have been given by anybody."""
+    ti = context["ti"]
+    try:
+        manager.require_run(identify(ti.dag_id, ti.run_id).batch, ti.run_id, ti.dag_id)
+    except ConflictError as error:
+        raise AirflowFailException(str(error)) from error
 
 
 def _slot(ti: Any) -> Slot:

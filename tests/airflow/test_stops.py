@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from trialflow.records import ExperimentStatus, TrialStatus
-from trialflow_airflow.identity import pool_name
+from trialflow.store import Adjustable
+from trialflow_airflow.identity import following_run_id, pool_name
 
 from .conftest import DAG_ID, Lab, Run, trial_processes, wait_until
 from .test_experiments import SLOW
@@ -133,6 +134,20 @@ def test_an_experiment_that_is_done_goes_on_when_it_may_have_more_trials(lab: La
         )
         assert profile.status_code == 200, profile.text
         assert run.wait(web.post(f"{base}/resume").json()["run_id"]) == "success"
+    assert [trial.status for trial in run.trials] == [TrialStatus.SUCCEEDED] * 3
+    assert run.experiment.status is ExperimentStatus.DONE
+
+
+def test_an_experiment_whose_next_run_was_never_made_goes_on(lab: Lab, tmp_path: Path) -> None:
+    run = start_slow(lab, tmp_path / "handless", seconds=10, maxTrialNum=2)
+    second = following_run_id(run.experiment_id, 2)
+    wait_until(lambda: lab.store.is_passed(run.experiment_id, 1), "the claims to be through")
+    with lab.store.control(run.experiment_id, "ann") as control:
+        control.change(Adjustable.TRIAL_NUMBER, 3)
+    assert lab.store.plan_batch(run.experiment_id, 2, second, 20) == 1  # Whoever planned it died here.
+
+    assert run.wait() == "success"
+    assert run.wait(second) == "success"
     assert [trial.status for trial in run.trials] == [TrialStatus.SUCCEEDED] * 3
     assert run.experiment.status is ExperimentStatus.DONE
 

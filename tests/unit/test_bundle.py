@@ -210,5 +210,29 @@ def test_an_upload_that_no_experiment_uses_is_deleted_after_a_day(tmp_path: Path
     (settings.uploads / ".cut.zip").touch()
     for name in ("used", "old", ".cut.zip"):
         os.utime(settings.uploads / name, (0, time.time() - 90_000))
-    prune_uploads(settings, [str(settings.uploads / "used/code"), "/elsewhere/old"])
+    odd = [str(settings.uploads), f"{settings.uploads}/../old", "", "."]
+    prune_uploads(settings, [str(settings.uploads / "used/code"), "/elsewhere/old", *odd])
     assert sorted(path.name for path in settings.uploads.iterdir()) == ["new", "used"]
+
+
+@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [("", "."), ("", "mine/code"), ("mine/..", "."), ("mine", ".."), ("mine", "../theirs"), ("mine/code", "../..")],
+)
+def test_an_upload_may_read_itself_and_no_other_upload(
+    tmp_path: Path, configured: bool, folder: str, code: str
+) -> None:
+    settings = settings_of(tmp_path, allowed_roots=(tmp_path,) if configured else ())
+    for name in ("mine", "theirs"):
+        write_folder(settings.uploads / name)
+    config = {**V1, "searchSpacePath": str(settings.uploads / "mine/spaces/search_space.json")}
+
+    def load(folder: str, code: str) -> Any:
+        trial = {**V1["trial"], "codeDir": code}
+        return load_experiment({**config, "trial": trial}, settings, str(settings.uploads / folder))
+
+    assert load("mine", "code").code_root == str(settings.uploads / "mine")
+    assert load("mine/code", ".").code_root == str(settings.uploads / "mine")
+    with pytest.raises(ConfigError, match=r"trial\.codeDir: must lie inside an allowed folder"):
+        load(folder, code)

@@ -15,8 +15,10 @@ from typing import Any
 import optuna
 import pytest
 
+from trialflow.errors import ConflictError
 from trialflow.experiment import ExperimentManager, TrialWatch
 from trialflow.experiment import manager as manager_module
+from trialflow.experiment.nni_views import show_trial
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store
@@ -297,6 +299,20 @@ def test_a_trial_without_a_result_is_told_as_failed(
     assert told(manager) == [state]
 
 
+def test_what_a_trial_reported_before_it_failed_is_shown_and_does_not_count(tmp_path: Path) -> None:
+    code = "import nni, os\nnni.get_next_parameter()\nnni.report_final_result(0.93)\nos._exit(139)"
+    manager = make_manager(tmp_path, code, goal=0.5, max_trial_number=1)
+
+    ended = manager.report(follow(manager, suggest(manager, 0)))
+
+    assert (ended.status, ended.exit_code, ended.value) == (TrialStatus.FAILED, 139, None)
+    assert "its final metric of 0.93 does not count, because it failed" in ended.reason
+    shown = show_trial(ended, manager.store.list_finals(manager.id)[ended.id])
+    assert json.loads(shown["finalMetricData"][0]["data"]) == 0.93
+    assert (told(manager), manager.refresh().status) == (["FAIL"], ExperimentStatus.RUNNING)
+    assert manager.conclude().best is None
+
+
 def test_failed_trials_count_against_the_limit(tmp_path: Path) -> None:
     manager = make_manager(tmp_path, "raise SystemExit(3)", trial_concurrency=3, max_trial_number=3)
 
@@ -340,6 +356,21 @@ def test_a_run_that_hands_over_cancels_its_own_trials_only(tmp_path: Path) -> No
     assert manager.close_run(2, "run-2") is True
     assert manager.experiment.status is ExperimentStatus.STOPPED
     assert told(manager) == ["FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(("batch", "run_id"), [(1, "run-7"), (2, RUN), (999_999, "run-999999")])
+def test_a_run_clears_up_behind_its_own_batch_only(tmp_path: Path, batch: int, run_id: str) -> None:
+    manager = make_manager(tmp_path, "import time\ntime.sleep(60)", max_trial_number=9)
+    manager.plan_batch(1, RUN)
+    trial = suggest(manager, 0)
+    manager.plan_next_batch(1, "run-2")
+
+    with pytest.raises(ConflictError, match=f"'{run_id}' was not planned to carry batch {batch} of experiment"):
+        manager.close_run(batch, run_id)
+
+    assert manager.refresh().status is ExperimentStatus.RUNNING
+    assert manager.store.get_trial(manager.id, trial.id).ended_at is None
+    manager.close_run(2, "run-2")
 
 
 def test_a_run_that_ends_behind_a_finished_experiment_is_the_last(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_an_experiment_that_was_resumed_ends_again(lab: Lab) -> None:
     assert lab.tell() == ["Slack done"]
     time.sleep(1.1)  # Two ends in one second are one.
     with lab.store.control(ID, "ann") as control:
-        control.resume(lambda batch: f"run-{batch}", 10)
+        control.resume(lambda batch: f"run-{batch}", 10, 0)
     assert lab.tell() == []
     lab.finish(ExperimentStatus.DONE)
     assert lab.tell() == ["Slack done"]

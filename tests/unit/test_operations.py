@@ -19,8 +19,8 @@ from trialflow.experiment.logs import LogName, read_trial_log
 from trialflow.experiment.nni_views import show_results
 from trialflow.experiment.operations import Operator
 from trialflow.experiment.study import ExperimentStudy
-from trialflow.records import AlgorithmSpec, ExperimentStatus, Slot, Trial, TrialStatus
-from trialflow.store import Adjustable, ClaimRefusal, Control
+from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.store import Adjustable, ClaimRefusal, Control, control
 
 from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
 from .test_once_only import _processes_of as processes_of
@@ -232,6 +232,12 @@ def test_a_stopped_experiment_is_resumed_with_what_is_left(tmp_path: Path) -> No
     assert told(manager) == ["COMPLETE"] * 3
 
 
+def test_an_experiment_whose_first_run_never_planned_its_batch_is_resumed_in_the_second(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, max_trial_number=3)
+    assert operate(manager).resume(run_id, nobody) == 2
+    assert len(manager.plan_batch(2, run_id(2))) == 3
+
+
 def test_trials_that_a_crash_left_running_are_taken_up_by_the_resumed_run(tmp_path: Path) -> None:
     gate = tmp_path / "open"
     code = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\nimport nni\n"
@@ -271,6 +277,51 @@ def test_an_experiment_that_had_all_its_trials_is_resumed_after_their_number_was
     assert len(manager.plan_batch(2, "run-2")) == 3
 
 
+def test_an_experiment_is_not_resumed_again_before_its_run_was_made_and_is_when_that_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make_manager(tmp_path, max_trial_number=3)
+    manager.plan_batch(1, RUN)
+    end(manager)
+
+    assert operate(manager).resume(run_id, nobody) == 2
+    with pytest.raises(ConflictError, match="expaaaaa was resumed or cleared away by somebody else a moment ago"):
+        operate(manager).resume(run_id, nobody)
+
+    assert manager.store.list_runs(manager.id) == [RUN, "run-2"]
+    monkeypatch.setattr(control, "_START_SECONDS", 0.0)
+    assert operate(manager).resume(run_id, nobody) == 3
+
+
+@pytest.mark.parametrize("first", ["resume", "plan_clearing"])
+@pytest.mark.parametrize("second", ["resume", "plan_clearing"])
+def test_of_two_who_see_at_once_that_no_run_goes_on_only_one_opens_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    monkeypatch.setattr(control, "_START_SECONDS", 0.0)
+    manager = make_manager(tmp_path, SLEEP, max_trial_number=3)
+    manager.plan_batch(1, RUN)
+    suggest(manager, 0)
+    operate(manager).stop()
+    opened = []
+
+    def is_alive(_: str) -> bool:
+        """Not, but before the second one can act, the first one has."""
+        opened.append(getattr(operate(manager), first)(run_id, nobody))
+        return False
+
+    if second == "resume":
+        with pytest.raises(ConflictError, match="by somebody else a moment ago"):
+            operate(manager).resume(run_id, is_alive)
+    else:
+        assert operate(manager).plan_clearing(run_id, is_alive) is None
+
+    assert opened == [2]
+    assert manager.store.list_runs(manager.id, only_open=True) == ["run-2"]
+    assert manager.refresh().status.is_final is (first == "plan_clearing")
+    manager.close_run(2, "run-2")
+
+
 def test_an_experiment_whose_run_goes_on_is_not_resumed(tmp_path: Path) -> None:
     manager = make_manager(tmp_path)
     manager.plan_batch(1, RUN)
@@ -292,6 +343,56 @@ def test_trials_that_are_added_after_the_last_batch_get_a_batch_of_their_own(tmp
     assert manager.plan_batch(2, "run-2") == [Slot(2, 0)]
     manager.close_run(1, RUN)
     manager.close_run(2, "run-2")
+
+
+def test_a_limit_that_is_raised_after_it_was_reached_gives_the_experiment_one_more_batch(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=9, max_trial_number=9)
+    manager.plan_batch(1, RUN)
+    suggest(manager, 0)
+    operate(manager).change(Adjustable.DURATION, 1)
+    time.sleep(1.1)
+    assert manager.suggest(Slot(1, 1), RUN) is ClaimRefusal.DURATION_OVER
+    assert operate(manager).plan_on(run_id) is None, "the run's own next_batch comes to it yet"
+    assert manager.plan_next_batch(1, "run-2") is None
+    assert operate(manager).plan_on(run_id) is None, "the limit is as it was"
+
+    operate(manager).change(Adjustable.DURATION, 3600)
+
+    assert operate(manager).plan_on(run_id) == 2
+    assert operate(manager).plan_on(run_id) is None, "the second batch comes to it yet"
+    assert manager.plan_next_batch(1, "run-2") == 2
+    assert manager.plan_batch(2, "run-2") == [Slot(2, index) for index in range(4)]
+
+    operate(manager).change(Adjustable.TRIAL_NUMBER, 1)
+    assert manager.suggest(Slot(2, 0), "run-2") is ClaimRefusal.NO_TRIALS_LEFT
+    assert manager.plan_next_batch(2, "run-3") is None
+    operate(manager).change(Adjustable.TRIAL_NUMBER, 3)
+
+    assert operate(manager).plan_on(run_id) == 3, "no trial of the second batch was claimed, but nothing is wrong"
+    assert manager.refresh().status is ExperimentStatus.RUNNING
+    assert manager.plan_batch(3, "run-3") == [Slot(3, 0), Slot(3, 1)]
+    for batch in (1, 2, 3):
+        manager.close_run(batch, run_id(batch))
+
+
+def test_a_limit_that_is_raised_while_the_next_batch_is_looked_for_is_not_overlooked(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path, SLEEP, trial_concurrency=2, max_trial_number=2)
+    manager.plan_batch(1, RUN)
+    for index in range(2):
+        suggest(manager, index)
+    planned = []
+
+    class Looking(ExperimentManager):
+        def refresh(self) -> Experiment:
+            before = super().refresh()
+            operate(manager).change(Adjustable.TRIAL_NUMBER, 3)
+            planned.append(operate(manager).plan_on(run_id))
+            return before
+
+    assert Looking(manager.id, manager.settings).plan_next_batch(1, "run-2") == 2
+    assert planned == [2]
+    for batch in (1, 2):
+        manager.close_run(batch, run_id(batch))
 
 
 def test_a_hand_made_trial_has_the_next_place_under_the_cap_and_the_number_that_was_told(tmp_path: Path) -> None:

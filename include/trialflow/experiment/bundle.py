@@ -205,7 +205,7 @@ def prune_uploads(settings: Settings, used: Iterable[str]) -> None:
         settings: Of this installation.
         used: The code folders of all experiments.
     """
-    kept = {place.parts[0] for folder in used if (place := _place_of(folder, settings))}
+    kept = {_upload_of(folder, settings) for folder in used}
     for entry in settings.uploads.glob("*"):
         with suppress(OSError):  # Somebody else deletes it, too.
             if entry.name in kept or time.time() - entry.stat().st_mtime < _UNUSED_SECONDS:
@@ -213,6 +213,7 @@ def prune_uploads(settings: Settings, used: Iterable[str]) -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _place_of(folder: str, settings: Settings) -> Path | None:
+def _upload_of(folder: str, settings: Settings) -> str | None:
     path = Path(folder)
-    return path.relative_to(settings.uploads) if path.is_relative_to(settings.uploads) else None
+    parts = path.relative_to(settings.uploads).parts if path.is_relative_to(settings.uploads) else ()
+    return parts[0] if parts else None

@@ -93,9 +93,16 @@ def _read_file(name: str, settings: Settings) -> Source:
 
 
 def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
-    """The allowed roots; an experiment that was uploaded may read what was uploaded with it, and nothing else."""
-    uploaded = folder is not None and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(settings.uploads))
-    return AllowedRoots.of(() if uploaded else settings.allowed_roots, folder)
+    """The allowed roots; an experiment that was uploaded may read what was uploaded with it, and nothing else.
+
+    In the folder of all uploads itself there is no experiment: there everything would be somebody else's.
+    """
+    uploads = Path(os.path.realpath(settings.uploads))
+    real = None if folder is None else Path(os.path.realpath(folder))
+    if real is None or not real.is_relative_to(uploads):
+        return AllowedRoots.of(settings.allowed_roots, folder)
+    upload = real.relative_to(uploads).parts[:1]
+    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None)
 
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:

@@ -11,9 +11,9 @@ import time
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from trialflow.errors import ConfigError, StagingError, TrainingError, UnavailableError, UserClassError
+from trialflow.errors import ConfigError, ConflictError, StagingError, TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.annotated import carry_out_annotations
 from trialflow.experiment.asking import ask
 from trialflow.experiment.own_classes import ACTIVE, OwnClasses
@@ -145,6 +145,28 @@ class ExperimentManager:
         """Let trials be claimed; an experiment that has ended stays as it is."""
         self.store.change_status(self.id, ExperimentStatus.RUNNING, from_=[ExperimentStatus.INITIALIZED])
 
+    def require_run(self, batch: int, run_id: str, owner: str) -> None:
+        """Refuse to act for a run that was never planned: who may trigger some DAG may give its run any id.
+
+        Raises:
+            ConflictError: The experiment belongs to another DAG, or the batch to another run or to none.
+        """
+        if self.experiment.owner != owner:
+            self._refuse_run(batch, run_id)
+        self._require_carrier(batch, run_id)
+
+    def _require_carrier(self, batch: int, run_id: str) -> None:
+        """The first batch is planned by its own run, to which the experiment's id leads; others before their run."""
+        carrier = self.store.find_run(self.id, batch)
+        if carrier != run_id and (batch > 1 or carrier is not None):
+            self._refuse_run(batch, run_id)
+
+    def _refuse_run(self, batch: int, run_id: str) -> NoReturn:
+        raise ConflictError(
+            f"the run {run_id!r} was not planned to carry batch {batch} of experiment {self.id}; trigger a run without "
+            f"an id of your own to start an experiment, or let one go on with: nnictl resume ID"
+        )
+
     def plan_batch(self, batch: int, run_id: str) -> list[Slot]:
         """The slots of a batch; the same again for the same run."""
         size = self.store.plan_batch(self.id, batch, run_id, self.settings.batch_size)
@@ -154,9 +176,12 @@ class ExperimentManager:
         """Hand over to the next batch when there are trials left to create; ``None`` when this is the last.
 
         An experiment whose batch could not claim a single trial although it was free to ends with an error: the next
-        batch would do no better.
+        batch would do no better. Called again, when a limit was raised, it only plans.
         """
         self._end_at_limit()
+        was_passed = self.store.is_passed(self.id, batch)
+        # Noted before looking: whoever raises a limit afterwards knows that nobody may look any more but they.
+        self.store.set_passed(self.id, batch)
         experiment = self.refresh()
         trials = self.store.list_trials(self.id)
         if experiment.status is not ExperimentStatus.RUNNING:
@@ -165,7 +190,7 @@ class ExperimentManager:
             return batch + 1
         if len(trials) >= experiment.max_trial_number or self.is_overdue():
             return None
-        if not any(trial.slot.batch == batch for trial in trials):
+        if not was_passed and not any(trial.slot.batch == batch for trial in trials):
             reason = f"no trial of batch {batch} could be claimed; see the log of its suggest tasks"
             self.store.change_status(self.id, ExperimentStatus.ERROR, from_=ACTIVE, reason=reason)
             return None
@@ -246,7 +271,11 @@ class ExperimentManager:
 
         Returns:
             Whether this was the last open run of an experiment that has ended.
+
+        Raises:
+            ConflictError: The batch is not the run's.
         """
+        self._require_carrier(batch, run_id)
         reason = f"the run {run_id} was stopped"
         if self.store.newest_batch(self.id) <= batch:
             self.store.change_status(self.id, ExperimentStatus.STOPPED, from_=ACTIVE, reason=reason)

@@ -85,13 +85,14 @@ class Operator:
         Returns:
             The batch for which a run is needed now, or ``None``.
         """
+        newest = self.store.newest_batch(self.experiment.id)
         experiment = self._look()
         left = self.store.list_unreported(experiment.id)
         runs = self.store.list_runs(experiment.id, only_open=True)
         if not experiment.status.is_final or not left or any(map(is_alive, runs)):
             return None
         with self.store.control(experiment.id, self.who) as control:
-            return control.open_clearing(run_id_of)
+            return control.open_clearing(run_id_of, newest)
 
     def kill(self, trial_id: str) -> Trial:
         """End one trial.
@@ -163,7 +164,7 @@ class Operator:
     def plan_on(self, run_id_of: Callable[[int], str]) -> int | None:
         """Plan a batch for trials that no batch has a place for, when nobody else is going to.
 
-        That is when the number of trials was raised after the newest batch had found none left.
+        That is when a limit was raised after the newest batch had found that it allows no more trials.
 
         Returns:
             The batch for which a run is needed now, or ``None``.
@@ -172,7 +173,7 @@ class Operator:
         newest = self.store.newest_batch(experiment.id)
         if experiment.status is not ExperimentStatus.RUNNING or not newest:
             return None
-        if not self.store.is_claimed(experiment.id, newest):
+        if not self.store.is_passed(experiment.id, newest):
             return None
         return self.manager.plan_next_batch(newest, run_id_of(newest + 1))
 
@@ -187,8 +188,9 @@ class Operator:
             The new batch, for which a run is needed now.
 
         Raises:
-            ConflictError: It goes on by itself, or would end again at once.
+            ConflictError: It goes on by itself, or was resumed a moment ago, or would end again at once.
         """
+        newest = self.store.newest_batch(self.experiment.id)
         experiment = self._look()
         self._require_no_run(is_alive)
         limit = self.store.find_limit(experiment.id, experiment.spec)
@@ -200,7 +202,7 @@ class Operator:
                 f"nnictl update duration {experiment.id} --value {2 * experiment.max_duration_seconds:.0f}s"
             )
         with self.store.control(experiment.id, self.who) as control:
-            return control.resume(run_id_of, self.manager.settings.batch_size)
+            return control.resume(run_id_of, self.manager.settings.batch_size, newest)
 
     def _require_no_run(self, is_alive: Callable[[str], bool]) -> None:
         runs = self.store.list_runs(self.experiment.id, only_open=True)

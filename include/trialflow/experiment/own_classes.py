@@ -160,7 +160,7 @@ class OwnClasses:
         return end if metric is None else {**end, "value": metric.value}
 
     def _result_of(self, trial: Trial) -> Metric | None:
-        """The metric that counts as a trial's result; of a failed one none, as in NNI."""
+        """The metric that counts as a trial's result; of a failed one none, whatever it has reported."""
         metrics = self._store.list_metrics(trial)
         if trial.status is TrialStatus.SUCCEEDED and trial.value is not None:
             return next((metric for metric in metrics if metric.type is MetricType.FINAL), None)

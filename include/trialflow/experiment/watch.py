@@ -201,13 +201,15 @@ class TrialWatch:
 
     def _end(self, outcome: Outcome) -> None:
         """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""
-        value = None
+        value, remark = judge_final(self._metrics, self._manager.experiment.spec.objectives)
         if outcome.status is TrialStatus.SUCCEEDED:
-            value, remark = judge_final(self._metrics, self._manager.experiment.spec.objectives)
             outcome = replace(outcome, reason=self._remarks(remark))
         elif outcome.status is TrialStatus.FAILED:
+            reported = "" if value is None else f"its final metric of {value:g} does not count, because it failed"
             output = self._service.last_output(self._handle)
-            outcome = replace(outcome, reason="\n".join(filter(None, [outcome.reason, output])))
+            outcome = replace(outcome, reason="\n".join(filter(None, [outcome.reason, reported, output])))
+        if outcome.status is not TrialStatus.SUCCEEDED:
+            value = None
         self._store.set_ended(self.trial, outcome, value)
         self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
 

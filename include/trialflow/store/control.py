@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from trialflow.records import JsonObject
 
 
+# Within this time after an experiment was resumed its run is made; if none goes on then, that was lost.
+_START_SECONDS = 30.0
+
+
 class Adjustable(StrEnum):
     """What may be changed of an experiment, by the name under which the change is noted."""
 
@@ -89,21 +93,28 @@ class Control:
             return
         now, reason = time.time(), f"the run {run_id} was deleted"
         self.connection.execute(batches.update().where(is_it).values(closed_at=now))
-        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment))
-        ends = batch == newest and not ExperimentStatus(row["status"]).is_final
+        ends = batch == self._newest_batch() and not ExperimentStatus(row["status"]).is_final
         if ends:
             self._update(status=ExperimentStatus.STOPPED, status_reason=reason, ended_at=now)
             self._note("stop", None)
         carried = sa.true() if ends else trials.c.run_id == run_id
         self._end_trials(sa.and_(trials.c.ended_at.is_(None), carried), reason, now)
 
-    def open_clearing(self, run_id_of: Callable[[int], str]) -> int:
-        """Open a batch without a trial, whose run clears away what other runs have left behind; gives its number."""
-        self._lock()
-        of_experiment = batches.c.experiment_id == self.experiment_id
-        batch = int(self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment)) or 0) + 1
-        self._open_batch(batch, run_id_of(batch), 0)
-        return batch
+    def open_clearing(self, run_id_of: Callable[[int], str], newest: int) -> int | None:
+        """Open a batch without a trial, whose run clears away what other runs have left behind; gives its number.
+
+        Args:
+            run_id_of: Gives the id of the run that will carry a batch from the batch's number.
+            newest: The newest batch when it was seen that no run goes on.
+
+        Returns:
+            ``None`` when the experiment goes on, or somebody else has opened a batch since.
+        """
+        row = self._lock()
+        if not ExperimentStatus(row["status"]).is_final or self._newest_batch() != newest:
+            return None
+        self._open_batch(newest + 1, run_id_of(newest + 1), 0)
+        return newest + 1
 
     def kill(self, trial: Trial) -> bool:
         """End one trial in the ledger; tells whether it had not ended yet."""
@@ -169,7 +180,7 @@ class Control:
             self.connection.execute(table.delete().where(table.c.experiment_id == self.experiment_id))
         self.connection.execute(experiments.delete().where(experiments.c.id == self.experiment_id))
 
-    def resume(self, run_id_of: Callable[[int], str], max_size: int) -> int:
+    def resume(self, run_id_of: Callable[[int], str], max_size: int, newest: int) -> int:
         """Let trials be claimed again, in a new batch to which every trial that was left behind is moved.
 
         The new batch's run finds the job of such a trial, if it still runs, and goes on following it.
@@ -177,14 +188,16 @@ class Control:
         Args:
             run_id_of: Gives the id of the run that will carry a batch from the batch's number.
             max_size: New trials that the batch has room for.
+            newest: The newest batch when it was seen that no run goes on.
 
         Returns:
             The number of the new batch.
 
         Raises:
-            ConflictError: Nothing is left to be done, or its code is not there.
+            ConflictError: Nothing is left to be done, or its code is not there, or somebody else was faster.
         """
         row = self._lock()
+        self._require_untouched(row, newest)
         if row["code_folder"] is None:
             raise ConflictError(f"experiment {self.experiment_id} never came to run; create it again")
         of_experiment = trials.c.experiment_id == self.experiment_id
@@ -199,9 +212,7 @@ class Control:
                 f"experiment {self.experiment_id} has had all its {created} trials; "
                 f"raise the number first: nnictl update trialnum {self.experiment_id} --value {created * 2}"
             )
-        in_experiment = batches.c.experiment_id == self.experiment_id
-        newest = self._scalar(sa.select(sa.func.max(batches.c.batch)).where(in_experiment)) or 0
-        batch = int(newest) + 1
+        batch = max(newest, 1) + 1  # The first one is its own run's, also when that did not come to plan it.
         self._open_batch(batch, run_id_of(batch), len(behind_ids) + min(max(0, left), max_size))
         for index, trial_id in enumerate(behind_ids):
             self.connection.execute(
@@ -220,6 +231,24 @@ class Control:
         """Note something that was done elsewhere."""
         self._lock()
         self._note(what, value)
+
+    def _require_untouched(self, row: sa.RowMapping, newest: int) -> None:
+        """Refuse the second of two who resume an experiment: the run of the first may not have been made yet."""
+        of_experiment = changes.c.experiment_id == self.experiment_id
+        resumed = sa.select(sa.func.max(changes.c.at)).where(of_experiment, changes.c.what == "resume")
+        is_about_to_start = (
+            not ExperimentStatus(row["status"]).is_final
+            and (self._scalar(resumed) or 0.0) > time.time() - _START_SECONDS
+        )
+        if is_about_to_start or self._newest_batch() != newest:
+            raise ConflictError(
+                f"experiment {self.experiment_id} was resumed or cleared away by somebody else a moment ago; look at "
+                f"it in {_START_SECONDS:.0f} s: nnictl experiment show {self.experiment_id}"
+            )
+
+    def _newest_batch(self) -> int:
+        of_experiment = batches.c.experiment_id == self.experiment_id
+        return int(self._scalar(sa.select(sa.func.max(batches.c.batch)).where(of_experiment)) or 0)
 
     def _open_batch(self, batch: int, run_id: str, size: int) -> None:
         """Open a batch; those before it count as closed, for nobody carries them any more."""

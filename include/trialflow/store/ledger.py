@@ -218,6 +218,12 @@ class Store(ReportedMetrics):
             query = sa.select(sa.func.max(batches.c.batch)).where(batches.c.experiment_id == experiment_id)
             return int(connection.execute(query).scalar() or 0)
 
+    def find_run(self, experiment_id: str, batch: int) -> str | None:
+        """The id of the run that carries a batch; ``None`` when the batch was not planned."""
+        query = sa.select(batches.c.run_id).where(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
+        with self._reading() as connection:
+            return connection.execute(query).scalar()
+
     def list_runs(self, experiment_id: str, *, only_open: bool = False) -> list[str]:
         """The ids of the runs that carry the experiment's batches, or of those that have not come to their end."""
         query = sa.select(batches.c.run_id).where(batches.c.experiment_id == experiment_id)
@@ -226,12 +232,19 @@ class Store(ReportedMetrics):
         with self._reading() as connection:
             return list(connection.execute(query.order_by(batches.c.batch)).scalars())
 
-    def is_claimed(self, experiment_id: str, batch: int) -> bool:
-        """Whether every slot of a batch has a trial."""
-        size = sa.select(batches.c.size).where(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
-        claimed = sa.select(sa.func.count()).where(trials.c.experiment_id == experiment_id, trials.c.batch == batch)
+    def set_passed(self, experiment_id: str, batch: int) -> None:
+        """Note that the batch's claims are through."""
+        is_it = sa.and_(batches.c.experiment_id == experiment_id, batches.c.batch == batch)
+        with self._engine.begin() as connection:
+            connection.execute(batches.update().where(is_it).values(passed_at=time.time()))
+
+    def is_passed(self, experiment_id: str, batch: int) -> bool:
+        """Whether the batch's claims are through, so that its run plans no other batch any more."""
+        query = sa.select(batches.c.passed_at).where(
+            batches.c.experiment_id == experiment_id, batches.c.batch == batch
+        )
         with self._reading() as connection:
-            return int(connection.execute(claimed).scalar_one()) >= int(connection.execute(size).scalar() or 0)
+            return connection.execute(query).scalar() is not None
 
     def close_batch(self, experiment_id: str, batch: int) -> int:
         """Note that the batch's run has come to its end; tells how many batches are still open."""

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # Raised when a table changes; a store of another version is refused rather than misread.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = sa.MetaData()
 # What a trial may print and no database takes everywhere: PostgreSQL has no NUL, and UTF-8 no half of a character.
@@ -69,6 +69,8 @@ batches = sa.Table(
     sa.Column("batch", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("run_id", sa.String(250), nullable=False),
+    # When its claims were through, and its run was about to look whether another batch follows.
+    sa.Column("passed_at", sa.Float),
     sa.Column("closed_at", sa.Float),
 )
 

@@ -262,6 +262,15 @@ class StoreContract:
         else:
             raise AssertionError("a second run was given the batch of another")
 
+    def test_a_batch_is_known_by_its_run_and_whether_its_claims_are_through(self, store: Store) -> None:
+        start_experiment(store, max_trial_number=9)
+        for batch in (1, 2):
+            store.plan_batch(_ID, batch, f"run-{batch}", 2)
+        store.set_passed(_ID, 1)
+        store.set_passed(_ID, 1)
+        assert [store.is_passed(_ID, batch) for batch in (1, 2, 3)] == [True, False, False]
+        assert [store.find_run(_ID, batch) for batch in (1, 2, 3)] == ["run-1", "run-2", None]
+
     def test_an_experiment_is_created_once(self, store: Store) -> None:
         first = store.create_experiment(_ID, make_spec(), "/")
         assert store.create_experiment(_ID, make_spec(name="other"), "/elsewhere") == first

@@ -1,0 +1,130 @@
+"""Which runs an experiment's tasks act for: their ids may have been given by anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
+
+from trialflow.experiment import ExperimentManager
+from trialflow.experiment.operations import Operator
+from trialflow.records import ExperimentStatus, Slot, Trial
+from trialflow.settings import Settings, get_settings
+from trialflow.testing import make_spec
+from trialflow_airflow import operators
+from trialflow_airflow.identity import following_run_id, identify
+
+from .conftest import write_experiment
+
+OWNER = "nni_experiment"
+FIRST_RUN = "manual__1"
+ID = identify(OWNER, FIRST_RUN).experiment_id
+TASKS: list[type[Any]] = [
+    operators.LoadExperimentOperator,
+    operators.StageCodeOperator,
+    operators.PlanBatchOperator,
+    operators.TrialSuggestOperator,
+    operators.TrialSubmitOperator,
+    operators.TrialAwaitOperator,
+    operators.TrialReportOperator,
+    operators.NextBatchOperator,
+    operators.FinishOperator,
+    operators.CleanupOperator,
+]
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExperimentManager]:
+    """An experiment whose first run carries a trial that was claimed."""
+    monkeypatch.setenv("TRIALFLOW_HOME", str(tmp_path))
+    monkeypatch.setattr(operators, "connect", MagicMock())
+    get_settings.cache_clear()
+    code = write_experiment(tmp_path / "code").parent
+    spec = make_spec(code_directory=str(code), code_root=str(code), training={"command": "true"}, max_trial_number=9)
+    made = ExperimentManager.create(ID, spec, Settings(home=tmp_path, batch_size=1), OWNER)
+    made.stage_code()
+    made.start()
+    made.plan_batch(1, FIRST_RUN)
+    assert isinstance(made.store.claim(ID, Slot(1, 0), FIRST_RUN), Trial)
+    yield made
+    get_settings.cache_clear()
+
+
+def run(task: type[Any], dag_id: str, run_id: str, *there: str) -> Any:
+    """Execute a task of a run, in an Airflow that has these other runs."""
+    conf = {"config": "not read"}
+
+    def get_dr_count(dag_id: str, run_ids: list[str]) -> int:
+        return sum(name in there for name in run_ids) if dag_id == OWNER else 0
+
+    ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, map_index=0, get_dr_count=get_dr_count)
+    context = {"ti": ti, "params": conf, "dag_run": SimpleNamespace(conf=conf)}
+    return task(task_id="task").execute(context)
+
+
+def state(manager: ExperimentManager) -> list[Any]:
+    """All that a run may have done to an experiment."""
+    return [manager.refresh(), manager.store.list_trials(ID), manager.store.list_runs(ID, only_open=True)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("dag_id", "run_id"),
+    [
+        ("nni_sweep__x", following_run_id(ID, 999_999)),
+        ("nni_sweep__x", following_run_id(ID, 2)),
+        (OWNER, following_run_id(ID, 999_999)),
+    ],
+)
+def test_a_run_that_was_not_planned_can_do_nothing_to_the_experiment_that_its_id_names(
+    manager: ExperimentManager, task: type[Any], dag_id: str, run_id: str
+) -> None:
+    manager.plan_next_batch(1, following_run_id(ID, 2))
+    before = state(manager)
+
+    with pytest.raises(AirflowFailException, match=f"was not planned to carry batch .* of experiment {ID}; trigger"):
+        run(task, dag_id, run_id)
+
+    assert state(manager) == before
+
+
+def test_a_run_that_was_planned_clears_up_and_so_does_one_that_never_came_to_plan(
+    manager: ExperimentManager,
+) -> None:
+    manager.plan_next_batch(1, following_run_id(ID, 2))
+    run(operators.CleanupOperator, OWNER, following_run_id(ID, 2))
+    assert manager.refresh().status is ExperimentStatus.STOPPED
+
+    other = identify(OWNER, "manual__2").experiment_id
+    ExperimentManager.create(other, manager.experiment.spec, manager.settings, OWNER)
+    run(operators.CleanupOperator, OWNER, "manual__2")
+    assert manager.store.get_experiment(other).status is ExperimentStatus.STOPPED
+    with pytest.raises(AirflowSkipException, match="never made"):
+        run(operators.CleanupOperator, OWNER, "manual__3")
+
+
+def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: ExperimentManager) -> None:
+    second = following_run_id(ID, 2)
+    manager.plan_next_batch(1, second)
+    run(operators.CleanupOperator, OWNER, FIRST_RUN, second)
+    with pytest.raises(DagRunTriggerException) as raised:
+        run(operators.CleanupOperator, OWNER, FIRST_RUN)
+
+    made = raised.value
+    assert (made.trigger_dag_id, made.dag_run_id, made.skip_when_already_exists) == (OWNER, second, True)
+    assert made.conf == {"config": "not read", "experiment_id": ID, "batch": 2}
+    assert manager.refresh().status is ExperimentStatus.RUNNING
+    Operator(ID, "ann", manager.settings).stop()
+    run(operators.CleanupOperator, OWNER, FIRST_RUN)
+
+
+def test_no_id_of_a_run_makes_an_experiment_under_an_id_that_was_chosen() -> None:
+    assert identify("dag", "trialflow__abcdefgh__batch_2") == ("abcdefgh", 2)
+    assert identify("dag", "trialflow__abcdefgh__batch_10") == ("abcdefgh", 10)
+    experiment_id, batch = identify("dag", "trialflow__abcdefgh__batch_1")
+    assert (experiment_id != "abcdefgh", batch) == (True, 1)

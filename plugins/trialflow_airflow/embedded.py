@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[2]
 USER = "admin"
 _START_TIMEOUT_SECONDS = 300.0
+_PATIENCE_SECONDS = 20.0
 _STOP_TIMEOUT_SECONDS = 20.0
 _SHORTEST_LIFE_SECONDS = 10.0
 
@@ -355,8 +356,16 @@ class Client:
         self._http.close()
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """Call the API below ``/api/v2``; gives the decoded answer."""
+        """Call the API below ``/api/v2``; gives the decoded answer.
+
+        Except for a POST, an error of the server is waited out: on SQLite, what Airflow notes of a request in its event
+        loop may wait for the lock of another one until it fails.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         response = self._http.request(method, f"/api/v2/{path}", **arguments)
+        while response.is_server_error and method != "POST" and time.monotonic() < deadline:
+            time.sleep(0.5)
+            response = self._http.request(method, f"/api/v2/{path}", **arguments)
         response.raise_for_status()
         return response.json() if response.content else None
 

@@ -46,9 +46,9 @@ def delete(run: Run) -> None:
         try:
             run.lab.client.call("DELETE", path)
         except httpx.HTTPStatusError as error:
-            if error.response.status_code != httpx.codes.CONFLICT:
+            if error.response.status_code not in (httpx.codes.CONFLICT, httpx.codes.NOT_FOUND):
                 raise
-            return False
+            return error.response.status_code == httpx.codes.NOT_FOUND
         return True
 
     wait_until(deleted, "the run to be deleted", CLEAN_SECONDS)

@@ -57,10 +57,10 @@ test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow 
 	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred
 
 test-airflow-in-worker: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest tests/airflow -k "not deferred" $(addprefix --ignore=,$(EITHER))
+	$(BIN)/python -m pytest --durations=12 tests/airflow -k "not deferred" $(addprefix --ignore=,$(EITHER))
 
 test-airflow-deferred: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest $(DEFERRED) $(EITHER) -k "not in-worker"
+	$(BIN)/python -m pytest --durations=12 $(DEFERRED) $(EITHER) -k "not in-worker"
 
 # Two sessions at a time, each with a cluster of its own: both wait most of the time.
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on clusters of their own; as root

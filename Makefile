@@ -52,7 +52,7 @@ test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 # that the experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. What
 # does not depend on the way to wait is divided among them.
 DEFERRED := $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
-EITHER := $(addprefix tests/airflow/test_,demo.py cluster_connection.py runs.py)
+EITHER := $(addprefix tests/airflow/test_,cluster_connection.py runs.py)
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
 	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred
 

@@ -65,7 +65,8 @@ def _show_params(experiment: Experiment) -> JsonObject:
 
 def _show_suggesting(spec: AlgorithmSpec) -> JsonObject:
     """The tuner, or the advisor that stands in its place; each under the key that it has in NNI."""
-    if spec.name in ADVISORS if spec.own is None else spec.own.kind == "advisor":
+    is_advisor = spec.name in ADVISORS if spec.own is None else spec.own.kind == "advisor"
+    if is_advisor:
         return {"advisor": _show_algorithm(spec, "builtinAdvisorName")}
     return {"tuner": _show_algorithm(spec, "builtinTunerName")}
 

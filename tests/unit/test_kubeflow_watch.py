@@ -81,6 +81,7 @@ def test_fifty_trials_are_followed_by_one_list_and_one_watch(lab: Lab) -> None:
     for thread in threads:
         thread.join()
     assert not any(is_ended(lab, request) for request in requests)
+    wait_for(lambda: lab.cluster.count()["watch tfjobs"])  # it begins after the list that answered all of them
     counts = lab.cluster.count()
     assert (counts["list tfjobs"], counts["watch tfjobs"], counts["get tfjobs"]) == (1, 1, 0)
 

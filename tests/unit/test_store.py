@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from trialflow.errors import NotFoundError, StoreError
 from trialflow.records import Metric, MetricType, Slot, Trial
 from trialflow.store import Store
+from trialflow.store.engine import get_engine
 from trialflow.testing import StoreContract
 from trialflow.testing.contracts import start_experiment
 
@@ -34,6 +35,7 @@ import sys, time
 from pathlib import Path
 from trialflow.records import Metric, MetricType, Slot, Trial
 from trialflow.store import Store
+from trialflow.store.engine import get_engine
 url, batch, slots, go = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 store = Store(url)
 print("ready", flush=True)
@@ -62,6 +64,7 @@ Store(sys.argv[1]).claim("contract", Slot(1, 0), "run")
 HOLDS_STUDY = """
 import sys, time
 from trialflow.store import Store
+from trialflow.store.engine import get_engine
 with Store(sys.argv[1]).study_lock("contract"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -242,6 +245,20 @@ def test_a_store_can_be_opened_by_processes_at_once(url: str) -> None:
     code = "import sys; from trialflow.store import Store; Store(sys.argv[1])"
     with process(code, url) as one, process(code, url) as other:
         assert one.wait(30) == other.wait(30) == 0
+
+
+def test_a_new_database_can_be_opened_twice_at_the_same_moment(tmp_path: Path) -> None:
+    together = Barrier(2)
+
+    def open_all() -> None:
+        for number in range(200):
+            together.wait(10)
+            with get_engine(f"sqlite:///{tmp_path}/{number}.db").connect():
+                pass
+
+    with ThreadPoolExecutor(2) as threads:
+        for opened in [threads.submit(open_all), threads.submit(open_all)]:
+            opened.result(120)
 
 
 def test_an_unknown_experiment_or_trial_is_named_in_the_error(store: Store) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import LRUCache
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -66,7 +67,13 @@ def optuna_engine_arguments(url: str) -> dict[str, Any]:
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # Of two processes that switch a new database at the same moment, SQLite refuses one at once: it does not wait here.
+    retry(
+        retry=retry_if_exception_message(message="database is locked"),
+        wait=wait_random(0.005, 0.05),
+        stop=stop_after_delay(BUSY_TIMEOUT_SECONDS),
+        reraise=True,
+    )(cursor.execute)("PRAGMA journal_mode=WAL")
     # A commit survives the death of any process; only a power cut may lose the last ones, never corrupt them.
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")

@@ -572,10 +572,10 @@ def test_an_assessor_that_raises_ends_the_experiment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_an_advisor_suggests_waits_and_kills(tmp_path: Path, style: str) -> None:
-    code = TRIAL + "\nimport os\n"
-    code = code.replace('parameters["x"] + step', '1000 if parameters["x"] == 2 else 0').replace(
-        "nni.report_final", "__import__('time').sleep(600 if parameters['x'] == 2 else 0)\nnni.report_final"
-    )
+    go = tmp_path / "go"
+    wait = f"while parameters['x'] == 2 or not os.path.exists({str(go)!r}):\n    time.sleep(0.01)\n"
+    code = "import os, time" + TRIAL.replace("nni.report_final", f"{wait}nni.report_final")
+    code = code.replace('parameters["x"] + step', '1000 if parameters["x"] == 2 else 0')
     advisor = own(tmp_path, ADVISOR.format(**STYLES[style]), "advisor")
     manager = make_experiment(tmp_path, code, tuner=advisor, trial_concurrency=3, max_trial_number=4)
     first, second = (manager.suggest(Slot(1, index), RUN) for index in range(2))
@@ -584,6 +584,7 @@ def test_an_advisor_suggests_waits_and_kills(tmp_path: Path, style: str) -> None
     kill(manager.own_classes.host)  # type: ignore[union-attr]
 
     refused = manager._suggest(Slot(1, 2), RUN)
+    go.touch()
     ended = [manager.report(follow(manager, trial)) for trial in (first, second)]
     third = live_a_trial(manager, Slot(1, 2), RUN)
 

@@ -78,7 +78,7 @@ def test_the_experiment_runs_and_leaves_nothing_in_the_cluster(tmp_path: Path, c
         assert manager.close_run(1, "run")
         for plural in ("tfjobs", "pods", "secrets"):
             assert lab.cluster.all(plural) == []
-        assert lab.cluster.count()["create tfjobs"] == 6, "five, and one that was only tried out"
+        assert lab.cluster.count()["create tfjobs"] == 7, "five, and two that were only tried out"
     assert (result["status"], result["trials"]) == ("DONE", {"SUCCEEDED": 5})
     assert result["folder"] == str(lab.storage / "nni" / "expaaaaa")
     values = [trial.value for trial in manager.store.list_trials(manager.id)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from trialflow.errors import Problem, TrainingError
 from trialflow.records import JsonObject
@@ -14,9 +15,11 @@ from trialflow.testing.fake_cluster import Collection
 from trialflow.training import Preflight
 from trialflow.training.kubeflow.api import ClusterApi, UnreachableError
 from trialflow.training.kubeflow.preflight import required_rights
-from trialflow.training.kubeflow.section import read_section
+from trialflow.training.kubeflow.section import OPERATORS, read_section
 
 from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_role, make_training, place
+
+ROLE_FILE = Path(__file__).parents[2] / "deploy" / "role.yaml"
 
 
 @pytest.fixture
@@ -95,6 +98,25 @@ def test_rights_on_secrets_are_needed_for_a_private_registry_alone() -> None:
         ("", "secrets", "create"),
         ("", "secrets", "delete"),
     }
+
+
+def test_the_role_of_an_installation_grants_what_is_asked_for_and_nothing_else() -> None:
+    asked = {
+        right
+        for name, operator in OPERATORS.items()
+        for login in (None, "/home/me/config.json")
+        for right in required_rights(
+            read_section(make_training(None, name, **{operator.chief: make_role(privateRegistryAuthPath=login)}))
+        )
+    }
+    granted = [
+        (group, resource, verb)
+        for rule in yaml.safe_load(ROLE_FILE.read_text())["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert sorted(granted) == sorted(asked)
 
 
 def test_the_rights_that_are_asked_for_are_those_that_are_used(lab: Lab, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 from base64 import urlsafe_b64encode
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,15 +48,17 @@ class Embedded:
         port: Where its API server listens on 127.0.0.1.
         task_port: Where the API server of the tasks listens.
         secrets: Password and keys, made once per folder.
+        changes: Environment variables in which it differs from other private ones.
     """
 
     home: Path
     port: int
     task_port: int
     secrets: Mapping[str, str]
+    changes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, home: Path | None = None) -> Embedded:
+    def open(cls, home: Path | None = None, changes: Mapping[str, str] | None = None) -> Embedded:
         """The Airflow of a folder; the first call makes its keys and chooses a free port."""
         home = home or Path(os.environ.get("TRIALFLOW_EMBEDDED_HOME", CHECKOUT / ".trialflow")).absolute()
         home.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,7 @@ class Embedded:
             partial.chmod(0o600)
             partial.replace(file)
         state = json.loads(file.read_text(encoding="utf-8"))
-        return cls(home, state["port"], state["task_port"], state["secrets"])
+        return cls(home, state["port"], state["task_port"], state["secrets"], changes or {})
 
     @property
     def url(self) -> str:
@@ -154,16 +156,21 @@ class Embedded:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW_CONN_TRIALFLOW_API": json.dumps(connection),
             "TRIALFLOW_HOME": str(self.home),
+            "TRIALFLOW_STORE": f"sqlite:///{self.home / 'trialflow.db'}",
+            "TRIALFLOW_API_CONNECTION": "trialflow_api",
         }
 
     def environment(self) -> dict[str, str]:
-        """The whole environment for its processes: what is set outside for Trialflow wins."""
+        """The whole environment for its processes.
+
+        Nothing that is set for another Airflow counts, whose database, DAGs or logs it would touch; of what is set for
+        Trialflow, all but what makes this installation.
+        """
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        overrides = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
-        settings = {**self.settings(), **inherited, **overrides, "PATH": path, "TRIALFLOW_HOME": str(self.home)}
+        outer = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
         # Airflow names its processes with setproctitle, which would overwrite the environment by which we know them.
-        return {**settings, _MARK: str(self.home), "SPT_NOENV": "1"}
+        mark = {_MARK: str(self.home), "SPT_NOENV": "1"}
+        return {**outer, **self.settings(), **self.changes, "PATH": path, **mark}
 
     # ── starting and ending ──────────────────────────────────────────────────────────────────────────────────
 

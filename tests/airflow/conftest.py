@@ -207,9 +207,7 @@ def _components(keeper: int, name: str) -> list[psutil.Process]:
 @contextmanager
 def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
     """An Airflow with these settings; afterwards nothing of it is left."""
-    overrides = {**QUICK_RECOVERY, **USERS, **settings}
-    os.environ.update(overrides)
-    embedded = Embedded.open(home)
+    embedded = Embedded.open(home, {**QUICK_RECOVERY, **USERS, **settings})
     try:
         embedded.start()
         client = Client(embedded)
@@ -219,8 +217,6 @@ def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
     finally:
         keeper = embedded.group
         embedded.stop()
-        for name in overrides:
-            del os.environ[name]
     assert processes_of(home, keeper) == []
 
 

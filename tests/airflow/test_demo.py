@@ -13,7 +13,9 @@ from .conftest import processes_of, trial_processes
 
 
 def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) -> None:
-    environment = {**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path), "COLUMNS": "200"}
+    foreign = tmp_path / "foreign.db"
+    of_another = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{foreign}"}
+    environment = {**os.environ, **of_another, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path), "COLUMNS": "200"}
     command = [sys.executable, "-m", "trialflow_airflow.embedded", "demo"]
     shell = {**os.environ, **Embedded.open(tmp_path).settings()}  # After: eval "$(make env)"
     with subprocess.Popen(["sleep", "420"], env=shell) as bystander:
@@ -31,3 +33,4 @@ def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) ->
     assert {path.name for path in Path(result["folder"]).glob("*.png")} == {"history.png", "importance.png"}
     assert trial_processes(result["folder"]) == []
     assert processes_of(tmp_path) == []
+    assert not foreign.exists()

@@ -37,3 +37,19 @@ def test_ending_it_ends_what_has_left_its_process_group(tmp_path: Path, left: st
     with start_sleep(**environments[left]) as process:
         embedded.stop()
         assert process.wait(10) == -signal.SIGKILL
+
+
+def test_it_has_nothing_of_another_airflow_that_the_shell_is_set_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Embedded.open(tmp_path, {"AIRFLOW__CORE__PARALLELISM": "3"})
+    expected = {**own.settings(), "AIRFLOW__CORE__PARALLELISM": "3", "TRIALFLOW_TRIAL_SDK": "own"}
+    foreign = ("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", "AIRFLOW__SECRETS__BACKEND", "AIRFLOW_CONN_X")
+    for name in [*own.settings(), *foreign]:
+        monkeypatch.setenv(name, "of another one")
+    monkeypatch.setenv("TRIALFLOW_TRIAL_SDK", "own")
+
+    environment = own.environment()
+
+    assert {name: value for name, value in environment.items() if name in expected} == expected
+    assert "of another one" not in environment.values()

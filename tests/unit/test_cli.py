@@ -69,12 +69,12 @@ class FakeAirflow(ThreadingHTTPServer):
     def next_changes(self) -> Any:
         return self.changes.pop(0) if len(self.changes) > 1 else self.changes[0]
 
-    def profile(self) -> dict[str, Any]:
+    def profile(self, experiment_id: str) -> dict[str, Any]:
         status = self.statuses.pop(0) if self.statuses else "DONE"
         params = {"experimentName": "digits", "maxTrialNum": 9, "trialConcurrency": 2, "maxExecDuration": 60,
                   **self.suggesting, "trainingServicePlatform": "local"}  # fmt: skip
-        return {"id": "abcd1111", "logDir": "/shared/abcd1111", "status": status, "statusReason": "", "params": params,
-                "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
+        return {"id": experiment_id, "logDir": "/shared/abcd1111", "status": status, "statusReason": "",
+                "params": params, "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
             ("GET", "trial-jobs"): self.server.trials,
             ("GET", "changes"): self.server.next_changes,
-            ("GET", "experiment"): self.server.profile,
+            ("GET", "experiment"): lambda: self.server.profile(parts[1]),
             ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
             ("GET", "runs"): ["run 1"],
             ("GET", "metric-data"): self.server.metrics,
@@ -247,6 +247,7 @@ def test_a_created_experiment_is_told_once_it_runs(logged_in: FakeAirflow) -> No
     assert "The experiment id is newaaaaa" in done.output
     assert f"The Web UI urls are: {logged_in.url}/dags/nni_experiment/runs/run 1" in done.output
     assert "nnictl stop newaaaaa" in done.output
+    assert "nnictl top newaaaaa" in done.output
 
 
 def write_experiment(folder: Path) -> Path:
@@ -330,6 +331,8 @@ def test_what_is_not_clear_is_listed_and_nothing_is_done(logged_in: FakeAirflow)
         assert done.exit_code == 1
         assert "abcd1111 (RUNNING), abcd2222 (RUNNING)" in done.output
     assert all(method == "GET" for method, _, _ in logged_in.asked)
+    done = run("trial", "ls", "abcd*")
+    assert (done.exit_code, "exactly one experiment's id; there is: abcd1111" in done.output) == (1, True)
     assert run("stop", "abcd*").exit_code == 0
     assert sum(method == "POST" for method, _, _ in logged_in.asked) == 2
 
@@ -461,9 +464,9 @@ def test_what_happened_is_told_in_order_cut_and_followed(
     assert run("log", "stdout", "--path").output == "/shared/abcd1111\n"
 
 
-def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(logged_in: FakeAirflow) -> None:
-    logged_in.statuses = ["RUNNING"] * 6
-    command = [sys.executable, "-c", "from trialflow.cli import main; main()", "top", "--time", "0.2"]
+def watch_in_a_terminal(*arguments: str) -> bytes:
+    """What a command writes to a terminal until it ends."""
+    command = [sys.executable, "-c", "from trialflow.cli import main; main()", *arguments]
     terminal, screen = pty.openpty()
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     with subprocess.Popen(command, stdout=screen, stderr=screen, env={**os.environ, "TERM": "xterm-256color"}) as shown:
@@ -474,13 +477,36 @@ def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(l
                 written += part
         assert shown.wait(60) == 0
     os.close(terminal)
+    return written
+
+
+def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(logged_in: FakeAirflow) -> None:
+    logged_in.statuses = ["RUNNING"] * 6
+    written = watch_in_a_terminal("top", "--time", "0.2")
     pictures = written.count(b"T0002")
     assert pictures >= 7
     # Each picture is written from the top of the screen over the one before; nothing is wiped in between.
     assert written.count(b"\x1b[2J") <= 1
     assert written.count(b"\x1b[H") >= pictures - 1
     logged_in.statuses = ["RUNNING"]
-    assert run("top").output.count("T0002") == 1
+    lines = [line.split("\t") for line in run("top").output.splitlines()]
+    assert (lines[0], [line[1] for line in lines[-3:]]) == (["id", "abcd1111"], ["T0002", "T0001", "T0000"])
+
+
+def test_top_shows_all_that_run_until_the_last_of_them_ends(logged_in: FakeAirflow) -> None:
+    logged_in.experiments[1]["status"] = "RUNNING"
+    logged_in.statuses = ["RUNNING", "DONE", "RUNNING"]
+    written = watch_in_a_terminal("top", "--time", "0.2")
+    assert logged_in.statuses == []
+    last = written[written.rindex(b"abcd1111") :]
+    assert (last.count(b"abcd2222"), last.count(b"T0002")) == (1, 2)
+    looks = json.loads(run("--output", "json", "top").output)
+    assert [(look["id"], len(look["trialJobs"])) for look in looks] == [("abcd1111", 3), ("abcd2222", 3)]
+    assert run("top", "zzzz").output.splitlines()[0] == "id\tzzzz3333"
+    for item in logged_in.experiments:
+        item["status"] = "DONE"
+    done = run("top")
+    assert (done.exit_code, "no experiment that runs" in done.output) == (1, True)
 
 
 def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:

@@ -70,7 +70,7 @@ _START_TIMEOUT_SECONDS = 300.0
 _NEXT_COMMANDS = {
     "nnictl experiment show ID": "the experiment, as it is now",
     "nnictl trial ls ID": "its trials",
-    "nnictl top": "its trials, live",
+    "nnictl top ID": "its trials, live",
     "nnictl log trial ID --trial TRIAL": "what a trial has written",
     "nnictl update concurrency ID --value N": "more or fewer trials at a time",
     "nnictl stop ID": "end it",
@@ -191,7 +191,7 @@ def stop(
         fail(f"no experiment is known by a port, {port} for one; name it by its id: nnictl stop ID")
     with asking(context) as (api, form):
         wanted = "*" if everything else experiment
-        for found in api.find_all(wanted, any_status=False, most=1):
+        for found in api.find_all(wanted, any_status=False):
             status = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/stop").json()
             show([{"id": found["id"], "status": status["status"], "reason": status["reason"]}], form)
 

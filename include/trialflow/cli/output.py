@@ -30,7 +30,7 @@ class Form(StrEnum):
 
 
 def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None:
-    """Show rows that have the same keys.
+    """Show rows; a table has the keys of the first one above.
 
     Args:
         rows: What people see.
@@ -39,13 +39,18 @@ def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None
     """
     if form is Form.JSON:
         typer.echo(json.dumps(rows if raw is None else raw, indent=2))
-    elif form is Form.AUTO and sys.stdout.isatty():
+    elif is_drawn(form):
         from rich.console import Console
 
         Console().print(make_table(rows))
     else:
         cells = ((str(value).replace("\t", " ").replace("\n", " ") for value in row.values()) for row in rows)
         typer.echo("".join("\t".join(row) + "\n" for row in cells), nl=False)
+
+
+def is_drawn(form: Form) -> bool:
+    """Whether things are drawn for a person at a terminal."""
+    return form is Form.AUTO and sys.stdout.isatty()
 
 
 @contextmanager

@@ -44,6 +44,10 @@ TRIALS = [
 ]
 
 
+def _next(answers: list[Any]) -> Any:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
 class FakeAirflow(ThreadingHTTPServer):
     """Answers like Airflow's API server with our interface; notes what it was asked to do."""
 
@@ -53,7 +57,11 @@ class FakeAirflow(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str, Any]] = []
         self.experiments = [dict(item) for item in EXPERIMENTS]
+        self.refused = ""
         self.run_state = "running"
+        # The run's state, and whether a task of it has failed, each time that it is asked for; then the last one.
+        self.run_states: list[str] = []
+        self.failed: list[bool] = [True]
         self.known = True
         self.trials = TRIALS
         # The experiment's status each time that its profile is asked for; then it is done.
@@ -65,9 +73,6 @@ class FakeAirflow(ThreadingHTTPServer):
         self.metrics: list[Any] = []
         self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
-
-    def next_changes(self) -> Any:
-        return self.changes.pop(0) if len(self.changes) > 1 else self.changes[0]
 
     def profile(self, experiment_id: str) -> dict[str, Any]:
         status = self.statuses.pop(0) if self.statuses else "DONE"
@@ -93,6 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         body: Any = raw if self.headers.get("Content-Type") == "application/zip" else json.loads(raw or "null")
         path = self.path.partition("?")[0].removeprefix("/api/v1/nni")
         self.server.asked.append((self.command, self.path.removeprefix("/api/v1/nni"), body))
+        if path == self.server.refused:
+            self._answer(403, {"detail": "you may not"})
+            return
         if path != "/auth/token" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, {"detail": "Not authenticated"})
             return
@@ -118,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("POST", "resume"): {"experiment_id": "abcd2222", "dag_id": "nni_experiment", "run_id": "run 2"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
             ("GET", "trial-jobs"): self.server.trials,
-            ("GET", "changes"): self.server.next_changes,
+            ("GET", "changes"): lambda: _next(self.server.changes),
             ("GET", "experiment"): lambda: self.server.profile(parts[1]),
             ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
             ("GET", "runs"): ["run 1"],
@@ -146,14 +154,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _run(self, parts: list[str]) -> Any:
         if parts[-1] == "taskInstances":
-            failed = {"state": "failed", "map_index": -1, "try_number": 1}
+            state = "failed" if _next(self.server.failed) else "running"
+            failed = {"state": state, "map_index": -1, "try_number": 1}
             first = {**failed, "task_id": "load_experiment", "end_date": "2026-01-01T00:00:01Z"}
             return {"task_instances": [{**failed, "task_id": "finish", "end_date": "2026-01-01T00:00:02Z"}, first]}
         if "logs" in parts:
             said = "1 problem in the experiment" if "load_experiment" in parts else "no experiment in the store"
             detail = [{"exc_type": "X", "exc_value": said}]
             return {"content": [{"event": "Task failed", "level": "error", "error_detail": detail}]}
-        return {"state": self.server.run_state}
+        return {"state": _next(self.server.run_states) if self.server.run_states else self.server.run_state}
 
     def _answer(self, status: int, content: Any) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -511,6 +520,19 @@ def test_top_shows_all_that_run_until_the_last_of_them_ends(logged_in: FakeAirfl
 
 def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:
     assert run("log", "stderr").output == "1 problem in the experiment\n"
+    assert json.loads(run("log", "stderr", "--output", "json").output) == ["1 problem in the experiment"]
+
+
+def test_failures_are_followed_until_the_experiment_and_its_last_run_have_ended(
+    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
+    logged_in.check_status = ["RUNNING", "RUNNING", "ERROR", "ERROR"]
+    logged_in.run_states = ["running", "running", "running", "failed"]
+    logged_in.failed = [False, True]
+    done = run("log", "stderr", "-f")
+    assert (done.exit_code, done.output) == (0, "1 problem in the experiment\n")
+    assert (logged_in.check_status, logged_in.run_states) == ([], ["failed"])
 
 
 @pytest.mark.parametrize(("answer", "deleted"), [("y\n", ["abcd2222"]), ("n\n", [])])

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from trialflow.cli.client import ApiError
-from trialflow.cli.output import show
+from trialflow.cli.output import show, tell
 from trialflow.cli.shared import ExperimentId, asking, fail
 
 Kind = Literal["csv", "json"]
@@ -33,7 +33,7 @@ def export(
     """Write parameters and values of the trials that have one into a file."""
     if intermediate and kind != "json":
         fail("intermediate results are lists, which only a JSON file can hold; leave out --intermediate or --type csv")
-    with asking(context) as (api, _):
+    with asking(context) as (api, form):
         found = api.find(experiment)
         results = api.get(f"/experiments/{found['id']}/export-data")
         if intermediate:
@@ -45,7 +45,8 @@ def export(
             _write(file, kind, results)
         except OSError as error:
             raise ApiError(f"{file} cannot be written: {error.strerror}") from error
-        typer.echo(f"{len(results)} trials of {found['id']} were written to {file}")
+        written = {"id": found["id"], "trials": len(results), "file": str(file)}
+        tell(f"{len(results)} trials of {found['id']} were written to {file}", form, written)
 
 
 def import_data(

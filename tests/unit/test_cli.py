@@ -371,6 +371,22 @@ def test_an_update_sends_its_kind_and_its_value(
     )  # fmt: skip
 
 
+def test_a_search_space_is_sent_as_it_was_written(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    file = tmp_path / "space.yml"
+    file.write_text("x: {_type: uniform, _value: [0, 1]}  # mm²\n", encoding="utf-8")
+    done = run("update", "searchspace", "-f", str(file))
+    assert (done.exit_code, done.output.split("\t")[:2]) == (0, ["abcd1111", "searchSpace"])
+    assert logged_in.asked[-1][1:] == (
+        "/experiments/abcd1111/experiment?update_type=SEARCH_SPACE", {"params": {"searchSpace": file.read_text()}}
+    )  # fmt: skip
+    asked = len(logged_in.asked)
+    file.write_bytes(b"\xff")
+    for name in (str(file), str(tmp_path / "none.yml")):
+        done = run("update", "searchspace", "-f", name)
+        assert (done.exit_code, f"{name} cannot be read: " in done.output) == (1, True)
+    assert len(logged_in.asked) == asked
+
+
 def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_path: Path) -> None:
     for kind in ("csv", "json"):
         assert run("experiment", "export", "-f", str(tmp_path / kind), "--type", kind).exit_code == 0

@@ -119,7 +119,6 @@ def login(
         file = keep_target(url, log_in(url, user, password))
     except TrialflowError as error:
         fail(str(error))
-        return
     sentence = f"Logged in at {url} as {user}; the token is kept in {file}"
     tell(sentence, context.obj.form, {"url": url, "user": user, "file": str(file)})
 
@@ -349,9 +348,8 @@ def update_search_space(
     """Change what the next trials are drawn from."""
     try:
         text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}")
-        return
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}")
     _update(context, experiment, "SEARCH_SPACE", "searchSpace", text)
 
 

@@ -41,3 +41,11 @@ def test_a_search_space_comes_as_json_or_yaml(text: str) -> None:
 def test_a_search_space_that_cannot_be_read_is_refused(text: str, rule: str) -> None:
     with pytest.raises(ConfigError, match=rule):
         routes._read(Adjustable.SEARCH_SPACE, text)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7200", 7200), ("2h", 7200), ("0.5", 1), (7200.5, 7200.5), ("2 weeks", "2 weeks"), ("0", "0")],
+)
+def test_a_duration_comes_with_a_unit_or_in_seconds(value: Any, seconds: Any) -> None:
+    assert routes._read(Adjustable.DURATION, value) == seconds

@@ -225,8 +225,10 @@ def _check(experiment: Experiment, limit: Adjustable, value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     whole = isinstance(value, int) or limit is Adjustable.DURATION
     if not number or not whole or not 1 <= value <= most:
-        kind = "a number of seconds" if limit is Adjustable.DURATION else "a whole number"
-        raise ConfigError([Problem(limit.value, f"must be {kind} from 1 to {most}", repr(value))])
+        kind, remedy = "a whole number", ""
+        if limit is Adjustable.DURATION:
+            kind, remedy = "a number of seconds", "Write seconds, or a number with a unit: 90s, 30m, 2h, 1d"
+        raise ConfigError([Problem(limit.value, f"must be {kind} from 1 to {most}", repr(value), remedy)])
 
 
 def _check_search_space(experiment: Experiment, raw: JsonObject) -> None:

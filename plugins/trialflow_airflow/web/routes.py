@@ -265,11 +265,11 @@ def _page(items: list[dict[str, Any]], total: int) -> Response:
 
 
 def _read(adjustable: Adjustable, value: Any) -> Any:
-    """The value in our own terms: a search space may come as a text, a duration as ``2h``."""
+    """The value in our own terms: a search space may come as a text, a duration as ``2h``, or ``7200`` in seconds."""
     if adjustable is Adjustable.SEARCH_SPACE and isinstance(value, str):
         return _read_search_space(value)
     if adjustable is Adjustable.DURATION and isinstance(value, str):
-        return seconds_of(value) or value
+        return seconds_of(value) or seconds_of(f"{value}s") or value
     return value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trialflow.config.fields import MOST_TRIALS
 from trialflow.errors import ConfigError, ConflictError, Problem
 from trialflow.experiment.folders import remove_folder
 from trialflow.experiment.given import check_parameters, count_fitting, read_known_points
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from trialflow.settings import Settings
 
 _MOST = {
-    Adjustable.CONCURRENCY: 10_000,
-    Adjustable.TRIAL_NUMBER: 1_000_000,
+    Adjustable.CONCURRENCY: MOST_TRIALS,
+    Adjustable.TRIAL_NUMBER: MOST_TRIALS,
     Adjustable.DURATION: 10 * 365 * 86400,
 }
 

@@ -138,8 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
             ("POST", "uploads"): {"folder": "/uploads/1"},
             ("POST", "import-data"): {"imported": 2, "known": 0, "fit": 1},
         }
-        if method == "DELETE" and len(parts) == 2:
-            return 200, {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
+        if method == "DELETE":
+            killed = {"id": parts[-1], "status": "USER_CANCELED", "reason": "killed by ann"}
+            deleted = {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
+            return 200, killed if "trial-jobs" in parts else deleted
         answer = answers.get((method, parts[-1]))
         answer = answer() if callable(answer) else answer
         return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
@@ -451,6 +453,28 @@ def test_a_trial_is_added_with_parameters_as_json_or_from_a_file(logged_in: Fake
     assert "nnictl resume zzzz3333" in run("trial", "add", "zzzz", "-p", "{}").output
     done = run("trial", "add", "-p", "lr=1")
     assert (done.exit_code, "must be JSON" in done.output) == (1, True)
+
+
+def test_a_trial_is_killed_by_its_id(logged_in: FakeAirflow) -> None:
+    assert run("trial", "kill").exit_code == 2
+    done = run("trial", "kill", "abcd1111", "-T", "T0001")
+    assert (done.exit_code, done.output) == (0, "T0001\tUSER_CANCELED\tkilled by ann\n")
+    assert logged_in.asked[-1] == ("DELETE", "/experiments/abcd1111/trial-jobs/T0001", None)
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("RUNNING", 0), ("STOPPED", 0), ("ERROR", 1)])
+def test_the_status_of_an_experiment_that_failed_is_an_exit_code(
+    logged_in: FakeAirflow, status: str, exit_code: int
+) -> None:
+    logged_in.check_status = [status]
+    done = run("experiment", "status")
+    assert (done.exit_code, done.output) == (exit_code, f"abcd1111\t{status}\t\n")
+
+
+def test_the_addresses_of_an_experiment_s_runs_are_shown(logged_in: FakeAirflow) -> None:
+    assert run("webui", "url").output == f"{logged_in.url}/dags/nni_experiment/runs/run 1\n"
+    assert run("webui", "url", "abcd2222", "--output", "json").exit_code == 0
+    assert ("GET", "/experiments/abcd2222/runs", None) in logged_in.asked
 
 
 def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) -> None:

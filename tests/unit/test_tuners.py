@@ -136,6 +136,25 @@ def test_each_point_of_a_finite_space_is_suggested_once_under_parallel_asks(name
     assert len({json.dumps(trial.parameters) for trial in conversation.trials}) == len(conversation.trials) == points
 
 
+@pytest.mark.parametrize("name", ["Random", "TPE", "GridSearch"])
+def test_a_whole_number_that_a_person_wrote_without_a_point_is_not_suggested_again(name: str) -> None:
+    conversation = Conversation(tuner_of(name), {"x": {"_type": "quniform", "_value": [0, 3, 1]}})
+    conversation.give({"x": 1}, 0.5)
+
+    assert sorted(parameters["x"] for parameters in conversation.run(3)) == [0.0, 2.0, 3.0]
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+
+
+def test_a_space_that_is_too_large_to_be_listed_is_listed_when_it_is_tried_in_good_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trialflow.tuners.drawing._LARGEST_LISTED_SPACE", 1)
+    conversation = Conversation(tuner_of("Random"), {"x": {"_type": "randint", "_value": [0, 12]}})
+
+    assert sorted(parameters["x"] for parameters in conversation.run(12)) == list(range(12))
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+
+
 @pytest.mark.parametrize("name", FROM_PRIORS)
 @pytest.mark.parametrize(
     ("kind", "value", "holds"),

@@ -227,6 +227,19 @@ class TunerContract:
             else:
                 assert answer is NoSuggestion.EXHAUSTED or any(trial.live for trial in after.trials)
 
+    def test_a_finite_space_is_not_exhausted_by_points_from_outside_of_it(self, tuner: Tuner) -> None:
+        def small(values: Sequence[int]) -> JsonObject:
+            options: list[Any] = [{"x": value} for value in values] if tuner.types == ("choice",) else [*values]
+            return {"x": {"_type": "choice", "_value": options}}
+
+        before = Conversation(tuner, small([1, 2, 3]))
+        before.run(3)
+        for value in (7, 8):
+            before.give({"x": value}, 0.5)
+        after = Conversation(tuner, small([4, 5, 6]), trials=before.trials)
+        assert sorted(parameters["x"] for parameters in after.run(3)) == [4, 5, 6]
+        assert after.answer() is NoSuggestion.EXHAUSTED or tuner.spec.name in ADVISORS
+
     def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner, raw_space: JsonObject) -> None:
         unbroken, broken = Conversation(tuner, raw_space), Conversation(type(tuner)(tuner.spec), raw_space)
         suggestions = []

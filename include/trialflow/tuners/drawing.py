@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from trialflow.tuners.history import History, Suggestion
 
-# Of a larger space hardly a point is drawn twice.
+# Of a space that is larger, and that is untried in good part, hardly a point is drawn twice.
 _LARGEST_LISTED_SPACE = 20_000
 
 
@@ -35,12 +35,11 @@ class DrawingTuner(Tuner):
         """Points in the order of preference, at least one; made one at a time, when they are looked at."""
 
     def suggest(self, history: History) -> Suggestion | NoSuggestion:
-        if len(history.points) >= history.space.size:
-            return NoSuggestion.EXHAUSTED
         for suggestion in islice(self.candidates(history), self.most_candidates):
             if self.accepts(history, suggestion):
                 return suggestion
-        return suggestion if history.space.size > _LARGEST_LISTED_SPACE else _any_other(history)
+        is_listed = history.space.size <= max(_LARGEST_LISTED_SPACE, 2 * len(history.points))
+        return _any_other(history) if is_listed else suggestion
 
     def accepts(self, history: History, suggestion: Suggestion) -> bool:
         """Whether a candidate may be tried: unless it was before."""
@@ -48,7 +47,7 @@ class DrawingTuner(Tuner):
 
 
 def _any_other(history: History) -> Suggestion | NoSuggestion:
-    """A point of a small space that was not asked for."""
+    """A point of a finite space that was not asked for."""
     all_points = (history.suggestion(point_at(history.space, index)) for index in range(int(history.space.size)))
     left = [suggestion for suggestion in all_points if point_of(suggestion.parameters) not in history.points]
     return left[int(history.generator().integers(len(left)))] if left else NoSuggestion.EXHAUSTED

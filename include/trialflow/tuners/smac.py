@@ -52,6 +52,7 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
     from smac import HyperparameterOptimizationFacade as Optimizer
     from smac import Scenario
     from smac.initial_design import DefaultInitialDesign
+    from smac.main.exceptions import ConfigurationSpaceExhaustedException
     from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
     axes = {parameter.label: _axis(parameter) for parameter in history.space.parameters if parameter.size > 1}
@@ -83,7 +84,10 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
             optimizer.tell(info(result.latents), TrialValue(cost=result.loss), save=False)
         for latents in history.live:
             optimizer.runhistory.add_running_trial(info(latents))
-        config = dict(optimizer.ask().config)
+        try:
+            config = dict(optimizer.ask().config)
+        except ConfigurationSpaceExhaustedException:
+            return history.draw_prior(attempt)  # It has drawn known points only: few are left, or none.
     return {
         parameter.label: _latent(parameter, config[parameter.label]) if parameter.size > 1 else parameter.latent_at(0.5)
         for parameter in history.space.parameters

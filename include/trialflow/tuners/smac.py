@@ -80,8 +80,8 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
             logging_level=False,
             overwrite=True,
         )
-        for result in history.results:
-            optimizer.tell(info(result.latents), TrialValue(cost=result.loss), save=False)
+        for result, cost in zip(history.results, _costs(history), strict=True):
+            optimizer.tell(info(result.latents), TrialValue(cost=cost), save=False)
         for latents in history.live:
             optimizer.runhistory.add_running_trial(info(latents))
         try:
@@ -92,6 +92,13 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
         parameter.label: _latent(parameter, config[parameter.label]) if parameter.size > 1 else parameter.latent_at(0.5)
         for parameter in history.space.parameters
     }
+
+
+def _costs(history: History) -> list[float]:
+    """The losses from 0 to 1: SMAC takes logarithms of their distances, and loses the small ones beside the large."""
+    halves = [result.loss / 2 for result in history.results]  # The distance of two floats may be none.
+    low, width = min(halves), max(halves) - min(halves)
+    return [(half - low) / width if width else 0.0 for half in halves]
 
 
 def _forest(scenario: Any, results: int) -> Any:

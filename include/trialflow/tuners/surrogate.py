@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Enough to find the highest peak; more of them cost time and find nothing.
 MOST_STARTS = 20
+# Larger ones are scaled down: their squares are added up.
+_LARGEST_LOSS = 1e100
 
 
 class SurrogateArgs(SeededClassArgs):
@@ -88,6 +90,7 @@ class SurrogateTuner(DrawingTuner):
         rng, cube = history.generator(), Cube(history.space)
         points = cube.points([result.latents for result in history.results])
         losses = np.array([result.loss for result in history.results])
+        losses /= max(np.abs(losses).max() / _LARGEST_LOSS, 1.0)
         nu, alpha = self.kernel_arguments()
         process = Process.fit(points, losses, nu, alpha, int(rng.integers(2**31)))
         return Surrogate(cube, points, losses, process.given(cube.points(list(history.live))), rng)

@@ -73,9 +73,7 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
             scenario,
             _no_target,
             model=_forest(scenario, len(history.results)),
-            acquisition_maximizer=Optimizer.get_acquisition_maximizer(
-                scenario, challengers=_CHALLENGERS, local_search_iterations=_LOCAL_SEARCHES
-            ),
+            acquisition_maximizer=_maximizer(scenario),
             initial_design=design,
             logging_level=False,
             overwrite=True,
@@ -119,6 +117,22 @@ def _forest(scenario: Any, results: int) -> Any:
         n_jobs=1,
         seed=scenario.seed,
     )
+
+
+def _maximizer(scenario: Any) -> Any:
+    """SMAC's search among candidates, with the points from which it sets out in an order that is always the same.
+
+    SMAC takes them out of a set, whose order depends on the process: Python hashes texts differently in each.
+    """
+    from smac import HyperparameterOptimizationFacade as Optimizer
+
+    maximizer = Optimizer.get_acquisition_maximizer(
+        scenario, challengers=_CHALLENGERS, local_search_iterations=_LOCAL_SEARCHES
+    )
+    search: Any = maximizer._local_search
+    find_starts = search._get_init_points_from_previous_configs
+    search._get_init_points_from_previous_configs = lambda *given: sorted(find_starts(*given), key=repr)
+    return maximizer
 
 
 def _no_target(config: Any, seed: int) -> float:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -134,6 +135,34 @@ def test_each_point_of_a_finite_space_is_suggested_once_under_parallel_asks(name
 
     assert conversation.answer() is NoSuggestion.EXHAUSTED
     assert len({json.dumps(trial.parameters) for trial in conversation.trials}) == len(conversation.trials) == points
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+@pytest.mark.parametrize(
+    ("name", "class_args", "budgets"),
+    [
+        ("Hyperband", {"R": 9}, (1, 3, 9)),
+        ("Hyperband", {"R": 9, "exec_mode": "serial"}, (1, 3, 9)),
+        ("BOHB", {"max_budget": 3}, (1, 3)),
+    ],
+)
+def test_an_advisor_tries_each_point_of_a_finite_space_with_each_budget_once(
+    name: str, class_args: JsonObject, budgets: tuple[int, ...], concurrency: int
+) -> None:
+    tuner = tuner_of(name, optimize_mode="minimize", **class_args)
+    conversation = Conversation(tuner, {"x": {"_type": "choice", "_value": [1, 2, 3, 4]}})
+    live: list[int] = []
+
+    while (answer := conversation.answer()) is not NoSuggestion.EXHAUSTED:
+        assert len(conversation.trials) < 20
+        if answer is NoSuggestion.WAIT or len(live) == concurrency:
+            number = live.pop(0)
+            conversation.tell(number, float(conversation.trials[number].parameters["x"]))
+        else:
+            live.append(conversation.ask()[0])
+
+    tried = [(trial.parameters["x"], trial.parameters["TRIAL_BUDGET"]) for trial in conversation.trials]
+    assert sorted(tried) == sorted(product([1, 2, 3, 4], budgets))
 
 
 @pytest.mark.parametrize("name", ["Random", "TPE", "GridSearch"])

@@ -10,13 +10,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trialflow.errors import Problem, TunerError
+from trialflow.experiment.loading import load_experiment
 from trialflow.records import AlgorithmSpec, JsonObject
 from trialflow.search_space import parse_search_space
+from trialflow.settings import Settings
 from trialflow.testing import TunerContract
 from trialflow.testing.algorithm_contracts import EVERY_TYPE, SPACE, Conversation
 from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner, smac
@@ -334,6 +337,55 @@ def test_a_wrong_class_argument_is_refused(name: str, class_args: JsonObject, fi
     assert problem.rule.startswith(f"{name}: ")
     assert problem.value == value
     assert problem.remedy.startswith(f"Arguments of {name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "class_args", "warned_of"),
+    [
+        ("TPE", {"optimize_mode": "minimize", "parallel_optimize": False, "seed": 1}, []),
+        ("TPE", {"constant_liar_type": "max"}, ["constant_liar_type"]),
+        ("TPE", {"tpe_args": {"constant_liar_type": None, "n_startup_jobs": 5, "n_ei_candidates": 9}}, []),
+        (
+            "TPE",
+            {"tpe_args": {"constant_liar_type": "mean", "linear_forgetting": 9, "prior_weight": 2, "gamma": 0.1}},
+            [f"tpe_args.{name}" for name in ("constant_liar_type", "linear_forgetting", "prior_weight", "gamma")],
+        ),
+        (
+            "Anneal",
+            {"optimize_mode": "minimize", "parallel_optimize": True, "constant_liar_type": "max"},
+            ["parallel_optimize", "constant_liar_type"],
+        ),
+        ("SMAC", {"optimize_mode": "minimize", "config_dedup": True}, ["config_dedup"]),
+        ("GPTuner", {"selection_num_warm_up": 10_000, "selection_num_starting_points": 20}, []),
+        (
+            "GPTuner",
+            {"selection_num_warm_up": 10_001, "selection_num_starting_points": 21},
+            ["selection_num_warm_up", "selection_num_starting_points"],
+        ),
+        ("MetisTuner", {"selection_num_starting_points": 10_000}, []),
+        ("MetisTuner", {"selection_num_starting_points": 10_001}, ["selection_num_starting_points"]),
+        ("Random", {"seed": 3}, []),
+    ],
+)
+def test_a_class_argument_without_effect_is_warned_of(
+    tmp_path: Path, name: str, class_args: JsonObject, warned_of: list[str]
+) -> None:
+    (tmp_path / "main.py").write_text("import nni\n")
+    config = {
+        "experimentName": "example",
+        "searchSpace": {"x": {"_type": "uniform", "_value": [0, 1]}},
+        "trialCommand": "python3 main.py",
+        "trialConcurrency": 1,
+        "tuner": {"name": name, "classArgs": class_args},
+        "trainingService": {"platform": "local"},
+    }
+
+    warnings = load_experiment(config, Settings(home=tmp_path / "home"), str(tmp_path), preflight=False).warnings
+
+    assert [warning.partition(" has no effect: ")[0] for warning in warnings] == [
+        f"tuner.classArgs.{path}" for path in warned_of
+    ]
+    assert all(warning.partition(" has no effect: ")[2] for warning in warnings)
 
 
 def test_every_wrong_class_argument_is_named() -> None:

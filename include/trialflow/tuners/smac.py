@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 import warnings
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from trialflow.algorithms import SeededClassArgs, WithDirection
+from trialflow.algorithms import SeededClassArgs, WithDirection, WithoutEffect
 from trialflow.tuners.drawing import DrawingTuner
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class SMACArgs(WithDirection, SeededClassArgs):
     """Class arguments of SMAC.
 
     Attributes:
-        config_dedup: Accepted; no point is suggested twice anyway.
+        config_dedup: Whether to suggest no point twice.
     """
 
-    config_dedup: bool = False
+    config_dedup: Annotated[bool, WithoutEffect("no point is suggested twice anyway")] = False
 
 
 class SMAC(DrawingTuner):

@@ -101,14 +101,14 @@ def _read_file(name: str, settings: Settings) -> Source:
 def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
     """The allowed roots; an experiment that was uploaded may read what was uploaded with it, and nothing else.
 
-    In the folder of all uploads itself there is no experiment: there everything would be somebody else's.
+    Elsewhere in the folder of everything that is written there is no experiment: it would be somebody else's.
     """
+    real = Path(os.path.realpath(folder or "/"))
+    if not real.is_relative_to(os.path.realpath(settings.home)):
+        return AllowedRoots.of(settings.allowed_roots, folder, settings.home)
     uploads = Path(os.path.realpath(settings.uploads))
-    real = None if folder is None else Path(os.path.realpath(folder))
-    if real is None or not real.is_relative_to(uploads):
-        return AllowedRoots.of(settings.allowed_roots, folder)
-    upload = real.relative_to(uploads).parts[:1]
-    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None)
+    upload = real.relative_to(uploads).parts[:1] if real.is_relative_to(uploads) else ()
+    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None, settings.home)
 
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:

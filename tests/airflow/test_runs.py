@@ -113,7 +113,8 @@ def test_without_the_experiment_no_task_is_tried_again_and_the_log_that_says_why
     has_nothing_to_do = task in (operators.NextBatchOperator, operators.CleanupOperator)
     expected = AirflowSkipException if has_nothing_to_do else AirflowFailException
 
-    with pytest.raises(expected, match=r"no experiment \w{8}: it was never made, and the log of load_experiment says why"):
+    expected_message = r"no experiment \w{8}: it was never made, and the log of load_experiment says why"
+    with pytest.raises(expected, match=expected_message):
         run(task, OWNER, "manual__3")
 
 

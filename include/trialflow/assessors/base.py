@@ -10,8 +10,7 @@ from trialflow.algorithms import ClassArgs, check_algorithm, load
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trialflow.algorithms import Place
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import AlgorithmSpec
 
 # NNI's name → the class

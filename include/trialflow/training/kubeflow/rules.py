@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterator
 
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import JsonObject
-    from trialflow.training.base import Place
 
 API_VERSIONS = ("v1alpha2", "v1beta1", "v1beta2", "v1")
 _CONFIG = ("kubeflowConfig",)

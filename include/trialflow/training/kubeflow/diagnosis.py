@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from trialflow.records import Outcome, TrialStatus
 from trialflow.training.ending import describe_exit
 from trialflow.training.kubeflow.conditions import JobStatus, Phase
-from trialflow.training.kubeflow.names import JOB_NAME_LABEL
 from trialflow.training.kubeflow.run_script import LOST_EXIT_CODE
 
 if TYPE_CHECKING:
@@ -51,42 +50,36 @@ _HINTS = {
 }
 
 
-def pods_of(job_name: str, pods: Sequence[JsonObject]) -> list[JsonObject]:
-    """The pods of a job."""
-    return [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL) == job_name]
-
-
 # ── why it waits ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def explain_waiting(
-    name: str, status: JobStatus, pods: Sequence[JsonObject], events: Sequence[JsonObject]
-) -> str:
+def explain_waiting(status: JobStatus, pods: Sequence[JsonObject], events: Sequence[JsonObject]) -> str:
     """One sentence for people, or nothing when the job is merely on its way.
 
     Args:
-        name: The job's.
         status: The job's.
-        pods: The namespace's pods of ours.
-        events: The namespace's warnings, in any order.
+        pods: The job's.
+        events: The warnings about the job and its pods that have not started, in any order.
     """
     if status.phase is Phase.SUSPENDED:
         return f"the job is suspended: {status.message}".rstrip(": ")
-    own = pods_of(name, pods)
-    for pod in own:
+    for pod in pods:
         reason = _why_pod_waits(pod)
         if reason:
             return reason
-    involved = {name, *(pod["metadata"]["name"] for pod in own)}
-    warnings = [event for event in events if event.get("involvedObject", {}).get("name") in involved]
-    if warnings:
-        newest = max(warnings, key=_event_time)
+    if events:
+        newest = max(events, key=_event_time)
         return _sentence(str(newest.get("reason", "")), str(newest.get("message", "")))
-    if own:
+    if pods:
         return ""
     if status.phase is Phase.UNSEEN:
         return "the operator has not taken the job up; check that the training operator runs and serves this namespace"
     return "the operator has made no pods yet"
+
+
+def has_started(pod: JsonObject) -> bool:
+    """Whether a pod runs, or has run."""
+    return pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")
 
 
 def _why_pod_waits(pod: JsonObject) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,15 +18,11 @@ from trialflow.experiment.results import (
     TRIALS_FILE,
     find_best,
 )
-from trialflow.records import Experiment, ExperimentStatus, Trial, describe_parameters
+from trialflow.records import DAG_ID, Experiment, ExperimentStatus, Trial, describe_parameters
 from trialflow.store import Store
 from trialflow_airflow.embedded import Client, Embedded
 from trialflow_airflow.identity import identify
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-DAG_ID = "nni_experiment"
 _POLL_SECONDS = 0.5
 
 
@@ -83,7 +79,7 @@ def _look(embedded: Embedded, run_id: str) -> tuple[Experiment, list[Trial]] | N
     """The experiment and its trials; ``None`` while it is not in the store."""
     experiment_id = identify(DAG_ID, run_id).experiment_id
     try:
-        store = Store(f"sqlite:///{embedded.home / 'trialflow.db'}")
+        store = Store(embedded.store_url)
         return store.get_experiment(experiment_id), store.list_trials(experiment_id)
     except NotFoundError:
         return None
@@ -119,7 +115,9 @@ def _show(console: Console, embedded: Embedded, run_id: str, state: str) -> int:
         table.add_row(str(trial.number), trial.id, trial.status.value, value, seconds, parameters, style=style)
     console.print(table)
     for name in (RESULT_FILE, TRIALS_FILE, HISTORY_PICTURE, IMPORTANCE_PICTURE):
-        console.print(f"{experiment.folder}/{name}", soft_wrap=True, highlight=False)
+        file = Path(experiment.folder, name)
+        if file.exists():  # There is not always something to draw.
+            console.print(str(file), markup=False, soft_wrap=True, highlight=False)
     if best is None or experiment.status is not ExperimentStatus.DONE:
         console.print(f"Experiment {experiment.status}: no best trial. {escape(experiment.status_reason)}")
         return 1

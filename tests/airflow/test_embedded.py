@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from trialflow.experiment import ExperimentManager
+from trialflow.records import DAG_ID
+from trialflow.settings import Settings
+from trialflow.testing import make_spec
+from trialflow_airflow.demo import _show
 from trialflow_airflow.embedded import Embedded
+from trialflow_airflow.identity import identify
 
 COMMAND = f"{sys.executable} -m trialflow_airflow.embedded"
 
@@ -53,3 +61,17 @@ def test_it_has_nothing_of_another_airflow_that_the_shell_is_set_up_for(
 
     assert {name: value for name, value in environment.items() if name in expected} == expected
     assert "of another one" not in environment.values()
+
+
+def test_the_demo_names_the_files_that_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    embedded = Embedded.open(tmp_path)
+    run_id, settings = "demo__1", Settings(home=tmp_path, store=embedded.store_url)
+    manager = ExperimentManager.create(identify(DAG_ID, run_id).experiment_id, make_spec(), settings)
+    manager.conclude()
+    folder = Path(manager.experiment.folder)
+    assert not (folder / "history.png").exists()
+
+    assert _show(Console(width=200), embedded, run_id, "failed") == 1
+
+    named = re.findall(rf"^{folder}/(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert named == ["result.json", "trials.csv"]

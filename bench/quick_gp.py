@@ -33,7 +33,7 @@ def install() -> None:
 
 
 def _read(kernel: Any) -> tuple[float, float, float] | None:
-    """Constant, length scale and ν of a Matern kernel, alone or behind a constant; None for any other kernel."""
+    """Constant, length scale and nu of a Matern kernel, alone or behind a constant; None for any other kernel."""
     constant = 1.0
     if type(kernel) is Product and type(kernel.k1) is ConstantKernel:
         constant, kernel = kernel.k1.constant_value, kernel.k2

@@ -207,9 +207,7 @@ def _components(keeper: int, name: str) -> list[psutil.Process]:
 @contextmanager
 def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
     """An Airflow with these settings; afterwards nothing of it is left."""
-    overrides = {**QUICK_RECOVERY, **USERS, **settings}
-    os.environ.update(overrides)
-    embedded = Embedded.open(home)
+    embedded = Embedded.open(home, {**QUICK_RECOVERY, **USERS, **settings})
     try:
         embedded.start()
         client = Client(embedded)
@@ -217,12 +215,20 @@ def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
         yield Lab(embedded, client, Store(f"sqlite:///{embedded.home / 'trialflow.db'}"))
         client.close()
     finally:
+        keeper = embedded.group
         embedded.stop()
-        for name in overrides:
-            del os.environ[name]
-    mark = f"AIRFLOW_HOME={embedded.home}".encode()
-    left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _mentions(entry, mark)]
-    assert left == []
+    assert processes_of(home, keeper) == []
+
+
+def processes_of(home: Path, session: int | None = None) -> list[int]:
+    """The living processes that have to do with the Airflow of a folder, by their environment or their session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (environment := (entry / "environ").read_bytes()):
+                has_mark = f"={home}".encode() in environment
+                found += [int(entry.name)] * (has_mark or os.getsid(int(entry.name)) == session)
+    return found
 
 
 @pytest.fixture(scope="session", params=list(WAYS))
@@ -231,10 +237,3 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     home = tmp_path_factory.mktemp("airflow")
     with running_airflow(home, **notifier(home), TRIALFLOW_WAIT_IN_WORKER_SECONDS=WAYS[request.param]) as lab:
         yield lab
-
-
-def _mentions(process: Path, mark: bytes) -> bool:
-    try:
-        return mark in (process / "environ").read_bytes()
-    except OSError:
-        return False

@@ -7,13 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .conftest import trial_processes
+from trialflow_airflow.embedded import Embedded
+
+from .conftest import processes_of, trial_processes
 
 
 def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) -> None:
-    environment = {**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path), "COLUMNS": "200"}
+    foreign = tmp_path / "foreign.db"
+    of_another = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{foreign}"}
+    environment = {**os.environ, **of_another, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path), "COLUMNS": "200"}
     command = [sys.executable, "-m", "trialflow_airflow.embedded", "demo"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420, check=False)
+    shell = {**os.environ, **Embedded.open(tmp_path).settings()}  # After: eval "$(make env)"
+    with subprocess.Popen(["sleep", "420"], env=shell) as bystander:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420, check=False)
+        assert bystander.poll() is None
+        bystander.kill()
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 of 10 trials done" in done.stdout
@@ -24,12 +32,5 @@ def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) ->
     assert f"Best: {result['best']['value']:.4f}" in done.stdout
     assert {path.name for path in Path(result["folder"]).glob("*.png")} == {"history.png", "importance.png"}
     assert trial_processes(result["folder"]) == []
-    left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _belongs(entry, tmp_path)]
-    assert left == []
-
-
-def _belongs(process: Path, home: Path) -> bool:
-    try:
-        return f"AIRFLOW_HOME={home}".encode() in (process / "environ").read_bytes()
-    except OSError:
-        return False
+    assert processes_of(tmp_path) == []
+    assert not foreign.exists()

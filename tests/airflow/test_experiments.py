@@ -184,8 +184,10 @@ def test_no_trial_starts_after_the_duration_and_running_ones_finish(runs: dict[s
 def test_a_bad_experiment_is_refused_at_once_with_everything_that_is_wrong(lab: Lab, runs: dict[str, Run]) -> None:
     run = runs["bad"]
     assert run.wait() == "failed"
-    load = next(item for item in run.task_instances() if item["task_id"] == "load_experiment")
-    assert (load["state"], load["try_number"]) == ("failed", 1)
+    tasks = {item["task_id"]: (item["state"], item["try_number"]) for item in run.task_instances()}
+    assert (tasks["load_experiment"], tasks["finish"]) == (("failed", 1), ("failed", 1))
+    assert (tasks["next_batch"], tasks["cleanup"]) == (("skipped", 1), ("skipped", 1))
+    assert {task for task, (state, _) in tasks.items() if state == "failed"} == {"load_experiment", "finish"}
     path = f"dags/nni_experiment/dagRuns/{run.run_id}/taskInstances/load_experiment/logs/1"
     log = json.dumps(lab.client.call("GET", path, headers={"accept": "application/json"}))
     for field in ("trialConcurrency", "maxTrialNum", "builtinTunerName"):

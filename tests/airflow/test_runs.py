@@ -104,8 +104,18 @@ def test_a_run_that_was_planned_clears_up_and_so_does_one_that_never_came_to_pla
     ExperimentManager.create(other, manager.experiment.spec, manager.settings, OWNER)
     run(operators.CleanupOperator, OWNER, "manual__2")
     assert manager.store.get_experiment(other).status is ExperimentStatus.STOPPED
-    with pytest.raises(AirflowSkipException, match="never made"):
-        run(operators.CleanupOperator, OWNER, "manual__3")
+
+
+@pytest.mark.parametrize("task", TASKS[1:])
+def test_without_the_experiment_no_task_is_tried_again_and_the_log_that_says_why_is_named(
+    manager: ExperimentManager, task: type[Any]
+) -> None:
+    has_nothing_to_do = task in (operators.NextBatchOperator, operators.CleanupOperator)
+    expected = AirflowSkipException if has_nothing_to_do else AirflowFailException
+
+    expected_message = r"no experiment \w{8}: it was never made, and the log of load_experiment says why"
+    with pytest.raises(expected, match=expected_message):
+        run(task, OWNER, "manual__3")
 
 
 def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: ExperimentManager) -> None:

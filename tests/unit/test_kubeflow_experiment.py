@@ -14,7 +14,7 @@ import pytest
 from trialflow.errors import ConfigError, UnavailableError
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.experiment import watch as watch_module
-from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.testing.fake_operator import add_pod, set_condition
 from trialflow.training.kubeflow import waiting_room
@@ -291,6 +291,32 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path: Path, code: Path) -> None
         assert lab.cluster.all("pods") == []
         assert manager.refresh().status is ExperimentStatus.STOPPED
         assert now_of(manager, trial).status is TrialStatus.USER_CANCELED
+
+
+def test_whoever_plans_the_next_batch_at_a_limit_touches_no_job(lab: Lab, code: Path) -> None:
+    config = (code / "config.yml").read_text().replace("trialConcurrency: 1", "trialConcurrency: 2")
+    (code / "config.yml").write_text(f"{config}\nmaxFailedTrialNum: 0\n")
+    manager = start(code, lab.settings)
+    failing, running = watches = [TrialWatch(manager, suggest(manager, index)) for index in range(2)]
+    wait_for(lambda: not [watch.poll() for watch in watches if watch.is_due()])
+    manager.store.set_ended(failing.trial, Outcome(TrialStatus.FAILED, 1), None)
+    requests = lab.cluster.count()
+
+    planner = ExperimentManager(manager.id, lab.settings)
+    assert planner.plan_next_batch(1, "run-2") is None
+    assert lab.cluster.count() == requests
+    assert (planner.refresh().status, len(lab.cluster.all("tfjobs"))) == (ExperimentStatus.ERROR, 2)
+
+    began = time.monotonic()
+    wait_for(running.is_due)
+    for watch in watches:
+        manager.report(run_to_end(watch))
+    assert time.monotonic() - began < 10
+    assert lab.cluster.all("tfjobs") == []
+    assert [trial.status for trial in manager.store.list_trials(manager.id)] == [
+        TrialStatus.FAILED,
+        TrialStatus.SYS_CANCELED,
+    ]
 
 
 def test_what_the_cluster_has_against_an_experiment_is_told_with_the_line_of_the_file(lab: Lab, code: Path) -> None:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trialflow.errors import TrainingError
+from trialflow.processes import find_processes
 from trialflow.records import TrialStatus
 from trialflow.testing import TrainingServiceContract
 from trialflow.testing.contracts import run_to_end
@@ -167,6 +169,24 @@ def test_a_cancel_ends_grandchildren_and_those_in_sessions_of_their_own(
     assert all(is_alive(pid) for pid in pids)
     service.cancel(service.handle(request))
     assert not any(is_alive(pid) for pid in pids)
+
+
+def test_a_cancel_between_the_mark_and_the_process_of_a_start_is_not_overtaken(
+    service: TrainingService, make_request: Callable[[str], JobRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request("touch ran; sleep 60")
+    spawn = os.posix_spawn
+
+    def cancelled_before(*arguments: Any, **options: Any) -> int:
+        service.cancel(service.handle(request))
+        return spawn(*arguments, **options)
+
+    monkeypatch.setattr(os, "posix_spawn", cancelled_before)
+    service.submit(request)
+
+    wait_for(lambda: service.poll(service.handle(request)).outcome)
+    assert find_processes(f"NNI_SYS_DIR={request.folder}") == []
+    assert not (Path(request.code_folder) / "ran").exists()
 
 
 def test_a_cancel_leaves_other_trials_alone(

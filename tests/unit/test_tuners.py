@@ -9,16 +9,20 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trialflow.errors import Problem, TunerError
+from trialflow.experiment.loading import load_experiment
 from trialflow.records import AlgorithmSpec, JsonObject
 from trialflow.search_space import parse_search_space
+from trialflow.settings import Settings
 from trialflow.testing import TunerContract
 from trialflow.testing.algorithm_contracts import EVERY_TYPE, SPACE, Conversation
-from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner
+from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner, smac
 from trialflow.tuners.base import ADVISORS, REGISTRY
 
 # name → class arguments that make it use its model after a few results
@@ -136,6 +140,53 @@ def test_each_point_of_a_finite_space_is_suggested_once_under_parallel_asks(name
     assert len({json.dumps(trial.parameters) for trial in conversation.trials}) == len(conversation.trials) == points
 
 
+@pytest.mark.parametrize("concurrency", [1, 5])
+@pytest.mark.parametrize(
+    ("name", "class_args", "budgets"),
+    [
+        ("Hyperband", {"R": 9}, (1, 3, 9)),
+        ("Hyperband", {"R": 9, "exec_mode": "serial"}, (1, 3, 9)),
+        ("BOHB", {"max_budget": 3}, (1, 3)),
+    ],
+)
+def test_an_advisor_tries_each_point_of_a_finite_space_with_each_budget_once(
+    name: str, class_args: JsonObject, budgets: tuple[int, ...], concurrency: int
+) -> None:
+    tuner = tuner_of(name, optimize_mode="minimize", **class_args)
+    conversation = Conversation(tuner, {"x": {"_type": "choice", "_value": [1, 2, 3, 4]}})
+    live: list[int] = []
+
+    while (answer := conversation.answer()) is not NoSuggestion.EXHAUSTED:
+        assert len(conversation.trials) < 20
+        if answer is NoSuggestion.WAIT or len(live) == concurrency:
+            number = live.pop(0)
+            conversation.tell(number, float(conversation.trials[number].parameters["x"]))
+        else:
+            live.append(conversation.ask()[0])
+
+    tried = [(trial.parameters["x"], trial.parameters["TRIAL_BUDGET"]) for trial in conversation.trials]
+    assert sorted(tried) == sorted(product([1, 2, 3, 4], budgets))
+
+
+@pytest.mark.parametrize("name", ["Random", "TPE", "GridSearch"])
+def test_a_whole_number_that_a_person_wrote_without_a_point_is_not_suggested_again(name: str) -> None:
+    conversation = Conversation(tuner_of(name), {"x": {"_type": "quniform", "_value": [0, 3, 1]}})
+    conversation.give({"x": 1}, 0.5)
+
+    assert sorted(parameters["x"] for parameters in conversation.run(3)) == [0.0, 2.0, 3.0]
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+
+
+def test_a_space_that_is_too_large_to_be_listed_is_listed_when_it_is_tried_in_good_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trialflow.tuners.drawing._LARGEST_LISTED_SPACE", 1)
+    conversation = Conversation(tuner_of("Random"), {"x": {"_type": "randint", "_value": [0, 12]}})
+
+    assert sorted(parameters["x"] for parameters in conversation.run(12)) == list(range(12))
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+
+
 @pytest.mark.parametrize("name", FROM_PRIORS)
 @pytest.mark.parametrize(
     ("kind", "value", "holds"),
@@ -237,13 +288,12 @@ def test_a_fresh_process_suggests_what_this_one_does() -> None:
         "import json, sys\n"
         "from trialflow.records import AlgorithmSpec\n"
         "from trialflow.testing.algorithm_contracts import Conversation\n"
-        "from trialflow.tuners import get_tuner\n"
+        "from trialflow.tuners import get_tuner, smac\n"
+        f"smac._CHALLENGERS, smac._LOCAL_SEARCHES = {smac._CHALLENGERS}, {smac._LOCAL_SEARCHES}\n"
         "for name, args, space in json.loads(sys.argv[1]):\n"
         "    print(json.dumps(Conversation(get_tuner(AlgorithmSpec(name, args)), space, seed=3).run(20)))\n"
     )
-    # What SMAC's own search comes to depends on the process, through the hashes of strings.
-    repeatable = {name: args for name, args in TUNERS.items() if name != "SMAC"}
-    cases = [(name, args, space_for(tuner_of(name, **args))) for name, args in repeatable.items()]
+    cases = [(name, args, space_for(tuner_of(name, **args))) for name, args in TUNERS.items()]
 
     command = [sys.executable, "-c", program, json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -287,6 +337,55 @@ def test_a_wrong_class_argument_is_refused(name: str, class_args: JsonObject, fi
     assert problem.rule.startswith(f"{name}: ")
     assert problem.value == value
     assert problem.remedy.startswith(f"Arguments of {name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "class_args", "warned_of"),
+    [
+        ("TPE", {"optimize_mode": "minimize", "parallel_optimize": False, "seed": 1}, []),
+        ("TPE", {"constant_liar_type": "max"}, ["constant_liar_type"]),
+        ("TPE", {"tpe_args": {"constant_liar_type": None, "n_startup_jobs": 5, "n_ei_candidates": 9}}, []),
+        (
+            "TPE",
+            {"tpe_args": {"constant_liar_type": "mean", "linear_forgetting": 9, "prior_weight": 2, "gamma": 0.1}},
+            [f"tpe_args.{name}" for name in ("constant_liar_type", "linear_forgetting", "prior_weight", "gamma")],
+        ),
+        (
+            "Anneal",
+            {"optimize_mode": "minimize", "parallel_optimize": True, "constant_liar_type": "max"},
+            ["parallel_optimize", "constant_liar_type"],
+        ),
+        ("SMAC", {"optimize_mode": "minimize", "config_dedup": True}, ["config_dedup"]),
+        ("GPTuner", {"selection_num_warm_up": 10_000, "selection_num_starting_points": 20}, []),
+        (
+            "GPTuner",
+            {"selection_num_warm_up": 10_001, "selection_num_starting_points": 21},
+            ["selection_num_warm_up", "selection_num_starting_points"],
+        ),
+        ("MetisTuner", {"selection_num_starting_points": 10_000}, []),
+        ("MetisTuner", {"selection_num_starting_points": 10_001}, ["selection_num_starting_points"]),
+        ("Random", {"seed": 3}, []),
+    ],
+)
+def test_a_class_argument_without_effect_is_warned_of(
+    tmp_path: Path, name: str, class_args: JsonObject, warned_of: list[str]
+) -> None:
+    (tmp_path / "main.py").write_text("import nni\n")
+    config = {
+        "experimentName": "example",
+        "searchSpace": {"x": {"_type": "uniform", "_value": [0, 1]}},
+        "trialCommand": "python3 main.py",
+        "trialConcurrency": 1,
+        "tuner": {"name": name, "classArgs": class_args},
+        "trainingService": {"platform": "local"},
+    }
+
+    warnings = load_experiment(config, Settings(home=tmp_path / "home"), str(tmp_path), preflight=False).warnings
+
+    assert [warning.partition(" has no effect: ")[0] for warning in warnings] == [
+        f"tuner.classArgs.{path}" for path in warned_of
+    ]
+    assert all(warning.partition(" has no effect: ")[2] for warning in warnings)
 
 
 def test_every_wrong_class_argument_is_named() -> None:

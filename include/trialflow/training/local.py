@@ -3,6 +3,7 @@
 One attempt owns one folder, and the files in it are all that is known of the job:
 
     started       created exclusively before the job starts: there is at most one start per attempt
+    cancelled     written before the job's processes are looked for, which look for it first: one sees the other
     lock          held (flock) by the processes of the job; free means that it is not running
     exit          the command's exit code, renamed into place when the command has ended
     run.sh        what the session's leader executes
@@ -88,6 +89,7 @@ class LocalTrainingService(TrainingService):
         folder = _folder_here(handle)
         # A submit that comes too late finds the attempt started, and starts nothing.
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cancelled").touch()
         (folder / "started").touch()
         _end_session(folder)
 
@@ -135,6 +137,7 @@ def _run_script(plan: JsonObject) -> str:
     """The leader: runs the command in a shell of its own and notes the exit code, by a rename."""
     return f"""#!/bin/sh
 out={shlex.quote(plan["folder"])}
+[ -e "$out/cancelled" ] && exit 1
 cd {shlex.quote(plan["working_folder"])} && sh -c {shlex.quote(plan["command"])}
 code=$?
 echo $code > "$out/exit.new" && mv "$out/exit.new" "$out/exit"

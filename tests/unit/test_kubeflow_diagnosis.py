@@ -200,8 +200,8 @@ def waiting(reason: str, message: str = "") -> JsonObject:
         (
             Phase.WAITING,
             [],
-            [event(NAME, "FailedCreatePod", "pods is forbidden: exceeded quota: gpu")],
-            "FailedCreatePod: pods is forbidden: exceeded quota: gpu",
+            [event(NAME, "FailedCreatePod", 'Error creating: pods "x-worker-0" is forbidden: exceeded quota: gpu')],
+            "FailedCreatePod: exceeded quota: gpu",
         ),
         (Phase.WAITING, [pod(conditions=scheduled("0/3 nodes: Insufficient nvidia.com/gpu."))], [], "Insufficient nv"),
         (Phase.WAITING, [pod(conditions=scheduled("", "SchedulingGated"))], [], "SchedulingGated"),

@@ -7,6 +7,7 @@ whatever left no exit code.
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ _LOST_PODS = {
 _LOST_CONTAINERS = {"ContainerStatusUnknown": "its node was lost"}
 # Exit codes of a command that was ended together with its job.
 _KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
+# What an event says before it says why; a task's label has no room for it.
+_UNMADE_POD = re.compile(r'^Error creating: pods "[^"]*" is forbidden: ')
 # A waiting container's reasons that are no reason: it is on its way.
 _ON_ITS_WAY = frozenset({"ContainerCreating", "PodInitializing"})
 _HINTS = {
@@ -96,6 +99,7 @@ def _why_pod_waits(pod: JsonObject) -> str:
 
 
 def _sentence(reason: str, message: str) -> str:
+    message = _UNMADE_POD.sub("", message)
     hint = f" ({_HINTS[reason]})" if reason in _HINTS else ""
     return f"{reason}: {message}".strip(": ") + hint
 

@@ -54,7 +54,7 @@ sh -c "$command" >"$work/stdout" 2>"$work/stderr" &
 child=$!
 # The first process of a container ignores what it has not asked for.
 lost= patience={_OUTPUT_WAIT_SECONDS}
-trap 'lost=1; patience=1; kill -TERM "$child" 2>/dev/null' TERM INT
+trap 'lost=1; patience=3; kill -TERM "$child" 2>/dev/null' TERM INT
 wait "$child"
 code=$?
 while kill -0 "$child" 2>/dev/null; do

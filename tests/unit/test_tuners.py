@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from trialflow import builtin
+from trialflow.builtin import ADVISORS
+from trialflow.config.keys import builtin_name, is_advisor
 from trialflow.errors import Problem, TunerError
 from trialflow.experiment.loading import load_experiment
 from trialflow.records import AlgorithmSpec, JsonObject
@@ -23,7 +26,6 @@ from trialflow.settings import Settings
 from trialflow.testing import TunerContract
 from trialflow.testing.algorithm_contracts import EVERY_TYPE, SPACE, Conversation
 from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner, smac
-from trialflow.tuners.base import ADVISORS, REGISTRY
 
 # name → class arguments that make it use its model after a few results
 TUNERS: dict[str, JsonObject] = {
@@ -98,7 +100,7 @@ class TestTuner(TunerContract):
 
 
 def test_the_contract_is_held_by_every_tuner() -> None:
-    assert set(TUNERS) == set(REGISTRY) | set(ADVISORS)
+    assert set(TUNERS) == set(builtin.TUNERS) | set(ADVISORS)
 
 
 @pytest.mark.parametrize("name", [name for name in TUNERS if name not in FIXED])
@@ -401,6 +403,14 @@ def test_an_unknown_tuner_is_refused_with_those_there_are() -> None:
     assert "TPE, Random" in problem.remedy
     with pytest.raises(TunerError, match="'Tpe'"):
         tuner_of("Tpe")
+
+
+@pytest.mark.parametrize("name", [*builtin.TUNERS, *ADVISORS, *builtin.ASSESSORS, *builtin.REFUSED])
+def test_the_case_of_a_name_does_not_matter_in_the_v2_format(name: str) -> None:
+    short = name.removesuffix("Tuner")
+
+    assert {builtin_name(spelling) for spelling in (name, name.lower(), name.upper(), short, short.lower())} == {name}
+    assert is_advisor(name.lower()) is (name in ADVISORS)
 
 
 @pytest.mark.parametrize("name", ["Hyperband", "BOHB"])

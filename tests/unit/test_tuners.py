@@ -7,7 +7,7 @@ import math
 import statistics
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -15,15 +15,17 @@ from typing import Any
 
 import pytest
 
+from trialflow import builtin
+from trialflow.builtin import ADVISORS
+from trialflow.config.keys import builtin_name, is_advisor
 from trialflow.errors import Problem, TunerError
 from trialflow.experiment.loading import load_experiment
-from trialflow.records import AlgorithmSpec, JsonObject
+from trialflow.records import AlgorithmSpec, JsonObject, OptimizeMode
 from trialflow.search_space import parse_search_space
 from trialflow.settings import Settings
 from trialflow.testing import TunerContract
 from trialflow.testing.algorithm_contracts import EVERY_TYPE, SPACE, Conversation
 from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner, smac
-from trialflow.tuners.base import ADVISORS, REGISTRY
 
 # name → class arguments that make it use its model after a few results
 TUNERS: dict[str, JsonObject] = {
@@ -98,7 +100,7 @@ class TestTuner(TunerContract):
 
 
 def test_the_contract_is_held_by_every_tuner() -> None:
-    assert set(TUNERS) == set(REGISTRY) | set(ADVISORS)
+    assert set(TUNERS) == set(builtin.TUNERS) | set(ADVISORS)
 
 
 @pytest.mark.parametrize("name", [name for name in TUNERS if name not in FIXED])
@@ -166,6 +168,66 @@ def test_an_advisor_tries_each_point_of_a_finite_space_with_each_budget_once(
 
     tried = [(trial.parameters["x"], trial.parameters["TRIAL_BUDGET"]) for trial in conversation.trials]
     assert sorted(tried) == sorted(product([1, 2, 3, 4], budgets))
+
+
+# NNI's: of each bracket, configurations and budget of its rounds.
+BRACKETS_OF_27 = [[(27, 1), (9, 3), (3, 9), (1, 27)], [(12, 3), (4, 9), (1, 27)], [(6, 9), (2, 27)], [(4, 27)]]
+BRACKETS_OF_81 = [
+    [(81, 1), (27, 3), (9, 9), (3, 27), (1, 81)],
+    [(34, 3), (11, 9), (3, 27), (1, 81)],
+    [(15, 9), (5, 27), (1, 81)],
+    [(8, 27), (2, 81)],
+    [(5, 81)],
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "class_args", "brackets"),
+    [
+        ("Hyperband", {"R": 27, "eta": 3}, BRACKETS_OF_27),
+        ("Hyperband", {"R": 27, "eta": 3, "exec_mode": "serial"}, BRACKETS_OF_27),
+        ("Hyperband", {"R": 81, "eta": 3}, BRACKETS_OF_81),
+        ("BOHB", {"max_budget": 27}, BRACKETS_OF_27),
+        ("BOHB", {"max_budget": 81, "eta": 3}, BRACKETS_OF_81),
+        ("BOHB", {"min_budget": 3, "max_budget": 81}, [[(n, 3 * r) for n, r in rounds] for rounds in BRACKETS_OF_27]),
+        # Budgets that are no whole numbers are rounded down.
+        ("Hyperband", {"R": 10, "eta": 3}, [[(9, 1), (3, 3), (1, 10)], [(5, 3), (1, 10)], [(3, 10)]]),
+        ("Hyperband", {"R": 4, "eta": 2}, [[(4, 1), (2, 2), (1, 4)], [(3, 2), (1, 4)], [(3, 4)]]),
+    ],
+)
+@pytest.mark.parametrize("mode", OptimizeMode)
+def test_an_advisor_opens_the_brackets_of_nni_and_promotes_the_best(
+    name: str, class_args: JsonObject, brackets: list[list[tuple[int, int]]], mode: OptimizeMode
+) -> None:
+    conversation = Conversation(tuner_of(name, optimize_mode=mode.value, **class_args), BOWL, mode=mode)
+    # All brackets, and the first one again.
+    conversation.run(sum(n for rounds in [*brackets, brackets[0]] for n, _ in rounds), lambda point: point["x"])
+
+    rounds = defaultdict(list)
+    for trial in conversation.trials:
+        rounds[trial.note["bracket"], trial.note["round"]].append(trial)
+    assert {place: (len(trials), trials[0].parameters["TRIAL_BUDGET"]) for place, trials in rounds.items()} == {
+        (bracket, index): each for bracket, all_rounds in enumerate([*brackets, brackets[0]])
+        for index, each in enumerate(all_rounds)
+    }  # fmt: skip
+    for (bracket, index), trials in rounds.items():
+        assert len({trial.parameters["TRIAL_BUDGET"] for trial in trials}) == 1
+        if index:
+            before = sorted((trial.parameters["x"] for trial in rounds[bracket, index - 1]),
+                            reverse=mode is OptimizeMode.MAXIMIZE)  # fmt: skip
+            assert [trial.parameters["x"] for trial in trials] == before[: len(trials)]
+
+
+def test_the_grid_is_searched_in_the_order_of_the_product_the_last_parameter_first() -> None:
+    space: JsonObject = {
+        "z": {"_type": "choice", "_value": ["b", "a"]},
+        "y": {"_type": "randint", "_value": [3, 6]},
+        "x": {"_type": "quniform", "_value": [2, 10, 5]},
+    }
+
+    found = [tuple(parameters.values()) for parameters in Conversation(tuner_of("GridSearch"), space).run(18)]
+
+    assert found == list(product(["b", "a"], [3, 4, 5], [2.0, 5.0, 10.0]))
 
 
 @pytest.mark.parametrize("name", ["Random", "TPE", "GridSearch"])
@@ -401,6 +463,14 @@ def test_an_unknown_tuner_is_refused_with_those_there_are() -> None:
     assert "TPE, Random" in problem.remedy
     with pytest.raises(TunerError, match="'Tpe'"):
         tuner_of("Tpe")
+
+
+@pytest.mark.parametrize("name", [*builtin.TUNERS, *ADVISORS, *builtin.ASSESSORS, *builtin.REFUSED])
+def test_the_case_of_a_name_does_not_matter_in_the_v2_format(name: str) -> None:
+    short = name.removesuffix("Tuner")
+
+    assert {builtin_name(spelling) for spelling in (name, name.lower(), name.upper(), short, short.lower())} == {name}
+    assert is_advisor(name.lower()) is (name in ADVISORS)
 
 
 @pytest.mark.parametrize("name", ["Hyperband", "BOHB"])

@@ -43,7 +43,7 @@ down: $(VENV)/.ready  ## End the private Airflow and everything that it started
 env:  ## Print the variables for the airflow command: eval "$$(make env)"
 	@$(EMBEDDED) env
 
-test: test-unit test-airflow  ## Run all tests
+test: test-unit test-airflow  ## Run all tests but those on Kubernetes
 
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 tests/unit

@@ -215,7 +215,7 @@ def store_statements_per_trial(trials: int = 10) -> float:
     shutil.rmtree(FOLDER / "statements", ignore_errors=True)
     write_code(FOLDER / "statements" / "code")
     config = {"config": experiment_config(1, trials), "folder": str(FOLDER / "statements" / "code")}
-    settings = Settings(home=FOLDER / "statements")
+    settings = Settings(home=FOLDER / "statements" / "home")
     manager = ExperimentManager.create("statements", load_experiment(settings=settings, **config), settings)
     manager.stage_code()
     manager.start()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,12 +13,27 @@ from trialflow.records import OptimizeMode
 from trialflow.search_space import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from trialflow.errors import Place
     from trialflow.records import AlgorithmSpec
 
-    # (path of the field, rule, value, remedy) → the problem with that field of the experiment file
-    Place = Callable[[tuple[str, ...], str, str | None, str], Problem]
+
+def _always(value: Any) -> bool:  # noqa: ARG001
+    return True
+
+
+@dataclass(frozen=True)
+class WithoutEffect:
+    """Marks a class argument, in its annotation, as accepted without effect.
+
+    Attributes:
+        why: The middle of a sentence.
+        when: Of which values that holds.
+    """
+
+    why: str
+    when: Callable[[Any], bool] = _always
 
 
 class ClassArgs(BaseModel):
@@ -43,11 +59,13 @@ class ParallelClassArgs(SeededClassArgs):
 
     Attributes:
         parallel_optimize: Whether running trials are taken into account, so that parallel suggestions spread.
-        constant_liar_type: What NNI takes for their results; accepted without effect.
+        constant_liar_type: What NNI takes for their results.
     """
 
     parallel_optimize: bool = True
-    constant_liar_type: Literal["min", "max", "mean"] = "min"
+    constant_liar_type: Annotated[
+        Literal["min", "max", "mean"], WithoutEffect("Optuna decides by itself what a running trial counts")
+    ] = "min"
 
 
 class WithDirection(BaseModel):
@@ -104,6 +122,18 @@ def check_algorithm(
             for item in error.errors(include_url=False)
         ]
     return []
+
+
+def find_without_effect(args: ClassArgs) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The path of each class argument that was given and has no effect, and why."""
+    for name, info in type(args).model_fields.items():
+        value = getattr(args, name)
+        if name not in args.model_fields_set:
+            continue
+        if isinstance(value, ClassArgs):
+            yield from (((name, *path), why) for path, why in find_without_effect(value))
+        marks = [mark for mark in info.metadata if isinstance(mark, WithoutEffect)]
+        yield from (((name,), mark.why) for mark in marks if mark.when(value))
 
 
 def _plain(message: str) -> str:

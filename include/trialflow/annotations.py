@@ -34,6 +34,7 @@ _VARIABLE, _FUNCTION_CHOICE, _NEXT = "variable", "function_choice", "get_next_pa
 _REPORTS = ("report_intermediate_result", "report_final_result")
 _ARCHITECTURE_SEARCH = ("mutable_layers", "training_update")
 _KNOWN = (_VARIABLE, _FUNCTION_CHOICE, *_REPORTS, _NEXT)
+_NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 # Asked for once, whoever comes first: NNI's own module hands parameters out a single time.
 _PARAMETERS = "(__import__('nni').get_current_parameter() or __import__('nni').get_next_parameter())"
@@ -67,21 +68,34 @@ def read_annotations(source: bytes, module: str, file: str) -> AnnotatedFile:
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
         text = source.decode(encoding)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # About the user's code, which is not ours to judge.
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = error.lineno if isinstance(error, SyntaxError) else None
-        rule = f"is not valid Python: {getattr(error, 'msg', None) or error}"
-        return AnnotatedFile({}, None, [Problem("", rule, None, "Correct the file", file, line)])
+        tree = _compiled(text, file, ast.PyCF_ONLY_AST)
+    except _NO_PYTHON as error:
+        return AnnotatedFile({}, None, [_no_python(error, "is not valid Python", "Correct the file", file)])
     reader = _Reader(module, file)
     reader.visit(tree)
     reader.check_search_space()
     if not reader.is_annotated or reader.problems:
         return AnnotatedFile(reader.search_space, None, reader.problems)
     rewritten = _rewrite(text.encode(), reader.edits).decode()
+    try:
+        _compiled(rewritten, file)
+    except _NO_PYTHON as error:
+        rule = "is not valid Python once its annotations are carried out"
+        problem = _no_python(error, rule, "Move the annotation in this line or above it", file)
+        return AnnotatedFile(reader.search_space, None, [problem])
     # What the encoding lacks can only stand in a string, where an escape says the same.
     return AnnotatedFile(reader.search_space, rewritten.encode(encoding, errors="backslashreplace"), [])
+
+
+def _compiled(text: str, file: str, flags: int = 0) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # About the user's code, which is not ours to judge.
+        return compile(text, file, "exec", flags, dont_inherit=True)
+
+
+def _no_python(error: BaseException, rule: str, remedy: str, file: str) -> Problem:
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    return Problem("", f"{rule}: {getattr(error, 'msg', None) or error}", None, remedy, file, line)
 
 
 class _RefusedError(Exception):
@@ -209,8 +223,9 @@ class _Reader:
                 "Assign the call to a variable of its own, and write it the same way in both places", show(texts),
             )  # fmt: skip
         parameter = self._add(annotation, name, _FUNCTION_CHOICE, {"_type": "choice", "_value": texts})
-        pairs = ", ".join(f"{text!r}: lambda: {text}" for text in texts)
-        self.edits += [(call, f"{{{pairs}}}[{parameter}]()") for call in found]
+        # Conditions, for in a lambda neither await nor super() nor the names of a class's body would be the same.
+        chosen = " else ".join([*(f"{text} if {parameter} == {text!r}" for text in texts), f"{{}}[{parameter}]"])
+        self.edits += [(call, f"({chosen})") for call in found]
 
     def _add(self, annotation: _Annotation, name: str, function: str, body: JsonObject) -> str:
         """Add a parameter to the search space; gives the expression for its value."""
@@ -256,7 +271,12 @@ def _parse(statement: ast.stmt, text: str) -> _Annotation:
 
 def _call_text(annotation: _Annotation) -> str:
     """The code for an annotation that is a call by itself."""
-    if annotation.name == _NEXT:
+    arguments = [*annotation.call.args, *annotation.call.keywords]
+    expected = int(annotation.name != _NEXT)
+    if len(arguments) != expected:
+        rule = f"nni.{annotation.name} takes {'one argument' if expected else 'no arguments'}"
+        raise _RefusedError(rule, "Give it the metric" if expected else "Remove them", _shown(annotation.call))
+    if not expected:
         return _PARAMETERS
     return f"__import__('nni').{ast.unparse(annotation.call).removeprefix('nni.')}"
 

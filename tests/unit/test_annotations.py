@@ -235,6 +235,30 @@ def test_the_other_calls_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> N
     assert run(code, {"pkg.main/int/function_choice": "int('3')"}, monkeypatch)[0]["x"] == 3
 
 
+def test_a_chosen_call_stands_in_the_scope_of_its_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+class Base:
+    def f(self, x): return x + 1
+class Sub(Base):
+    size = 20
+    '@nni.function_choice(int(size), str(size), name=f)'
+    text = int(size)
+    async def f(self, x):
+        async def wait(y): return y
+        '@nni.function_choice(super().f(await wait(x)), super().g(x), name=g)'
+        return super().g(x)
+import asyncio
+x = asyncio.run(Sub().f(2))
+"""
+    keys = {"pkg.main/f/function_choice": "str(size)", "pkg.main/g/function_choice": "super().f(await wait(x))"}
+
+    names = run(code, keys, monkeypatch)[0]
+
+    assert (names["Sub"].text, names["x"]) == ("20", 3)
+    with pytest.raises(KeyError, match="unknown"):
+        run(code, {**keys, "pkg.main/f/function_choice": "unknown"}, monkeypatch)
+
+
 def test_annotations_are_found_in_every_kind_of_block() -> None:
     one = "'''@nni.variable(nni.uniform(0, 1), name=x{})'''\n{}x{} = 1\n"
     blocks = [
@@ -299,6 +323,13 @@ BAD: dict[str, tuple[str, int, str, str | None, str]] = {
     "annotations inside": (
         "'@nni.function_choice(f(1), g(1), name=f)'\nif f(1):\n  '@nni.get_next_parameter()'",
         1, "the statement below it holds annotations", None, "Put it above",
+    ),
+    "no metric": ("'@nni.report_final_result()'", 1, "nni.report_final_result takes one argument", "…", "Give it the"),
+    "two metrics": ("'@nni.report_intermediate_result(a, b)'", 1, "nni.report_intermediate_result takes", "…", "Give"),
+    "parameter of what": ("'@nni.get_next_parameter(1)'", 1, "nni.get_next_parameter takes no arg", "…", "Remove them"),
+    "before an import from the future": (
+        "'@nni.get_next_parameter()'\nfrom __future__ import annotations\n",
+        2, "is not valid Python once its annotations are carried out: ", None, "Move the annotation",
     ),
     "direct call": ("x = nni.uniform(0, 1)", 1, "nni.uniform is called directly", None, "Write it as an annotation"),
 }  # fmt: skip

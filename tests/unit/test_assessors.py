@@ -90,6 +90,18 @@ def test_medianstop_judges_from_its_start_step_on(start_step: int, judged_from: 
     assert verdicts == [step < judged_from for step in range(1, 6)]
 
 
+@pytest.mark.parametrize("start_step", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("history", "good"), [([0.1], True), ([0.1, 0.2], True), ([0.1, 0.2, 0.3], False), ([0.1, 0.2, 0.3, 0.35], False)]
+)
+def test_curvefitting_fits_no_curve_that_needs_more_metrics_than_there_are(
+    start_step: int, history: list[float], good: bool
+) -> None:
+    assessor = assessor_of("Curvefitting", epoch_num=12, start_step=start_step)
+
+    assert assessor.is_good(history, [[0.2, 0.9]]) is (good or len(history) < start_step)
+
+
 @pytest.mark.parametrize(
     "status", [TrialStatus.FAILED, TrialStatus.EARLY_STOPPED, TrialStatus.USER_CANCELED, TrialStatus.SYS_CANCELED]
 )

@@ -78,7 +78,7 @@ def test_the_experiment_runs_and_leaves_nothing_in_the_cluster(tmp_path: Path, c
         assert manager.close_run(1, "run")
         for plural in ("tfjobs", "pods", "secrets"):
             assert lab.cluster.all(plural) == []
-        assert lab.cluster.count()["create tfjobs"] == 6, "five, and one that was only tried out"
+        assert lab.cluster.count()["create tfjobs"] == 7, "five, and two that were only tried out"
     assert (result["status"], result["trials"]) == ("DONE", {"SUCCEEDED": 5})
     assert result["folder"] == str(lab.storage / "nni" / "expaaaaa")
     values = [trial.value for trial in manager.store.list_trials(manager.id)]
@@ -193,6 +193,35 @@ def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeyp
     assert "the operator has not taken the job up" in now_of(manager, trial).reason
     set_condition(lab.cluster, lab.cluster.all("tfjobs")[0], "Created")
     wait_for(lambda: watch.poll() or now_of(manager, trial).reason == "the operator has made no pods yet")
+
+
+def test_a_trial_of_which_one_pod_cannot_start_waits_for_it(
+    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", -1.0)
+    config = (code / "config.yml").read_text().replace("replicas: 1", "replicas: 2")
+    (code / "config.yml").write_text(config)
+    manager = start(code, lab.settings)
+    trial = suggest(manager)
+    watch = TrialWatch(manager, trial)
+    job = lab.cluster.all("tfjobs")[0]
+
+    def count(active: int) -> None:
+        counts = {"replicaStatuses": {"Worker": {"active": active}}}
+        lab.cluster.change("tfjobs", job["metadata"]["name"], lambda item: item["status"].update(counts))
+
+    set_condition(lab.cluster, job, "Created")
+    count(1)
+    set_condition(lab.cluster, job, "Running")
+    add_pod(lab.cluster, job, {"phase": "Running"})
+    no_room = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node fits"}
+    add_pod(lab.cluster, job, {"phase": "Pending", "conditions": [no_room]}, "worker-1")
+    wait_for(lambda: watch.poll() or "no node fits" in now_of(manager, trial).reason)
+    assert now_of(manager, trial).status is TrialStatus.WAITING
+    count(2)
+    wait_for(lambda: watch.poll() or now_of(manager, trial).status is TrialStatus.RUNNING)
+    assert now_of(manager, trial).reason == ""
 
 
 def test_why_a_trial_cannot_be_followed_is_written_into_its_row(lab: Lab, code: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random changes, kills and stops while trials run: what the ledger promises always holds."""
+"""Random changes, kills, stops and resumes while trials run: what the ledger promises always holds."""
 
 from __future__ import annotations
 
@@ -23,34 +23,50 @@ from .kubeflow_lab import make_role, make_running_lab, make_training
 from .test_manager import make_manager, told
 from .test_once_only import _processes_of as processes_of
 
-ACTS = 40
-TRIALS = 6
+# Of each round, that ends with a stop; between two of them the experiment is resumed.
+ACTS = 30
+TRIALS = 4
+ROUNDS = 2
 PATIENCE_SECONDS = 90.0
 CODE = "import time, nni\nx = nni.get_next_parameter()['x']\ntime.sleep(x / 2)\nnni.report_final_result(x)\n"
 
 
 class Monkey:
-    """Acts on an experiment at random; knows the largest cap that was in force."""
+    """Acts on an experiment at random; knows the largest cap that was in force, and what it added by hand."""
 
     def __init__(self, manager: ExperimentManager, seed: int) -> None:
         self.manager = manager
         self.random = random.Random(seed)
         self.most = manager.experiment.trial_concurrency
+        self.added: list[float] = []
 
     def act(self) -> None:
         operator = Operator(self.manager.id, "monkey", self.manager.settings)
-        kind = self.random.choice(["concurrency", "concurrency", "trialnum", "space", "kill"])
+        kind = self.random.choice(["concurrency"] * 3 + ["trialnum", "duration", "space", "kill", "add", "import"])
         if kind == "concurrency":
             value = self.random.randint(1, 5)
             self.most = max(self.most, value)
             operator.change(Adjustable.CONCURRENCY, value)
         elif kind == "trialnum":
-            operator.change(Adjustable.TRIAL_NUMBER, self.random.randint(TRIALS, 60))
+            operator.change(Adjustable.TRIAL_NUMBER, self.random.randint(ROUNDS * TRIALS, 60))
+        elif kind == "duration":
+            operator.change(Adjustable.DURATION, self.random.randint(600, 6000))
         elif kind == "space":
             low = self.random.random() / 2
             operator.change(Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [low, low + 0.25]}})
+        elif kind == "add":
+            self._add(operator)
+        elif kind == "import":
+            operator.import_data([{"parameter": {"x": self.random.random()}, "value": self.random.random()}])
         else:
             self._kill(operator)
+
+    def _add(self, operator: Operator) -> None:
+        low, high = operator.experiment.spec.search_space["x"]["_value"]
+        x = self.random.uniform(low, high)
+        with suppress(ConflictError):  # There may be no trials left.
+            operator.add({"x": x})
+            self.added.append(x)
 
     def _kill(self, operator: Operator) -> None:
         live = self.manager.store.list_unreported(self.manager.id)
@@ -59,11 +75,11 @@ class Monkey:
                 operator.kill(self.random.choice(live).id)
 
 
-def live_slots(manager: ExperimentManager, counter: Iterator[int], over: threading.Event) -> None:
+def live_slots(manager: ExperimentManager, batch: int, counter: Iterator[int], over: threading.Event) -> None:
     """Carry one slot after the other through its steps, each with a manager of its own."""
     asker = ExperimentManager(manager.id, manager.settings)
     for index in counter:
-        while (answer := asker.suggest(Slot(1, index), "run-1")) in (
+        while (answer := asker.suggest(Slot(batch, index), f"run-{batch}")) in (
             ClaimRefusal.NO_ROOM,
             ClaimRefusal.NO_TRIALS_LEFT,
         ):
@@ -94,26 +110,42 @@ def check_at_rest(manager: ExperimentManager, trials: list[Trial]) -> None:
 
 
 def harass(manager: ExperimentManager, seed: int) -> list[Trial]:
-    """Let trials run and be changed, killed and, in the end, stopped; gives the ledger."""
+    """Let trials run and be changed, killed, stopped, and resumed to the same again; gives the ledger."""
+    monkey, operator = Monkey(manager, seed), Operator(manager.id, "monkey", manager.settings)
     manager.plan_batch(1, "run-1")
-    monkey = Monkey(manager, seed)
-    counter, over = iter(range(10_000)), threading.Event()
-    numbers = iter(_Locked(counter))
+    for batch in range(1, ROUNDS + 1):
+        if batch > 1:
+            operator.change(Adjustable.TRIAL_NUMBER, 99)  # It may have had all its trials.
+            assert operator.resume("run-{}".format, is_alive=lambda _: False) == batch
+        harass_a_batch(manager, batch, monkey)
+        operator.stop()
+        manager.close_run(batch, f"run-{batch}")
+    trials = manager.store.list_trials(manager.id)
+    tried = [(trial.parameters or {}).get("x") for trial in trials]
+    assert all(tried.count(x) <= 1 for x in monkey.added)
+    assert any(x in tried for x in monkey.added) or not monkey.added
+    return trials
+
+
+def harass_a_batch(manager: ExperimentManager, batch: int, monkey: Monkey) -> None:
+    """Act at random while a batch runs, then let its slots end."""
+    over, before = threading.Event(), len(manager.store.list_trials(manager.id))
+    numbers = iter(_Locked(iter(range(10_000))))
     with ThreadPoolExecutor(6) as pool:
-        workers = [pool.submit(live_slots, manager, numbers, over) for _ in range(6)]
+        workers = [pool.submit(live_slots, manager, batch, numbers, over) for _ in range(6)]
         deadline, acts = time.monotonic() + PATIENCE_SECONDS, 0
-        while acts < ACTS or len(manager.store.list_trials(manager.id)) < TRIALS:
-            assert time.monotonic() < deadline
-            monkey.act()
-            acts += 1
-            assert manager.store.count_live(manager.id) <= monkey.most
-            time.sleep(monkey.random.random() / 10)
-        Operator(manager.id, "monkey", manager.settings).stop()
-        over.set()
+        try:
+            while acts < ACTS or len(manager.store.list_trials(manager.id)) < before + TRIALS:
+                assert time.monotonic() < deadline
+                monkey.act()
+                acts += 1
+                assert manager.store.count_live(manager.id) <= monkey.most
+                time.sleep(monkey.random.random() / 10)
+        finally:
+            Operator(manager.id, "monkey", manager.settings).stop()
+            over.set()
         for worker in workers:
             worker.result(timeout=60)
-    manager.close_run(1, "run-1")
-    return manager.store.list_trials(manager.id)
 
 
 class _Locked:

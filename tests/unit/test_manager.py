@@ -15,10 +15,12 @@ from typing import Any
 import optuna
 import pytest
 
+from trialflow.assessors import get_assessor
 from trialflow.errors import ConflictError
 from trialflow.experiment import ExperimentManager, TrialWatch
 from trialflow.experiment import manager as manager_module
 from trialflow.experiment.nni_views import show_trial
+from trialflow.experiment.study import MOST_STEPS
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store
@@ -503,3 +505,39 @@ nni.report_final_result(metric if nni.get_sequence_id() else {"default": x})
     assert (folder / "front.png").stat().st_size > 1000
     study = optuna.load_study(study_name=manager.id, storage=manager.store.url)
     assert {tuple(trial.values) for trial in study.best_trials} == {points[one] for one in front}
+
+
+def test_the_metrics_of_a_trial_that_succeeded_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = make_manager(tmp_path, trial_concurrency=3, max_trial_number=4)
+    read: list[str] = []
+    list_metrics = Store.list_intermediate_metrics
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        found = list_metrics(*arguments, **options)
+        read.extend(found)
+        return found
+
+    monkeypatch.setattr(Store, "list_intermediate_metrics", watched)
+    assessor = get_assessor(AlgorithmSpec("Medianstop"))
+    ended = [manager.report(follow(manager, suggest(manager, index))) for index in range(2)]
+    running = manager.store.claim(manager.id, Slot(1, 2), RUN)
+    assert isinstance(running, Trial)
+    for count in (2, 2, 3):
+        if count == 3:
+            ended.append(manager.report(follow(manager, suggest(manager, 3))))
+        x = [(trial.parameters or {})["x"] for trial in ended]
+        assert sorted(manager.histories(assessor, running)) == sorted([one, one + 1, one + 2] for one in x)
+    assert sorted(read) == sorted(trial.id for trial in ended)
+
+
+def test_the_study_takes_some_of_many_steps(tmp_path: Path) -> None:
+    steps = 10 * MOST_STEPS + 7
+    code = GOOD.replace("range(3)", f"range({steps})").replace("(x + step)", "(step)")
+    manager = make_manager(tmp_path, code)
+
+    manager.report(follow(manager, suggest(manager, 0)))
+
+    (trial,) = study_of(manager).get_trials()
+    assert MOST_STEPS / 2 < len(trial.intermediate_values) <= MOST_STEPS
+    assert all(step == value for step, value in trial.intermediate_values.items())
+    assert trial.last_step == steps - 1

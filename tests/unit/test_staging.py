@@ -10,7 +10,7 @@ import pytest
 
 from trialflow.errors import Problem, StagingError
 from trialflow.staging import CodeFile, FolderStorage, scan_code
-from trialflow.staging.base import digest_of
+from trialflow.staging.files import digest_of
 from trialflow.staging.scan import MAX_DEPTH
 
 MANY = 1 << 30

@@ -7,19 +7,25 @@ import math
 import statistics
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trialflow import builtin
+from trialflow.builtin import ADVISORS
+from trialflow.config.keys import builtin_name, is_advisor
 from trialflow.errors import Problem, TunerError
-from trialflow.records import AlgorithmSpec, JsonObject
+from trialflow.experiment.loading import load_experiment
+from trialflow.records import AlgorithmSpec, JsonObject, OptimizeMode
 from trialflow.search_space import parse_search_space
+from trialflow.settings import Settings
 from trialflow.testing import TunerContract
 from trialflow.testing.algorithm_contracts import EVERY_TYPE, SPACE, Conversation
-from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner
-from trialflow.tuners.base import ADVISORS, REGISTRY
+from trialflow.tuners import NoSuggestion, Suggestion, Tuner, check_space, check_tuner, get_tuner, smac
 
 # name → class arguments that make it use its model after a few results
 TUNERS: dict[str, JsonObject] = {
@@ -94,7 +100,7 @@ class TestTuner(TunerContract):
 
 
 def test_the_contract_is_held_by_every_tuner() -> None:
-    assert set(TUNERS) == set(REGISTRY) | set(ADVISORS)
+    assert set(TUNERS) == set(builtin.TUNERS) | set(ADVISORS)
 
 
 @pytest.mark.parametrize("name", [name for name in TUNERS if name not in FIXED])
@@ -134,6 +140,113 @@ def test_each_point_of_a_finite_space_is_suggested_once_under_parallel_asks(name
 
     assert conversation.answer() is NoSuggestion.EXHAUSTED
     assert len({json.dumps(trial.parameters) for trial in conversation.trials}) == len(conversation.trials) == points
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+@pytest.mark.parametrize(
+    ("name", "class_args", "budgets"),
+    [
+        ("Hyperband", {"R": 9}, (1, 3, 9)),
+        ("Hyperband", {"R": 9, "exec_mode": "serial"}, (1, 3, 9)),
+        ("BOHB", {"max_budget": 3}, (1, 3)),
+    ],
+)
+def test_an_advisor_tries_each_point_of_a_finite_space_with_each_budget_once(
+    name: str, class_args: JsonObject, budgets: tuple[int, ...], concurrency: int
+) -> None:
+    tuner = tuner_of(name, optimize_mode="minimize", **class_args)
+    conversation = Conversation(tuner, {"x": {"_type": "choice", "_value": [1, 2, 3, 4]}})
+    live: list[int] = []
+
+    while (answer := conversation.answer()) is not NoSuggestion.EXHAUSTED:
+        assert len(conversation.trials) < 20
+        if answer is NoSuggestion.WAIT or len(live) == concurrency:
+            number = live.pop(0)
+            conversation.tell(number, float(conversation.trials[number].parameters["x"]))
+        else:
+            live.append(conversation.ask()[0])
+
+    tried = [(trial.parameters["x"], trial.parameters["TRIAL_BUDGET"]) for trial in conversation.trials]
+    assert sorted(tried) == sorted(product([1, 2, 3, 4], budgets))
+
+
+# NNI's: of each bracket, configurations and budget of its rounds.
+BRACKETS_OF_27 = [[(27, 1), (9, 3), (3, 9), (1, 27)], [(12, 3), (4, 9), (1, 27)], [(6, 9), (2, 27)], [(4, 27)]]
+BRACKETS_OF_81 = [
+    [(81, 1), (27, 3), (9, 9), (3, 27), (1, 81)],
+    [(34, 3), (11, 9), (3, 27), (1, 81)],
+    [(15, 9), (5, 27), (1, 81)],
+    [(8, 27), (2, 81)],
+    [(5, 81)],
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "class_args", "brackets"),
+    [
+        ("Hyperband", {"R": 27, "eta": 3}, BRACKETS_OF_27),
+        ("Hyperband", {"R": 27, "eta": 3, "exec_mode": "serial"}, BRACKETS_OF_27),
+        ("Hyperband", {"R": 81, "eta": 3}, BRACKETS_OF_81),
+        ("BOHB", {"max_budget": 27}, BRACKETS_OF_27),
+        ("BOHB", {"max_budget": 81, "eta": 3}, BRACKETS_OF_81),
+        ("BOHB", {"min_budget": 3, "max_budget": 81}, [[(n, 3 * r) for n, r in rounds] for rounds in BRACKETS_OF_27]),
+        # Budgets that are no whole numbers are rounded down.
+        ("Hyperband", {"R": 10, "eta": 3}, [[(9, 1), (3, 3), (1, 10)], [(5, 3), (1, 10)], [(3, 10)]]),
+        ("Hyperband", {"R": 4, "eta": 2}, [[(4, 1), (2, 2), (1, 4)], [(3, 2), (1, 4)], [(3, 4)]]),
+    ],
+)
+@pytest.mark.parametrize("mode", OptimizeMode)
+def test_an_advisor_opens_the_brackets_of_nni_and_promotes_the_best(
+    name: str, class_args: JsonObject, brackets: list[list[tuple[int, int]]], mode: OptimizeMode
+) -> None:
+    conversation = Conversation(tuner_of(name, optimize_mode=mode.value, **class_args), BOWL, mode=mode)
+    # All brackets, and the first one again.
+    conversation.run(sum(n for rounds in [*brackets, brackets[0]] for n, _ in rounds), lambda point: point["x"])
+
+    rounds = defaultdict(list)
+    for trial in conversation.trials:
+        rounds[trial.note["bracket"], trial.note["round"]].append(trial)
+    assert {place: (len(trials), trials[0].parameters["TRIAL_BUDGET"]) for place, trials in rounds.items()} == {
+        (bracket, index): each for bracket, all_rounds in enumerate([*brackets, brackets[0]])
+        for index, each in enumerate(all_rounds)
+    }  # fmt: skip
+    for (bracket, index), trials in rounds.items():
+        assert len({trial.parameters["TRIAL_BUDGET"] for trial in trials}) == 1
+        if index:
+            before = sorted((trial.parameters["x"] for trial in rounds[bracket, index - 1]),
+                            reverse=mode is OptimizeMode.MAXIMIZE)  # fmt: skip
+            assert [trial.parameters["x"] for trial in trials] == before[: len(trials)]
+
+
+def test_the_grid_is_searched_in_the_order_of_the_product_the_last_parameter_first() -> None:
+    space: JsonObject = {
+        "z": {"_type": "choice", "_value": ["b", "a"]},
+        "y": {"_type": "randint", "_value": [3, 6]},
+        "x": {"_type": "quniform", "_value": [2, 10, 5]},
+    }
+
+    found = [tuple(parameters.values()) for parameters in Conversation(tuner_of("GridSearch"), space).run(18)]
+
+    assert found == list(product(["b", "a"], [3, 4, 5], [2.0, 5.0, 10.0]))
+
+
+@pytest.mark.parametrize("name", ["Random", "TPE", "GridSearch"])
+def test_a_whole_number_that_a_person_wrote_without_a_point_is_not_suggested_again(name: str) -> None:
+    conversation = Conversation(tuner_of(name), {"x": {"_type": "quniform", "_value": [0, 3, 1]}})
+    conversation.give({"x": 1}, 0.5)
+
+    assert sorted(parameters["x"] for parameters in conversation.run(3)) == [0.0, 2.0, 3.0]
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+
+
+def test_a_space_that_is_too_large_to_be_listed_is_listed_when_it_is_tried_in_good_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trialflow.tuners.drawing._LARGEST_LISTED_SPACE", 1)
+    conversation = Conversation(tuner_of("Random"), {"x": {"_type": "randint", "_value": [0, 12]}})
+
+    assert sorted(parameters["x"] for parameters in conversation.run(12)) == list(range(12))
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
 
 
 @pytest.mark.parametrize("name", FROM_PRIORS)
@@ -237,13 +350,12 @@ def test_a_fresh_process_suggests_what_this_one_does() -> None:
         "import json, sys\n"
         "from trialflow.records import AlgorithmSpec\n"
         "from trialflow.testing.algorithm_contracts import Conversation\n"
-        "from trialflow.tuners import get_tuner\n"
+        "from trialflow.tuners import get_tuner, smac\n"
+        f"smac._CHALLENGERS, smac._LOCAL_SEARCHES = {smac._CHALLENGERS}, {smac._LOCAL_SEARCHES}\n"
         "for name, args, space in json.loads(sys.argv[1]):\n"
         "    print(json.dumps(Conversation(get_tuner(AlgorithmSpec(name, args)), space, seed=3).run(20)))\n"
     )
-    # What SMAC's own search comes to depends on the process, through the hashes of strings.
-    repeatable = {name: args for name, args in TUNERS.items() if name != "SMAC"}
-    cases = [(name, args, space_for(tuner_of(name, **args))) for name, args in repeatable.items()]
+    cases = [(name, args, space_for(tuner_of(name, **args))) for name, args in TUNERS.items()]
 
     command = [sys.executable, "-c", program, json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -289,6 +401,55 @@ def test_a_wrong_class_argument_is_refused(name: str, class_args: JsonObject, fi
     assert problem.remedy.startswith(f"Arguments of {name}: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "class_args", "warned_of"),
+    [
+        ("TPE", {"optimize_mode": "minimize", "parallel_optimize": False, "seed": 1}, []),
+        ("TPE", {"constant_liar_type": "max"}, ["constant_liar_type"]),
+        ("TPE", {"tpe_args": {"constant_liar_type": None, "n_startup_jobs": 5, "n_ei_candidates": 9}}, []),
+        (
+            "TPE",
+            {"tpe_args": {"constant_liar_type": "mean", "linear_forgetting": 9, "prior_weight": 2, "gamma": 0.1}},
+            [f"tpe_args.{name}" for name in ("constant_liar_type", "linear_forgetting", "prior_weight", "gamma")],
+        ),
+        (
+            "Anneal",
+            {"optimize_mode": "minimize", "parallel_optimize": True, "constant_liar_type": "max"},
+            ["parallel_optimize", "constant_liar_type"],
+        ),
+        ("SMAC", {"optimize_mode": "minimize", "config_dedup": True}, ["config_dedup"]),
+        ("GPTuner", {"selection_num_warm_up": 10_000, "selection_num_starting_points": 20}, []),
+        (
+            "GPTuner",
+            {"selection_num_warm_up": 10_001, "selection_num_starting_points": 21},
+            ["selection_num_warm_up", "selection_num_starting_points"],
+        ),
+        ("MetisTuner", {"selection_num_starting_points": 10_000}, []),
+        ("MetisTuner", {"selection_num_starting_points": 10_001}, ["selection_num_starting_points"]),
+        ("Random", {"seed": 3}, []),
+    ],
+)
+def test_a_class_argument_without_effect_is_warned_of(
+    tmp_path: Path, name: str, class_args: JsonObject, warned_of: list[str]
+) -> None:
+    (tmp_path / "main.py").write_text("import nni\n")
+    config = {
+        "experimentName": "example",
+        "searchSpace": {"x": {"_type": "uniform", "_value": [0, 1]}},
+        "trialCommand": "python3 main.py",
+        "trialConcurrency": 1,
+        "tuner": {"name": name, "classArgs": class_args},
+        "trainingService": {"platform": "local"},
+    }
+
+    warnings = load_experiment(config, Settings(home=tmp_path / "home"), str(tmp_path), preflight=False).warnings
+
+    assert [warning.partition(" has no effect: ")[0] for warning in warnings] == [
+        f"tuner.classArgs.{path}" for path in warned_of
+    ]
+    assert all(warning.partition(" has no effect: ")[2] for warning in warnings)
+
+
 def test_every_wrong_class_argument_is_named() -> None:
     problems = problems_of("TPE", {"optimize_mode": "up", "seed": "x", "kappa": 5})
 
@@ -302,6 +463,14 @@ def test_an_unknown_tuner_is_refused_with_those_there_are() -> None:
     assert "TPE, Random" in problem.remedy
     with pytest.raises(TunerError, match="'Tpe'"):
         tuner_of("Tpe")
+
+
+@pytest.mark.parametrize("name", [*builtin.TUNERS, *ADVISORS, *builtin.ASSESSORS, *builtin.REFUSED])
+def test_the_case_of_a_name_does_not_matter_in_the_v2_format(name: str) -> None:
+    short = name.removesuffix("Tuner")
+
+    assert {builtin_name(spelling) for spelling in (name, name.lower(), name.upper(), short, short.lower())} == {name}
+    assert is_advisor(name.lower()) is (name in ADVISORS)
 
 
 @pytest.mark.parametrize("name", ["Hyperband", "BOHB"])

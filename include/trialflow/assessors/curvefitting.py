@@ -78,7 +78,7 @@ def extrapolate(history: Sequence[float], at: int) -> float | None:
 
     low, high = min(history), max(history)
     if low == high:
-        return high
+        return high if len(history) > 1 else None
     falls = history[-1] < history[0]
     heights = (np.array(history) - low) / (high - low)
     heights = 1 - heights if falls else heights
@@ -98,6 +98,8 @@ def _fit_all(steps: Numbers, heights: Numbers, at: float) -> list[tuple[Numbers,
 
     curves = []
     for curve, start in _families():
+        if len(start) > len(steps):
+            continue  # Any of its curves that goes through so few metrics would do.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # Of numbers that overflow on the way to a fit.
             try:

@@ -411,6 +411,10 @@ class _Reader:
         if not path.is_dir():
             self._refuse(field, "must be a folder", "Name the folder that holds the file", str(path))
             return None
+        if self._roots.holds_private(path):
+            rule = f"must not hold TRIALFLOW_HOME ({self._roots.private}), in which everything is written"
+            self._refuse(field, rule, "Move the code to a folder of its own", str(path))
+            return None
         return (path, root) if root else None
 
     def _resolve(self, field: FieldPath, name: str) -> Path | None:

@@ -23,7 +23,7 @@ from trialflow.config.formats import read_document
 from trialflow.config.source import read_source
 from trialflow.errors import ConfigError, Problem
 from trialflow.search_space import show
-from trialflow.staging.base import CodeFile, digest_file, digest_of
+from trialflow.staging.files import CodeFile, digest_file, digest_of
 from trialflow.staging.scan import IGNORE_FILE, MAX_DEPTH, scan_code
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trialflow.assessors import check_assessor
+from trialflow.algorithms import find_without_effect
+from trialflow.assessors import check_assessor, get_assessor
 from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
 from trialflow.config.keys import v2_platform
 from trialflow.config.paths import expand
@@ -22,12 +23,16 @@ from trialflow.search_space import show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
 from trialflow.training.base import get_training_service
-from trialflow.tuners import check_space, check_tuner
+from trialflow.tuners import check_space, check_tuner, get_tuner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trialflow.assessors import Assessor
     from trialflow.config import ParsedExperiment
     from trialflow.records import AlgorithmSpec, ExperimentSpec
     from trialflow.settings import Settings
+    from trialflow.tuners import Tuner
 
 # Of the trials' code, what is looked at for parts of NNI that are missing, and how much is said about it.
 _MOST_FILES = 1000
@@ -56,7 +61,8 @@ def load_experiment(
     problems = [*parsed.problems, *_check_tuner(parsed), *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)
-    spec = replace(parsed.spec, warnings=(*parsed.spec.warnings, *_find_missing_parts(parsed, settings)))
+    found = (*_find_idle_arguments(parsed), *_find_missing_parts(parsed, settings))
+    spec = replace(parsed.spec, warnings=(*parsed.spec.warnings, *found))
     return _preflight(spec, parsed, settings) if preflight else spec
 
 
@@ -95,14 +101,14 @@ def _read_file(name: str, settings: Settings) -> Source:
 def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
     """The allowed roots; an experiment that was uploaded may read what was uploaded with it, and nothing else.
 
-    In the folder of all uploads itself there is no experiment: there everything would be somebody else's.
+    Elsewhere in the folder of everything that is written there is no experiment: it would be somebody else's.
     """
+    real = Path(os.path.realpath(folder or "/"))
+    if not real.is_relative_to(os.path.realpath(settings.home)):
+        return AllowedRoots.of(settings.allowed_roots, folder, settings.home)
     uploads = Path(os.path.realpath(settings.uploads))
-    real = None if folder is None else Path(os.path.realpath(folder))
-    if real is None or not real.is_relative_to(uploads):
-        return AllowedRoots.of(settings.allowed_roots, folder)
-    upload = real.relative_to(uploads).parts[:1]
-    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None)
+    upload = real.relative_to(uploads).parts[:1] if real.is_relative_to(uploads) else ()
+    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None, settings.home)
 
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
@@ -147,6 +153,17 @@ def _check_own_classes(parsed: ParsedExperiment, settings: Settings) -> list[Pro
             # What a link leads to, out of the folder, is not even looked at.
             problems += found or check_class(spec.own, section, listed, parsed.place)
     return problems
+
+
+def _find_idle_arguments(parsed: ParsedExperiment) -> Iterator[str]:
+    """The class arguments that have no effect."""
+    built: dict[str, Callable[[AlgorithmSpec], Tuner | Assessor]]
+    built = {"tuner": get_tuner, "assessor": get_assessor, "advisor": get_tuner}
+    for section, get in built.items():
+        spec: AlgorithmSpec | None = getattr(parsed, section)
+        if spec is not None and spec.own is None:
+            for path, why in find_without_effect(get(spec).args):
+                yield f"{parsed.place((section, 'classArgs', *path), why).field} has no effect: {why}"
 
 
 def _find_missing_parts(parsed: ParsedExperiment, settings: Settings) -> list[str]:

@@ -36,7 +36,7 @@ from trialflow.training import JobRequest, TrainingService, get_training_service
 from trialflow.tuners import NoSuggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from trialflow.assessors import Assessor
     from trialflow.experiment.watch import TrialWatch
@@ -67,6 +67,8 @@ class ExperimentManager:
         # How many trials were reported when the tuner last had nothing to suggest for the time being.
         self.asked_in_vain_after: int | None = None
         self._watches: dict[str, TrialWatch] = {}
+        # Of the trials that succeeded, and so will never report again.
+        self._histories: dict[str, list[float]] = {}
         self._unended: frozenset[str] = frozenset()
         self._look_again_at = 0.0
 
@@ -483,6 +485,11 @@ class ExperimentManager:
 
     def histories(self, assessor: Assessor, trial: Trial) -> Sequence[Sequence[float]]:
         """The intermediate metrics of the trials with which an assessor compares this one."""
-        statuses = TrialStatus if assessor.compares_with_all else (TrialStatus.SUCCEEDED,)
-        by_trial = self.store.list_intermediate_metrics(self.id, *statuses)
-        return [intermediate_values(metrics) for trial_id, metrics in by_trial.items() if trial_id != trial.id]
+        self._histories |= self._read_histories(TrialStatus.SUCCEEDED, but=self._histories)
+        others = set(TrialStatus) - {TrialStatus.SUCCEEDED} if assessor.compares_with_all else ()
+        by_trial = {**self._histories, **(self._read_histories(*others) if others else {})}
+        return [history for trial_id, history in by_trial.items() if trial_id != trial.id]
+
+    def _read_histories(self, *statuses: TrialStatus, but: Collection[str] = ()) -> dict[str, list[float]]:
+        by_trial = self.store.list_intermediate_metrics(self.id, *statuses, but=but)
+        return {trial_id: intermediate_values(metrics) for trial_id, metrics in by_trial.items()}

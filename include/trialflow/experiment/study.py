@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 TRIAL_ATTRIBUTE = "trialflow_trial"
 NAMES_ATTRIBUTE = "trialflow_names"
+# Each is a transaction of Optuna's own, while every other suggestion and report waits; the ledger has all of them.
+MOST_STEPS = 100
 
 
 class ExperimentStudy:
@@ -84,7 +86,7 @@ class ExperimentStudy:
         identifier = storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         if storage.get_trial(identifier).state.is_finished():
             return
-        for step, value in enumerate(intermediate_values(metrics)):
+        for step, value in _thinned(intermediate_values(metrics)):
             storage.set_trial_intermediate_value(identifier, step, value)
         if trial.status is TrialStatus.SUCCEEDED and trial.value is not None:
             storage.set_trial_state_values(identifier, TrialState.COMPLETE, self._values(trial.value, metrics))
@@ -172,6 +174,12 @@ class ExperimentStudy:
                 skip_table_creation=not create,
             )
         return self._storage
+
+
+def _thinned(values: list[float]) -> list[tuple[int, float]]:
+    """The values with their steps: of many no more than some, evenly, the last one among them."""
+    stride = -(-len(values) // MOST_STEPS) or 1
+    return [(step, value) for step, value in enumerate(values) if (len(values) - 1 - step) % stride == 0]
 
 
 def _names_of(label: str) -> Iterator[str]:

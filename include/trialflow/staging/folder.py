@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import StagingError
-from trialflow.staging.base import CodeFile, CodeStorage, digest_file, digest_of
+from trialflow.staging.files import CodeFile, digest_file, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _COPYING = ".trialflow-copying"
 
 
-class FolderStorage(CodeStorage):
+class FolderStorage:
     """Stages into ``<folder>/code-<digest>``.
 
     The copy grows in a folder beside it, file by file, each written under another name and renamed; the whole is
@@ -30,6 +30,14 @@ class FolderStorage(CodeStorage):
         self._folder = folder
 
     def stage(self, files: Sequence[CodeFile]) -> str:
+        """Copy the files; a copy that is complete is not made again.
+
+        Returns:
+            The place of the copy, which appears there complete or not at all.
+
+        Raises:
+            StagingError: The copy could not be completed; what was written is taken up by the next call.
+        """
         target = self._folder / f"code-{digest_of(files)[:16]}"
         if self.is_staged(str(target)):
             return str(target)
@@ -53,6 +61,7 @@ class FolderStorage(CodeStorage):
         return str(target)
 
     def is_staged(self, place: str) -> bool:
+        """Whether a complete copy lies at ``place``."""
         return Path(place).is_dir()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialflow.errors import Problem
 from trialflow.search_space import printable
-from trialflow.staging.base import CodeFile, digest_file
+from trialflow.staging.files import CodeFile, digest_file
 
 if TYPE_CHECKING:
     import pathspec

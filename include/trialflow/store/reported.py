@@ -15,7 +15,7 @@ from trialflow.store.queries import METRICS_OF_TRIALS, MetricQuery
 from trialflow.store.tables import metrics, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 class ReportedMetric(NamedTuple):
@@ -110,14 +110,23 @@ class ReportedMetrics:
         with self._reading() as connection:
             return {row.trial_id: _metric(row) for row in connection.execute(query)}
 
-    def list_intermediate_metrics(self, experiment_id: str, *statuses: TrialStatus) -> dict[str, list[Metric]]:
-        """The intermediate metrics of each trial that has one of these statuses, by the trial's id."""
+    def list_intermediate_metrics(
+        self, experiment_id: str, *statuses: TrialStatus, but: Collection[str] = ()
+    ) -> dict[str, list[Metric]]:
+        """The intermediate metrics of each trial that has one of these statuses, by the trial's id.
+
+        Args:
+            experiment_id: The experiment.
+            statuses: The statuses.
+            but: The ids of trials that are left out.
+        """
         query = (
             sa.select(metrics)
             .select_from(METRICS_OF_TRIALS)
             .where(
                 trials.c.experiment_id == experiment_id,
                 trials.c.status.in_(statuses),
+                trials.c.id.not_in(but),
                 metrics.c.type == MetricType.PERIODICAL,
             )
             .order_by(metrics.c.trial_id, metrics.c.sequence)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
+from trialflow.builtin import ADVISORS
 from trialflow.errors import Problem
 from trialflow.records import (
     JsonObject,
@@ -15,7 +16,6 @@ from trialflow.records import (
 )
 from trialflow.search_space import parse_search_space
 from trialflow.tuners import History, NoSuggestion, PastTrial, Suggestion, check_space, check_tuner
-from trialflow.tuners.base import ADVISORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,9 @@ EVERY_TYPE: JsonObject = {
     "lognormal": {"_type": "lognormal", "_value": [0, 1]},
     "qlognormal": {"_type": "qlognormal", "_value": [0, 1, 0.25]},
 }
+# Of which the small ones get lost beside the large, and whose distance no float can hold.
+WIDE_RESULTS = (0.5, 0.6, 0.7, -1e10, 1e10)
+HUGE_RESULTS = (1.7e308, -1.7e308, 0.0)
 
 
 def _change(body: JsonObject) -> JsonObject:
@@ -226,6 +229,29 @@ class TunerContract:
                 after.tell(number, 0.5)
             else:
                 assert answer is NoSuggestion.EXHAUSTED or any(trial.live for trial in after.trials)
+
+    def test_it_goes_on_with_any_finite_results(self, tuner: Tuner, raw_space: JsonObject) -> None:
+        asked = Conversation(tuner, raw_space)
+        asked.run(10)
+        for mode, values in product(OptimizeMode, (WIDE_RESULTS, HUGE_RESULTS, HUGE_RESULTS[:1])):
+            conversation = Conversation(tuner, raw_space, mode=mode, trials=asked.trials)
+            for number in range(10):
+                value = values[number % len(values)]
+                conversation.tell(number, value, cost=value)
+            conversation.ask()
+
+    def test_a_finite_space_is_not_exhausted_by_points_from_outside_of_it(self, tuner: Tuner) -> None:
+        def small(values: Sequence[int]) -> JsonObject:
+            options: list[Any] = [{"x": value} for value in values] if tuner.types == ("choice",) else [*values]
+            return {"x": {"_type": "choice", "_value": options}}
+
+        before = Conversation(tuner, small([1, 2, 3]))
+        before.run(3)
+        for value in (7, 8):
+            before.give({"x": value}, 0.5)
+        after = Conversation(tuner, small([4, 5, 6]), trials=before.trials)
+        assert sorted(parameters["x"] for parameters in after.run(3)) == [4, 5, 6]
+        assert after.answer() is NoSuggestion.EXHAUSTED or tuner.spec.name in ADVISORS
 
     def test_a_fresh_instance_goes_on_as_one_that_never_stopped(self, tuner: Tuner, raw_space: JsonObject) -> None:
         unbroken, broken = Conversation(tuner, raw_space), Conversation(type(tuner)(tuner.spec), raw_space)

@@ -9,9 +9,9 @@ regret 0.30 against 0.24 on Hartmann6, 60 seeds).
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from trialflow.algorithms import ParallelClassArgs, WithDirection
+from trialflow.algorithms import ParallelClassArgs, WithDirection, WithoutEffect
 from trialflow.search_space import Z_BOUND
 from trialflow.tuners.drawing import DrawingTuner
 from trialflow.tuners.history import Suggestion
@@ -29,7 +29,12 @@ _SHRINKING = 0.1
 
 
 class AnnealArgs(WithDirection, ParallelClassArgs):
-    """Class arguments of Anneal; those about parallel trials are accepted: what is drawn is spread enough."""
+    """Class arguments of Anneal."""
+
+    parallel_optimize: Annotated[bool, WithoutEffect("what is drawn is spread enough")] = True
+    constant_liar_type: Annotated[
+        Literal["min", "max", "mean"], WithoutEffect("running trials are not looked at: what is drawn is spread enough")
+    ] = "min"
 
 
 class Anneal(DrawingTuner):

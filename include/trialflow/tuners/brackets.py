@@ -4,6 +4,9 @@ Bracket s of s_max, s_max-1, …, 0, s_max, … begins with n = ⌈(s_max + 1) �
 budget R / η^s. In each of its further rounds the best 1/η of the round before get η times the budget: a promotion is a
 new trial with the same parameters and another `BUDGET_KEY`. Each trial notes its bracket, its round, and the number of
 the trial in which its configuration was tried first.
+
+No configuration is tried twice with the same budget, where NNI draws without looking. In a finite space a bracket
+begins with fewer when no more are left, or is passed over; when all have had every budget, the tuner is exhausted.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING
 from trialflow.errors import Problem
 from trialflow.search_space import show
 from trialflow.tuners.base import Tuner
+from trialflow.tuners.drawing import any_left, can_be_listed
 from trialflow.tuners.history import NoSuggestion, Suggestion, point_of
 
 if TYPE_CHECKING:
@@ -62,7 +66,6 @@ class Halving:
 class State(Enum):
     """What a bracket needs next."""
 
-    LACKS_CONFIGURATIONS = auto()
     HAS_PROMOTION = auto()
     # The trials of a round, from which the next one will be chosen.
     AWAITS_ROUND = auto()
@@ -84,23 +87,37 @@ class Bracket:
     rounds: list[tuple[int, int]]
     trials: list[list[PastTrial]]
 
+    @property
+    def lacks_configurations(self) -> bool:
+        """Whether it began with fewer than it should, so far or because no more were left."""
+        return len(self.trials[0]) < self.rounds[0][0]
+
+    def with_budget(self, parameters: JsonObject, index: int) -> JsonObject:
+        """The parameters of a trial of a round."""
+        return {**parameters, BUDGET_KEY: self.rounds[index][1]}
+
     def next_step(self, history: History) -> tuple[State, PastTrial | None]:
-        """What it needs next, and the trial that is to be promoted.
+        """What it needs when it lacks no configurations, and the trial that is to be promoted.
 
         When too few trials of a round have a result, fewer are promoted; when none has, the bracket has ended.
         """
         chosen: list[PastTrial] = []
-        expected = self.rounds[0][0]
         for index, asked in enumerate(self.trials):
-            if len(asked) < expected:
-                promoted = _first_left(chosen, asked)
-                return State.HAS_PROMOTION if promoted else State.LACKS_CONFIGURATIONS, promoted
+            if promoted := _first_left(chosen, asked):
+                return State.HAS_PROMOTION, promoted
             is_last = index == len(self.rounds) - 1
             if any(trial.live for trial in asked):
                 return State.AWAITS_END if is_last else State.AWAITS_ROUND, None
-            chosen = [] if is_last else _best(asked, self.rounds[index + 1][0], history)
-            expected = len(chosen)
+            chosen = [] if is_last else self._choose(history, index + 1)
         return State.ENDED, None
+
+    def _choose(self, history: History, index: int) -> list[PastTrial]:
+        """What is promoted into a round, unless it had the budget of that round in another bracket."""
+        best = _best(self.trials[index - 1], self.rounds[index][0], history)
+        here = {point_of(trial.parameters) for trial in self.trials[index]}
+        points = [point_of(self.with_budget(trial.parameters, index)) for trial in best]
+        pairs = zip(best, points, strict=True)
+        return [trial for trial, point in pairs if point in here or point not in history.points]
 
 
 class BracketTuner(Tuner):
@@ -128,33 +145,44 @@ class BracketTuner(Tuner):
         """Points to begin with, in the order of preference, at least one."""
 
     def suggest(self, history: History) -> Suggestion | NoSuggestion:
-        brackets = _read(history, self.halving())
+        halving = self.halving()
+        brackets = _read(history, halving)
+        lacking = (bracket for bracket in brackets if bracket.lacks_configurations)
+        if begun := self._begin_one_of(history, lacking):
+            return begun
         steps = [(bracket, *bracket.next_step(history)) for bracket in brackets]
-        for bracket, state, _ in steps:
-            if state is State.LACKS_CONFIGURATIONS:
-                return self._begin(history, bracket)
         for bracket, _, promoted in steps:
             if promoted is not None:
-                return _promote(bracket, promoted)
+                return _place(bracket, promoted.note["round"] + 1, promoted.parameters, promoted.note["config"])
         if steps and self.must_wait(steps[-1][1]):
             return NoSuggestion.WAIT
-        return self._begin(history, _open(len(brackets), self.halving()))
+        following = (_open(len(brackets) + ahead, halving) for ahead in range(len(halving.rounds(0))))
+        if begun := self._begin_one_of(history, following):
+            return begun
+        waits = any(state is State.AWAITS_ROUND for _, state, _ in steps)
+        return NoSuggestion.WAIT if waits else NoSuggestion.EXHAUSTED
 
-    def _begin(self, history: History, bracket: Bracket) -> Suggestion:
-        tried = {point_of(_without_budget(trial.parameters)) for trial in history.trials}
-        for suggestion in islice(self.configurations(history), _MOST_CANDIDATES):
-            if point_of(suggestion.parameters) not in tried:
-                break
-        return _place(bracket, 0, suggestion.parameters, config=len(history.trials))
+    def _begin_one_of(self, history: History, brackets: Iterable[Bracket]) -> Suggestion | None:
+        return next(filter(None, (self._begin(history, bracket) for bracket in brackets)), None)
 
+    def _begin(self, history: History, bracket: Bracket) -> Suggestion | None:
+        """A new configuration, or one that has not had the bracket's first budget; ``None`` when all have had it."""
+        known = {point_of(_without_budget(trial.parameters)) for trial in history.trials}
 
-def _promote(bracket: Bracket, trial: PastTrial) -> Suggestion:
-    return _place(bracket, trial.note["round"] + 1, _without_budget(trial.parameters), trial.note["config"])
+        def is_tried(parameters: JsonObject) -> bool:
+            return point_of(bracket.with_budget(parameters, 0)) in history.points
+
+        candidates = list(islice(self.configurations(history), _MOST_CANDIDATES))
+        new = [candidate for candidate in candidates if point_of(candidate.parameters) not in known]
+        new = new or [candidate for candidate in candidates if not is_tried(candidate.parameters)]
+        is_listed = not new and can_be_listed(history)
+        found = any_left(history, is_tried) if is_listed else (new or candidates)[0]
+        return found and _place(bracket, 0, found.parameters, config=len(history.trials))
 
 
 def _place(bracket: Bracket, index: int, parameters: JsonObject, config: int) -> Suggestion:
     note = {"bracket": bracket.index, "round": index, "config": config}
-    return Suggestion({**parameters, BUDGET_KEY: bracket.rounds[index][1]}, note)
+    return Suggestion(bracket.with_budget(parameters, index), note)
 
 
 def _open(index: int, halving: Halving) -> Bracket:
@@ -168,7 +196,7 @@ def _read(history: History, halving: Halving) -> list[Bracket]:
     for trial in history.trials:
         if "bracket" not in trial.note:
             continue  # It was not suggested here.
-        if trial.note["bracket"] == len(brackets):
+        while trial.note["bracket"] >= len(brackets):  # Some may have been passed over.
             brackets.append(_open(len(brackets), halving))
         brackets[trial.note["bracket"]].trials[trial.note["round"]].append(trial)
     return brackets

@@ -11,11 +11,12 @@ from trialflow.tuners.grid import point_at
 from trialflow.tuners.history import NoSuggestion, point_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from trialflow.records import JsonObject
     from trialflow.tuners.history import History, Suggestion
 
-# Of a larger space hardly a point is drawn twice.
+# Of a space that is larger, and that is untried in good part, hardly a point is drawn twice.
 _LARGEST_LISTED_SPACE = 20_000
 
 
@@ -35,20 +36,26 @@ class DrawingTuner(Tuner):
         """Points in the order of preference, at least one; made one at a time, when they are looked at."""
 
     def suggest(self, history: History) -> Suggestion | NoSuggestion:
-        if len(history.points) >= history.space.size:
-            return NoSuggestion.EXHAUSTED
         for suggestion in islice(self.candidates(history), self.most_candidates):
             if self.accepts(history, suggestion):
                 return suggestion
-        return suggestion if history.space.size > _LARGEST_LISTED_SPACE else _any_other(history)
+        if not can_be_listed(history):
+            return suggestion
+        left = any_left(history, lambda parameters: point_of(parameters) in history.points)
+        return left or NoSuggestion.EXHAUSTED
 
     def accepts(self, history: History, suggestion: Suggestion) -> bool:
         """Whether a candidate may be tried: unless it was before."""
         return point_of(suggestion.parameters) not in history.points
 
 
-def _any_other(history: History) -> Suggestion | NoSuggestion:
-    """A point of a small space that was not asked for."""
+def can_be_listed(history: History) -> bool:
+    """Whether to look through all points when several in a row were drawn before."""
+    return history.space.size <= max(_LARGEST_LISTED_SPACE, 2 * len(history.points))
+
+
+def any_left(history: History, is_tried: Callable[[JsonObject], bool]) -> Suggestion | None:
+    """A point of a finite space that was not tried; ``None`` when all were."""
     all_points = (history.suggestion(point_at(history.space, index)) for index in range(int(history.space.size)))
-    left = [suggestion for suggestion in all_points if point_of(suggestion.parameters) not in history.points]
-    return left[int(history.generator().integers(len(left)))] if left else NoSuggestion.EXHAUSTED
+    left = [suggestion for suggestion in all_points if not is_tried(suggestion.parameters)]
+    return left[int(history.generator().integers(len(left)))] if left else None

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trialflow.tuners.surrogate import MOST_DRAWN
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,7 +23,6 @@ _RESTARTS = 1
 _MOST_ITERATIONS = 30
 # A prediction costs the square of the number of results; so many multiplications are spent on one search.
 _AFFORDABLE = 5e8
-_MOST_DRAWN = 10_000
 _PART = 5000
 # From the best points of a search it climbs to the top; drawing alone misses a narrow one.
 _CLIMBED = 5
@@ -64,7 +65,7 @@ class Process:
     @property
     def affordable(self) -> int:
         """How many points one search may predict."""
-        return min(int(_AFFORDABLE / len(self.losses) ** 2), _MOST_DRAWN)
+        return min(int(_AFFORDABLE / len(self.losses) ** 2), MOST_DRAWN)
 
     def predict(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation at each row."""

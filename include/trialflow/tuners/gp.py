@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from trialflow.tuners.surrogate import MOST_STARTS, SurrogateArgs, SurrogateTuner
+from trialflow.tuners.surrogate import MOST_DRAWN, MOST_STARTS, SurrogateArgs, SurrogateTuner, bounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ class GPArgs(SurrogateArgs):
         xi: The larger, the more ``ei`` and ``poi`` explore.
         nu: Smoothness of the Matérn kernel.
         alpha: Variance of the noise, in units of the variance of the results.
-        selection_num_warm_up: Points at which the utility is looked at; at most 10 000, fewer with many results.
-        selection_num_starting_points: From so many of the best of them the search goes on; at most 20.
+        selection_num_warm_up: Points at which the utility is looked at; fewer with many results.
+        selection_num_starting_points: From so many of the best of them the search goes on.
     """
 
     utility: Literal["ei", "ucb", "poi"] = "ei"
@@ -33,8 +33,8 @@ class GPArgs(SurrogateArgs):
     xi: float = 0.0
     nu: float = Field(default=2.5, gt=0)
     alpha: float = Field(default=1e-6, gt=0)
-    selection_num_warm_up: int = Field(default=100_000, ge=1)
-    selection_num_starting_points: int = Field(default=250, ge=1)
+    selection_num_warm_up: Annotated[int, bounded(MOST_DRAWN)] = Field(default=100_000, ge=1)
+    selection_num_starting_points: Annotated[int, bounded(MOST_STARTS)] = Field(default=250, ge=1)
 
 
 class GPTuner(SurrogateTuner):

@@ -112,9 +112,9 @@ class History:
         return tuple(latents for trial, latents in self._encoded if trial.live)
 
     @cached_property
-    def points(self) -> frozenset[str]:
-        """Every point that was asked for, as `point_of` names it."""
-        return frozenset(point_of(trial.parameters) for trial in self.trials)
+    def points(self) -> Counter[str]:
+        """How often each point was tried, as `point_of` names it; what a person gave also as a tuner would write it."""
+        return Counter(name for trial in self.trials for name in self._names(trial))
 
     def loss(self, value: float) -> float:
         """A result, turned so that less is better."""
@@ -136,7 +136,7 @@ class History:
 
     def first_untried(self, listed: Iterable[Suggestion]) -> Suggestion | NoSuggestion:
         """The first of a finite number of points that nobody has tried; one that is listed twice is tried twice."""
-        tried = Counter(point_of(trial.parameters) for trial in self.trials)
+        tried = self.points.copy()
         for suggestion in listed:
             point = point_of(suggestion.parameters)
             if not tried[point]:
@@ -155,13 +155,20 @@ class History:
     @cached_property
     def _encoded(self) -> tuple[tuple[PastTrial, dict[str, Any]], ...]:
         """The trials that lie in the search space, with their latents."""
-        encoded = []
-        for trial in self.trials:
-            try:
-                encoded.append((trial, self.space.encode(trial.parameters)))
-            except ValueError:
-                continue
-        return tuple(encoded)
+        pairs = ((trial, self._encode(trial)) for trial in self.trials)
+        return tuple((trial, latents) for trial, latents in pairs if latents is not None)
+
+    def _encode(self, trial: PastTrial) -> dict[str, Any] | None:
+        try:
+            return self.space.encode(trial.parameters)
+        except ValueError:
+            return None
+
+    def _names(self, trial: PastTrial) -> set[str]:
+        """The point of a trial; a person may have written 1 where a tuner writes 1.0."""
+        latents = self._encode(trial) if trial.given else None
+        built = () if latents is None else (self.suggestion(latents).parameters,)
+        return {point_of(parameters) for parameters in (trial.parameters, *built)}
 
 
 def point_of(parameters: JsonObject) -> str:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from trialflow.tuners.history import point_of
-from trialflow.tuners.surrogate import MOST_STARTS, SurrogateArgs, SurrogateTuner
+from trialflow.tuners.surrogate import MOST_DRAWN, MOST_STARTS, SurrogateArgs, SurrogateTuner, bounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ class MetisArgs(SurrogateArgs):
 
     no_resampling: bool = True
     no_candidates: bool = False
-    selection_num_starting_points: int = Field(default=600, ge=1)
+    selection_num_starting_points: Annotated[int, bounded(MOST_DRAWN)] = Field(default=600, ge=1)
     exploration_probability: float = Field(default=0.9, ge=0, le=1)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 import warnings
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from trialflow.algorithms import SeededClassArgs, WithDirection
+from trialflow.algorithms import SeededClassArgs, WithDirection, WithoutEffect
 from trialflow.tuners.drawing import DrawingTuner
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class SMACArgs(WithDirection, SeededClassArgs):
     """Class arguments of SMAC.
 
     Attributes:
-        config_dedup: Accepted; no point is suggested twice anyway.
+        config_dedup: Whether to suggest no point twice.
     """
 
-    config_dedup: bool = False
+    config_dedup: Annotated[bool, WithoutEffect("no point is suggested twice anyway")] = False
 
 
 class SMAC(DrawingTuner):
@@ -52,6 +52,7 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
     from smac import HyperparameterOptimizationFacade as Optimizer
     from smac import Scenario
     from smac.initial_design import DefaultInitialDesign
+    from smac.main.exceptions import ConfigurationSpaceExhaustedException
     from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
     axes = {parameter.label: _axis(parameter) for parameter in history.space.parameters if parameter.size > 1}
@@ -72,22 +73,30 @@ def _ask(history: History, attempt: int) -> dict[str, Any]:
             scenario,
             _no_target,
             model=_forest(scenario, len(history.results)),
-            acquisition_maximizer=Optimizer.get_acquisition_maximizer(
-                scenario, challengers=_CHALLENGERS, local_search_iterations=_LOCAL_SEARCHES
-            ),
+            acquisition_maximizer=_maximizer(scenario),
             initial_design=design,
             logging_level=False,
             overwrite=True,
         )
-        for result in history.results:
-            optimizer.tell(info(result.latents), TrialValue(cost=result.loss), save=False)
+        for result, cost in zip(history.results, _costs(history), strict=True):
+            optimizer.tell(info(result.latents), TrialValue(cost=cost), save=False)
         for latents in history.live:
             optimizer.runhistory.add_running_trial(info(latents))
-        config = dict(optimizer.ask().config)
+        try:
+            config = dict(optimizer.ask().config)
+        except ConfigurationSpaceExhaustedException:
+            return history.draw_prior(attempt)  # It has drawn known points only: few are left, or none.
     return {
         parameter.label: _latent(parameter, config[parameter.label]) if parameter.size > 1 else parameter.latent_at(0.5)
         for parameter in history.space.parameters
     }
+
+
+def _costs(history: History) -> list[float]:
+    """The losses from 0 to 1: SMAC takes logarithms of their distances, and loses the small ones beside the large."""
+    halves = [result.loss / 2 for result in history.results]  # The distance of two floats may be none.
+    low, width = min(halves), max(halves) - min(halves)
+    return [(half - low) / width if width else 0.0 for half in halves]
 
 
 def _forest(scenario: Any, results: int) -> Any:
@@ -108,6 +117,22 @@ def _forest(scenario: Any, results: int) -> Any:
         n_jobs=1,
         seed=scenario.seed,
     )
+
+
+def _maximizer(scenario: Any) -> Any:
+    """SMAC's search among candidates, with the points from which it sets out in an order that is always the same.
+
+    SMAC takes them out of a set, whose order depends on the process: Python hashes texts differently in each.
+    """
+    from smac import HyperparameterOptimizationFacade as Optimizer
+
+    maximizer = Optimizer.get_acquisition_maximizer(
+        scenario, challengers=_CHALLENGERS, local_search_iterations=_LOCAL_SEARCHES
+    )
+    search: Any = maximizer._local_search
+    find_starts = search._get_init_points_from_previous_configs
+    search._get_init_points_from_previous_configs = lambda *given: sorted(find_starts(*given), key=repr)
+    return maximizer
 
 
 def _no_target(config: Any, seed: int) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from trialflow.algorithms import SeededClassArgs
+from trialflow.algorithms import SeededClassArgs, WithoutEffect
 from trialflow.tuners.drawing import DrawingTuner
 
 if TYPE_CHECKING:
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from trialflow.tuners.history import History, NoSuggestion, Suggestion
 
 # Enough to find the highest peak; more of them cost time and find nothing.
+MOST_DRAWN = 10_000
 MOST_STARTS = 20
+# Larger ones are scaled down: their squares are added up.
+_LARGEST_LOSS = 1e100
+
+
+def bounded(most: int) -> WithoutEffect:
+    """The mark of a number of points of which no more than so many are taken."""
+    return WithoutEffect(f"no more than {most} points are taken; more of them find nothing", lambda value: value > most)
 
 
 class SurrogateArgs(SeededClassArgs):
@@ -88,6 +96,7 @@ class SurrogateTuner(DrawingTuner):
         rng, cube = history.generator(), Cube(history.space)
         points = cube.points([result.latents for result in history.results])
         losses = np.array([result.loss for result in history.results])
+        losses /= max(np.abs(losses).max() / _LARGEST_LOSS, 1.0)
         nu, alpha = self.kernel_arguments()
         process = Process.fit(points, losses, nu, alpha, int(rng.integers(2**31)))
         return Surrogate(cube, points, losses, process.given(cube.points(list(history.live))), rng)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from trialflow.algorithms import ClassArgs, ParallelClassArgs
+from trialflow.algorithms import ClassArgs, ParallelClassArgs, WithoutEffect
 from trialflow.tuners.samplers import SamplerTuner
 
 if TYPE_CHECKING:
@@ -22,18 +22,27 @@ class TPEDetails(ClassArgs):
     """``tpe_args``, which NNI has had since version 2.4.
 
     Attributes:
-        constant_liar_type: ``None`` turns the liar off; Optuna's has one form.
+        constant_liar_type: ``None`` turns the liar off.
         n_startup_jobs: Results that are waited for before the model is used.
         n_ei_candidates: Points that are drawn from the model, of which the best one is suggested.
-        linear_forgetting: Accepted without effect, as are the two that follow: Optuna has settled them.
+        linear_forgetting: How many of the newest results count in full.
+        prior_weight: Of the prior beside the results.
+        gamma: The share of results that are good ones.
     """
 
-    constant_liar_type: Literal["best", "worst", "mean"] | None = "best"
+    constant_liar_type: Annotated[
+        Literal["best", "worst", "mean"] | None,
+        WithoutEffect("Optuna's liar has one form; null turns it off", lambda value: value is not None),
+    ] = "best"
     n_startup_jobs: int = Field(default=10, ge=0)
     n_ei_candidates: int = Field(default=24, ge=1)
-    linear_forgetting: int = Field(default=25, ge=1)
-    prior_weight: float = Field(default=1.0, ge=0)
-    gamma: float = Field(default=0.25, gt=0)
+    linear_forgetting: Annotated[int, WithoutEffect("Optuna weighs results by a rule of its own")] = Field(
+        default=25, ge=1
+    )
+    prior_weight: Annotated[float, WithoutEffect("Optuna has settled it")] = Field(default=1.0, ge=0)
+    gamma: Annotated[float, WithoutEffect("Optuna has a rule of its own for how many results are good")] = Field(
+        default=0.25, gt=0
+    )
 
 
 class TPEArgs(ParallelClassArgs):

@@ -1,10 +1,9 @@
-"""The seam to the storage of code."""
+"""The files of the code that is staged, and what tells one list of them from another."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -45,29 +44,6 @@ class CodeFile:
             shutil.copyfile(self.path, target)
         else:
             target.write_bytes(self.content)
-
-
-class CodeStorage(ABC):
-    """Where staged code lies.
-
-    Order of calls: `stage` with the whole list of files, as often as it takes until it returns; then `is_staged`
-    with its answer is true for ever.
-    """
-
-    @abstractmethod
-    def stage(self, files: Sequence[CodeFile]) -> str:
-        """Copy the files; a copy that is complete is not made again.
-
-        Returns:
-            The place of the copy, which appears there complete or not at all.
-
-        Raises:
-            StagingError: The copy could not be completed; what was written is taken up by the next call.
-        """
-
-    @abstractmethod
-    def is_staged(self, place: str) -> bool:
-        """Whether a complete copy lies at ``place``."""
 
 
 def digest_file(path: Path) -> str:

@@ -259,7 +259,7 @@ class Embedded:
         if group is not None:
             _signal_group(group, signal.SIGTERM)
             deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
-            while _group_lives(group) and time.monotonic() < deadline:
+            while _parents(group) and time.monotonic() < deadline:
                 time.sleep(0.1)
             _signal_group(group, signal.SIGKILL)
         self._end_strays()
@@ -350,14 +350,6 @@ def _parents(group: int) -> dict[int, int]:
 def _signal_group(group: int, number: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, number)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _free_port() -> int:

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from trialflow.records import DAG_ID
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -93,6 +95,11 @@ class Embedded:
         return f"http://127.0.0.1:{self.task_port}/execution/"
 
     @property
+    def store_url(self) -> str:
+        """Address of Trialflow's store."""
+        return f"sqlite:///{self.home / 'trialflow.db'}"
+
+    @property
     def components(self) -> dict[str, list[str]]:
         """The ``airflow`` commands that run all the time.
 
@@ -156,7 +163,7 @@ class Embedded:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW_CONN_TRIALFLOW_API": json.dumps(connection),
             "TRIALFLOW_HOME": str(self.home),
-            "TRIALFLOW_STORE": f"sqlite:///{self.home / 'trialflow.db'}",
+            "TRIALFLOW_STORE": self.store_url,
             "TRIALFLOW_API_CONNECTION": "trialflow_api",
         }
 
@@ -252,7 +259,7 @@ class Embedded:
         if group is not None:
             _signal_group(group, signal.SIGTERM)
             deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
-            while _group_lives(group) and time.monotonic() < deadline:
+            while _parents(group) and time.monotonic() < deadline:
                 time.sleep(0.1)
             _signal_group(group, signal.SIGKILL)
         self._end_strays()
@@ -345,14 +352,6 @@ def _signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -425,7 +424,7 @@ def main() -> None:
     if command == "up":
         embedded.start()
         client = Client(embedded)
-        client.wait_for_dag("nni_experiment")
+        client.wait_for_dag(DAG_ID)
         client.close()
         _print_access(embedded)
     elif command == "down":

@@ -233,7 +233,7 @@ class NextBatchOperator(TriggerDagRunOperator):
 
 
 class FinishOperator(_ExperimentOperator):
-    """In the experiment's last run: wait until no trial is live, write the results, update the asset."""
+    """In the experiment's last run: wait until no trial is live, write the results, update the asset if one is best."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(outlets=[RESULT_ALIAS], **kwargs)
@@ -249,8 +249,10 @@ class FinishOperator(_ExperimentOperator):
         result = manager.conclude().to_json()
         if result["status"] == ExperimentStatus.ERROR:
             raise AirflowFailException(f"experiment {manager.id}: {manager.experiment.status_reason}")
-        asset = Asset(name=f"trialflow-{result['experiment_name']}", uri=result_asset_uri(result["experiment_name"]))
-        context["outlet_events"][RESULT_ALIAS].add(asset, extra=result)
+        if result["best"] is not None:
+            name = result["experiment_name"]
+            asset = Asset(name=f"trialflow-{name}", uri=result_asset_uri(name))
+            context["outlet_events"][RESULT_ALIAS].add(asset, extra=result)
         self.log.info("Best of experiment %s: %s", manager.id, result["best"])
         return result
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
+from rich.console import Console
 
+from trialflow.experiment import ExperimentManager
+from trialflow.experiment.operations import Operator
+from trialflow.records import DAG_ID
+from trialflow.settings import Settings
+from trialflow.testing import make_spec
+from trialflow_airflow.demo import _Demo, _show
 from trialflow_airflow.embedded import Embedded
+from trialflow_airflow.identity import identify
 
+RUN = "demo__1"
 COMMAND = f"{sys.executable} -m trialflow_airflow.embedded"
 
 
@@ -53,3 +64,41 @@ def test_it_has_nothing_of_another_airflow_that_the_shell_is_set_up_for(
 
     assert {name: value for name, value in environment.items() if name in expected} == expected
     assert "of another one" not in environment.values()
+
+
+def make_experiment(embedded: Embedded) -> ExperimentManager:
+    """The experiment of the demo's run, without Airflow."""
+    settings = Settings(home=embedded.home, store=embedded.store_url)
+    return ExperimentManager.create(identify(DAG_ID, RUN).experiment_id, make_spec(), settings)
+
+
+def test_the_demo_names_the_files_that_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    embedded = Embedded.open(tmp_path)
+    manager = make_experiment(embedded)
+    manager.conclude()
+    folder = Path(manager.experiment.folder)
+    assert not (folder / "history.png").exists()
+
+    assert _show(Console(width=200), embedded, RUN, "failed") == 1
+
+    named = re.findall(rf"^{folder}/(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert named == ["result.json", "trials.csv"]
+
+
+def test_a_demo_that_is_interrupted_twice_says_what_it_did_not_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = _Demo(Console(), Embedded.open(tmp_path), RUN)
+    assert demo.stop() == "No experiment was started."
+
+    monkeypatch.setattr(_Demo, "_stop_run", MagicMock(side_effect=KeyboardInterrupt(signal.SIGINT)))
+    demo.may_run = True
+    assert demo.stop() == f"The run {RUN} goes on with the next make up."
+    manager = make_experiment(demo.embedded)
+    assert demo.stop() == (
+        f"Experiment {manager.id} was not stopped, and goes on with the next make up: nnictl stop {manager.id}"
+    )
+    Operator(manager.id, "ann", manager.settings).stop()
+    assert demo.stop() == (
+        f"Experiment {manager.id} is STOPPED with 0 of 0 trials done; the next make up clears away what is left of it."
+    )

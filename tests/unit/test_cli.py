@@ -25,7 +25,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from trialflow import __version__
-from trialflow.cli import app, logs
+from trialflow.cli import app
 
 TOKEN = "good-token"
 EXPERIMENTS = [
@@ -72,6 +72,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.metrics: list[Any] = []
         self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}
+        self.runs = ["run 1"]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
     def profile(self, experiment_id: str) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "changes"): lambda: _next(self.server.changes),
             ("GET", "experiment"): lambda: self.server.profile(parts[1]),
             ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
-            ("GET", "runs"): ["run 1"],
+            ("GET", "runs"): self.server.runs,
             ("GET", "metric-data"): self.server.metrics,
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
@@ -389,62 +390,6 @@ def test_a_search_space_is_sent_as_it_was_written(logged_in: FakeAirflow, tmp_pa
     assert len(logged_in.asked) == asked
 
 
-def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_path: Path) -> None:
-    for kind in ("csv", "json"):
-        assert run("experiment", "export", "-f", str(tmp_path / kind), "--type", kind).exit_code == 0
-    head, row = (tmp_path / "csv").read_text().splitlines()
-    assert (head, row) == ("id,value,parameter.lr,parameter.n", 'T0001,0.5,0.1,"{""_name"": ""a""}"')
-    assert json.loads((tmp_path / "json").read_text())[0]["value"] == 0.5
-
-
-PARAMETERS = [
-    {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
-    {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
-    {"value": 3, "id": "x", "parameter.id": "y", "lines": "a\u2028b\x1cc\r\nd\re"},
-]
-
-
-@pytest.mark.parametrize("kind", ["csv", "json"])
-def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_path: Path, kind: str) -> None:
-    logged_in.results = [{"parameter": body, "value": 0.5, "id": "T0001"} for body in PARAMETERS]
-    file = str(tmp_path / f"results.{kind}")
-    assert run("experiment", "export", "-f", file, "--type", kind).exit_code == 0
-
-    done = run("experiment", "import", "-f", file)
-
-    assert (done.exit_code, done.output) == (0, "abcd1111\t2\t0\t1\n"), done.output
-    method, path, body = logged_in.asked[-1]
-    assert (method, path) == ("POST", "/experiments/abcd1111/experiment/import-data")
-    assert [(item["parameter"], item["value"]) for item in body] == [(parameters, 0.5) for parameters in PARAMETERS]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.json", "[1", "is not valid JSON"),
-        ("a.csv", "id,lr\n1,2\n", "is not valid CSV: it needs a column value"),
-        ("a.csv", "id,value,value\n1,2,3\n", "two columns are called 'value'; call that of a parameter parameter"),
-        ("a.csv", "value,parameter.lr,n\n1,2,3\n", "all or none begin with parameter., but not 'n'"),
-        ("a.csv", "value,lr\n1\n", "line 2 does not have a cell for each column"),
-        ("missing.csv", None, "cannot be read: No such file"),
-    ],
-)
-def test_a_file_that_cannot_be_imported_is_refused_before_anything_is_sent(
-    logged_in: FakeAirflow, tmp_path: Path, name: str, content: str | None, message: str
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    done = run("experiment", "import", "-f", str(tmp_path / name))
-    assert (done.exit_code, message in done.output) == (1, True)
-    assert logged_in.asked == []
-
-
-def test_a_table_that_people_write_is_imported_without_prefixes(logged_in: FakeAirflow, tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text("id,lr,value\r\n7,0.1,0.5\r\n", encoding="utf-8-sig")
-    assert run("experiment", "import", "-f", str(tmp_path / "mine.csv")).exit_code == 0
-    assert logged_in.asked[-1][2] == [{"parameter": {"lr": 0.1}, "value": 0.5}]
-
-
 def test_a_trial_is_added_with_parameters_as_json_or_from_a_file(logged_in: FakeAirflow, tmp_path: Path) -> None:
     (tmp_path / "parameters.json").write_text('{"lr": 0.5}')
     for given in ('{"lr": 0.5}', f"@{tmp_path / 'parameters.json'}"):
@@ -475,6 +420,8 @@ def test_the_addresses_of_an_experiment_s_runs_are_shown(logged_in: FakeAirflow)
     assert run("webui", "url").output == f"{logged_in.url}/dags/nni_experiment/runs/run 1\n"
     assert run("webui", "url", "abcd2222", "--output", "json").exit_code == 0
     assert ("GET", "/experiments/abcd2222/runs", None) in logged_in.asked
+    logged_in.runs = []
+    assert run("webui", "url").output == f"{logged_in.url}/dags/nni_experiment/runs\n"
 
 
 def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) -> None:
@@ -489,38 +436,6 @@ def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) ->
     done = run("experiment", "delete", "--all", "--yes")
     assert deleted()[1:] == ["/experiments/abcd2222", "/experiments/zzzz3333"]
     assert done.output.splitlines()[1] == "zzzz3333\tyes\tthe server does not see /x"
-
-
-def test_a_trial_s_output_is_followed_from_before_it_begins_to_its_end(
-    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
-    logged_in.written = [None, "one\n", "one\n", "one\ntwo\n", "one\ntwo\n", "one\ntwo\n"]
-    done = run("log", "trial", "--trial", "T0009", "-f")
-    assert (done.exit_code, done.output) == (0, "one\ntwo\n")
-    logged_in.written = [None]
-    done = run("log", "trial", "-T", "T0009")
-    assert (done.exit_code, "has no stdout" in done.output) == (1, True)
-
-
-def test_what_happened_is_told_in_order_cut_and_followed(
-    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
-    logged_in.trials = [{"id": "T0001", "sequenceId": 0, "status": "FAILED", "startTime": 500, "endTime": 2000,
-                         "reason": "exit 1\nmore"}]  # fmt: skip
-    logged_in.check_status = ["RUNNING"]
-    events = [line.split("\t")[1] for line in run("log", "stdout").output.splitlines()]
-    assert events == ["trial #0 T0001 started", "ann: concurrency 3", "trial #0 T0001 ended, FAILED: exit 1"]
-    for options, expected in ((("--head", "1"), events[:1]), (("--tail", "2"), events[1:])):
-        logged_in.check_status = ["RUNNING"]
-        assert [line.split("\t")[1] for line in run("log", "stdout", *options).output.splitlines()] == expected
-    logged_in.check_status = ["RUNNING", "RUNNING", "STOPPED"]
-    stop = {"time": 3000.0, "who": "bob", "what": "stop", "value": None}
-    logged_in.changes = [logged_in.changes[0], logged_in.changes[0], [*logged_in.changes[0], stop]]
-    followed = [line.split("\t")[1] for line in run("log", "stdout", "-f").output.splitlines()]
-    assert followed == [*events, "bob: stop "]
-    assert run("log", "stdout", "--path").output == "/shared/abcd1111\n"
 
 
 def watch_in_a_terminal(*arguments: str) -> bytes:
@@ -566,23 +481,6 @@ def test_top_shows_all_that_run_until_the_last_of_them_ends(logged_in: FakeAirfl
         item["status"] = "DONE"
     done = run("top")
     assert (done.exit_code, "no experiment that runs" in done.output) == (1, True)
-
-
-def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:
-    assert run("log", "stderr").output == "1 problem in the experiment\n"
-    assert json.loads(run("log", "stderr", "--output", "json").output) == ["1 problem in the experiment"]
-
-
-def test_failures_are_followed_until_the_experiment_and_its_last_run_have_ended(
-    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
-    logged_in.check_status = ["RUNNING", "RUNNING", "ERROR", "ERROR"]
-    logged_in.run_states = ["running", "running", "running", "failed"]
-    logged_in.failed = [False, True]
-    done = run("log", "stderr", "-f")
-    assert (done.exit_code, done.output) == (0, "1 problem in the experiment\n")
-    assert (logged_in.check_status, logged_in.run_states) == ([], ["failed"])
 
 
 @pytest.mark.parametrize(("answer", "deleted"), [("y\n", ["abcd2222"]), ("n\n", [])])

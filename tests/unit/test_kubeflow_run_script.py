@@ -164,12 +164,12 @@ def test_a_pod_that_was_not_planned_writes_nowhere(tmp_path: Path) -> None:
 
 def test_a_pod_that_replaces_a_lost_one_does_not_run_the_trial_again(tmp_path: Path) -> None:
     storage = prepare(tmp_path, "echo ran >> $NNI_OUTPUT_DIR/runs; sleep 600")
-    lost = storage.pod()
-    wait_for((storage.output() / "runs").exists)
+    lost, runs = storage.pod(), storage.output() / "runs"
+    wait_for(lambda: runs.exists() and runs.read_text())
     os.killpg(lost.pid, signal.SIGKILL)
     lost.communicate()
     assert storage.run()[0] == LOST_EXIT_CODE
-    assert (storage.output() / "runs").read_text() == "ran\n"
+    assert runs.read_text() == "ran\n"
     assert storage.folder.exits() == []
 
 

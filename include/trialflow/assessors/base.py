@@ -6,21 +6,13 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from trialflow.algorithms import ClassArgs, check_algorithm, load
+from trialflow.builtin import ASSESSORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trialflow.algorithms import Place
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import AlgorithmSpec
-
-# NNI's name → the class
-REGISTRY = {
-    "Medianstop": "trialflow.assessors.medianstop:Medianstop",
-    "Curvefitting": "trialflow.assessors.curvefitting:Curvefitting",
-    "SuccessiveHalving": "trialflow.assessors.halving:SuccessiveHalving",
-}
-REFUSED: dict[str, str] = {}
 
 
 class Assessor(ABC):
@@ -59,10 +51,10 @@ def get_assessor(spec: AlgorithmSpec) -> Assessor:
     Raises:
         TunerError: There is none of this name.
     """
-    assessor: Assessor = load(REGISTRY, spec.name)(spec)
+    assessor: Assessor = load(ASSESSORS, spec.name)(spec)
     return assessor
 
 
 def check_assessor(spec: AlgorithmSpec, place: Place) -> list[Problem]:
     """What is wrong with the assessor of an experiment file; see `trialflow.algorithms.check_algorithm`."""
-    return check_algorithm(spec, "assessor", REGISTRY, REFUSED, place)
+    return check_algorithm(spec, "assessor", ASSESSORS, {}, place)

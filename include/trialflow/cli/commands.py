@@ -23,6 +23,7 @@ from trialflow.cli.target import keep_target
 from trialflow.cli.tensorboard import tensorboard_app
 from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
+from trialflow.records import DAG_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +128,7 @@ def login(
 def create(
     context: typer.Context,
     config: Annotated[str, typer.Option("--config", "-c", help="The experiment's file.", metavar="FILE")],
-    dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = "nni_experiment",
+    dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = DAG_ID,
     upload: Annotated[
         bool | None, typer.Option(help="Send the files to Airflow; by default when it does not have the same ones.")
     ] = None,

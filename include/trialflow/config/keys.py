@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from trialflow.builtin import ADVISORS, ASSESSORS, REFUSED, TUNERS
 from trialflow.config.source import FieldPath
 
 if TYPE_CHECKING:
@@ -17,13 +18,11 @@ Row = tuple[FieldPath, FieldPath]
 # The section of a v2 document in which an advisor stands, if any: NNI 3.x wants it named as the tuner.
 AdvisorPlace = Literal["tuner", "advisor"]
 
-_ADVISORS = ("Hyperband", "BOHB")
-_LONG_NAMES = ("TPE", "Random", "Anneal", "Evolution", "SMAC", "GridSearch", "NetworkMorphism",
-               "Medianstop", "Curvefitting", *_ADVISORS)  # fmt: skip
 # NNI 2.x and 3.x call these without the ending that NNI 1.x gave them, or with it.
-_SHORT_NAMES = ("Batch", "Metis", "GP", "PPO", "PBT", "DNGO")
-_BUILTIN = {name.lower(): name for name in _LONG_NAMES} | {
-    spelling.lower(): f"{name}Tuner" for name in _SHORT_NAMES for spelling in (name, f"{name}Tuner")
+_BUILTIN = {
+    spelling.lower(): name
+    for name in (*TUNERS, *ADVISORS, *ASSESSORS, *REFUSED)
+    for spelling in (name, name.removesuffix("Tuner"))
 }
 
 _SHARED = {
@@ -217,7 +216,7 @@ def builtin_name(v2_name: str) -> str:
 
 def is_advisor(v2_name: str) -> bool:
     """Whether a v2 document's tuner is what v1 calls an advisor."""
-    return builtin_name(v2_name) in _ADVISORS
+    return builtin_name(v2_name) in ADVISORS
 
 
 def _path(dotted: str) -> FieldPath:

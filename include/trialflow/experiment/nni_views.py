@@ -6,9 +6,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from trialflow.builtin import ADVISORS
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Metric, Trial, TrialStatus, describe_parameters
 from trialflow.store import ReportedMetric
-from trialflow.tuners.base import ADVISORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

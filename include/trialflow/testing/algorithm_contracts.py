@@ -8,6 +8,7 @@ from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
+from trialflow.builtin import ADVISORS
 from trialflow.errors import Problem
 from trialflow.records import (
     JsonObject,
@@ -15,7 +16,6 @@ from trialflow.records import (
 )
 from trialflow.search_space import parse_search_space
 from trialflow.tuners import History, NoSuggestion, PastTrial, Suggestion, check_space, check_tuner
-from trialflow.tuners.base import ADVISORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

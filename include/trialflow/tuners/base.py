@@ -7,42 +7,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trialflow.algorithms import ClassArgs, check_algorithm, load
+from trialflow.builtin import ADVISORS, REFUSED, TUNERS
 from trialflow.errors import Problem
 from trialflow.search_space import TYPES, show
 
 if TYPE_CHECKING:
-    from trialflow.algorithms import Place
+    from trialflow.errors import Place
     from trialflow.records import AlgorithmSpec
     from trialflow.search_space import Parameter, SearchSpace
     from trialflow.tuners.history import History, NoSuggestion, Suggestion
-
-# NNI's name → the class
-REGISTRY = {
-    "TPE": "trialflow.tuners.tpe:TPE",
-    "Random": "trialflow.tuners.random:Random",
-    "Anneal": "trialflow.tuners.anneal:Anneal",
-    "Evolution": "trialflow.tuners.evolution:Evolution",
-    "GridSearch": "trialflow.tuners.grid:GridSearch",
-    "GPTuner": "trialflow.tuners.gp:GPTuner",
-    "MetisTuner": "trialflow.tuners.metis:Metis",
-    "SMAC": "trialflow.tuners.smac:SMAC",
-    "BatchTuner": "trialflow.tuners.batch:Batch",
-    "QMC": "trialflow.tuners.qmc:QMC",
-    "CmaEs": "trialflow.tuners.cmaes:CmaEs",
-    "NSGAII": "trialflow.tuners.nsga2:NSGAII",
-}
-# The same, of NNI's advisors, which are tuner and assessor in one
-ADVISORS = {
-    "Hyperband": "trialflow.tuners.hyperband:Hyperband",
-    "BOHB": "trialflow.tuners.bohb:BOHB",
-}
-# NNI's name → why it is refused
-REFUSED = {
-    "NetworkMorphism": "is an architecture search, and Trialflow tunes parameters only",
-    "PBTTuner": "is a tuner of NNI's that is not built",
-    "DNGOTuner": "is a tuner of NNI's that is not built",
-    "PPOTuner": "is an architecture search, and Trialflow tunes parameters only",
-}
 
 
 class Tuner(ABC):
@@ -102,7 +75,7 @@ def get_tuner(spec: AlgorithmSpec) -> Tuner:
     Raises:
         TunerError: There is none of this name.
     """
-    tuner: Tuner = load({**REGISTRY, **ADVISORS}, spec.name)(spec)
+    tuner: Tuner = load({**TUNERS, **ADVISORS}, spec.name)(spec)
     return tuner
 
 
@@ -117,7 +90,7 @@ def check_tuner(
         section: Where the file names it.
         v2: Whether the file is in NNI's v2 format.
     """
-    registry, others = (REGISTRY, ADVISORS) if section == "tuner" else (ADVISORS, REGISTRY)
+    registry, others = (TUNERS, ADVISORS) if section == "tuner" else (ADVISORS, TUNERS)
     other_section = "advisor" if section == "tuner" else "tuner"
     elsewhere = dict.fromkeys(others, f"belongs into the section {other_section}")
     problems = check_algorithm(spec, section, registry, {**REFUSED, **elsewhere}, place)

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class GridSearch(Tuner):
-    """The first parameter of the file changes slowest, the last one fastest."""
+    """The first parameter of the file changes slowest, the last one fastest; numbers ascend, as in NNI 1.
+
+    NNI 3 begins in the middle of numbers and halves the intervals, which makes a difference only to a search that is
+    ended before its time.
+    """
 
     Args = DirectedClassArgs
     args_since_v2 = True

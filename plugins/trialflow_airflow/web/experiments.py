@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from trialflow import __version__
 from trialflow.experiment.nni_views import show_summary
 from trialflow.experiment.operations import Operator
-from trialflow.records import ExperimentStatus
+from trialflow.records import DAG_ID, ExperimentStatus
 from trialflow_airflow.web import runs
 from trialflow_airflow.web.access import Offset, Remover, list_readable, name_experiment, require
 
-DAG_ID = "nni_experiment"
 router = APIRouter(tags=["Experiments"])
 
 

@@ -21,10 +21,9 @@ from trialflow.training.kubeflow.pull_secrets import read_registry_login
 from trialflow.training.kubeflow.section import CLUSTER_KEY, GROUP, Cluster, Section, Volume, read_section
 
 if TYPE_CHECKING:
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import JsonObject
     from trialflow.settings import Settings
-    from trialflow.training.base import Place
     from trialflow.training.kubeflow.api import ClusterApi
 
 _CONFIG = ("kubeflowConfig",)

@@ -59,8 +59,7 @@ from trialflow.training.kubeflow.waiting_room import Wait, waiting_rooms
 from trialflow.trial_files import read_end
 
 if TYPE_CHECKING:
-    from trialflow.errors import Problem
-    from trialflow.training.base import Place
+    from trialflow.errors import Place, Problem
 
 logger = logging.getLogger(__name__)
 

@@ -196,7 +196,7 @@ def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeyp
 
 
 def test_a_trial_of_which_one_pod_cannot_start_waits_for_it(
-    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
     monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", -1.0)
@@ -222,6 +222,12 @@ def test_a_trial_of_which_one_pod_cannot_start_waits_for_it(
     count(2)
     wait_for(lambda: watch.poll() or now_of(manager, trial).status is TrialStatus.RUNNING)
     assert now_of(manager, trial).reason == ""
+    # A pod that takes another's place is waited for by a trial that runs: the log says so, and no label changes.
+    count(1)
+    watch = TrialWatch(manager, now_of(manager, trial))
+    caplog.clear()
+    wait_for(lambda: watch.poll() or "no node fits" in caplog.text)
+    assert (watch.trial.reason, now_of(manager, trial).reason) == ("", "")
 
 
 def test_why_a_trial_cannot_be_followed_is_written_into_its_row(lab: Lab, code: Path) -> None:

@@ -254,15 +254,16 @@ def test_what_is_known_of_other_jobs_and_of_pods_that_run_explains_nothing(lab: 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_job_of_which_one_pod_cannot_start_says_why_and_is_given_up(tmp_path: Path) -> None:
-    with make_running_lab(tmp_path, waiting_limit_seconds=3.0) as lab:
+    with make_running_lab(tmp_path) as lab:
         roles = {"worker": make_role("sleep 600"), "ps": make_role("sleep 600", image="missing")}
         request = lab.request(training=make_training(lab.storage, **roles))
         lab.service.submit(request)
         wait_for(lambda: "'Running'" in str(lab.job(request).get("status")))
         wait_for(lambda: "ImagePullBackOff" in reason_of(lab, request))
+        lab.settings = lab.settings.model_copy(update={"waiting_limit_seconds": 0.01})
         outcome = wait_for(lambda: lab.service.poll(lab.service.handle(request)).outcome)
         assert outcome.lost
-        assert outcome.reason.startswith("it waited longer than 3 s: ImagePullBackOff")
+        assert outcome.reason.startswith("it waited longer than 0 s: ImagePullBackOff")
 
 
 @pytest.mark.usefixtures("impatient")

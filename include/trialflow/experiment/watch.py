@@ -145,11 +145,11 @@ class TrialWatch:
         return True
 
     def _note_reason(self, reason: str) -> None:
-        """Say each reason once, for some take turns; the row may know it from somebody else."""
+        """Say each reason once, for some take turns; the row, of a trial that waits, may know it from somebody else."""
         if reason not in self._said:
             logger.warning("%s waits: %s", self.trial.label, reason)
             self._said.add(reason)
-        if reason != self.trial.reason:
+        if reason != self.trial.reason and self.trial.status is TrialStatus.WAITING:
             self._store.set_reason(self.trial, reason)
             self.trial = replace(self.trial, reason=reason)
 

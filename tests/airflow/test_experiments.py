@@ -15,7 +15,7 @@ import pytest
 from trialflow.records import ExperimentStatus, TrialStatus
 from trialflow_airflow.identity import following_run_id, pool_name
 
-from .conftest import RETRAINED, Lab, Run, most_alive, trial_processes, wait_until, write_experiment
+from .conftest import DAG_ID, RETRAINED, Lab, Run, most_alive, trial_processes, wait_until, write_experiment
 
 if TYPE_CHECKING:
     from typing import Any
@@ -250,6 +250,15 @@ def test_a_trigger_without_an_experiment_is_refused(lab: Lab, conf: dict[str, An
     with pytest.raises(httpx.HTTPStatusError) as caught:
         lab.trigger(conf)
     assert caught.value.response.status_code == httpx.codes.BAD_REQUEST
+
+
+def test_the_form_takes_a_path_or_a_pasted_file_in_a_field_of_several_lines_and_explains_it(lab: Lab) -> None:
+    params = lab.client.call("GET", f"dags/{DAG_ID}/details")["params"]
+
+    assert list(params) == ["config", "folder"]
+    assert params["config"]["schema"]["format"] == "multiline"
+    assert params["config"]["schema"]["type"] == ["string", "object"]
+    assert all(param["schema"]["title"] and param["schema"]["description_md"] for param in params.values())
 
 
 def test_a_sweep_is_a_scheduled_dag_that_starts_paused(lab: Lab) -> None:

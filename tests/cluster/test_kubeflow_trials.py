@@ -15,7 +15,7 @@ import pytest
 import yaml
 from kubernetes.client import CoreV1Api, CustomObjectsApi
 
-from tests.cluster.cluster import Cluster, NfsShare, wait_until
+from tests.cluster.cluster import TRIALFLOW_USER, Cluster, NfsShare, wait_until
 from tests.cluster.own import OwnCluster
 from tests.cluster.workloads import wait_for_job
 from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, place
@@ -319,16 +319,21 @@ def test_a_job_of_which_one_pod_finds_no_node_says_why_and_is_given_up(lab: Lab,
 
 
 @pytest.mark.parametrize("operator", ["tf-operator", "pytorch-operator"])
-def test_a_job_all_of_whose_pods_have_started_is_not_limited(lab: Lab, operator: str) -> None:
+def test_a_job_all_of_whose_pods_have_started_has_no_limit_and_costs_no_requests(lab: Lab, operator: str) -> None:
     roles = {"worker": lab.role("sleep 600", replicas=2)}
     roles |= {"ps" if operator == "tf-operator" else "master": lab.role("sleep 600")}
     request = lab.request("", lab.training(operator, **roles))
     lab.service.submit(request)
     lab.wait_for_running(request)
     lab.change_settings(waiting_limit_seconds=0.001)
-    state = lab.service.poll(lab.service.handle(request))
-    assert state.outcome is None
-    assert state.started_at is not None
+    began = time.time()
+    for _ in range(10):
+        state = lab.service.poll(lab.service.handle(request))
+        assert (state.outcome, state.reason) == (None, "")
+        assert state.started_at is not None
+        time.sleep(0.1)
+    if isinstance(lab.cluster, OwnCluster):
+        assert lab.cluster.requests(began, TRIALFLOW_USER) == []
 
 
 def test_a_quota_is_named(lab: Lab) -> None:

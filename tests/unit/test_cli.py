@@ -72,6 +72,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.metrics: list[Any] = []
         self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}
+        self.runs = ["run 1"]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
     def profile(self, experiment_id: str) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "changes"): lambda: _next(self.server.changes),
             ("GET", "experiment"): lambda: self.server.profile(parts[1]),
             ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
-            ("GET", "runs"): ["run 1"],
+            ("GET", "runs"): self.server.runs,
             ("GET", "metric-data"): self.server.metrics,
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
@@ -419,6 +420,8 @@ def test_the_addresses_of_an_experiment_s_runs_are_shown(logged_in: FakeAirflow)
     assert run("webui", "url").output == f"{logged_in.url}/dags/nni_experiment/runs/run 1\n"
     assert run("webui", "url", "abcd2222", "--output", "json").exit_code == 0
     assert ("GET", "/experiments/abcd2222/runs", None) in logged_in.asked
+    logged_in.runs = []
+    assert run("webui", "url").output == f"{logged_in.url}/dags/nni_experiment/runs\n"
 
 
 def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) -> None:

@@ -208,9 +208,7 @@ def test_an_operator_of_which_nothing_is_seen_is_a_warning(lab: Lab, is_hidden: 
     found = preflight(lab)
     assert found.problems == ()
     (warning,) = found.warnings
-    assert warning == (
-        f"whether the training operator runs is not known: no webhook of it judges jobs, and {why}"
-    )
+    assert warning == f"whether the training operator runs is not known: no webhook of it was heard, and {why}"
 
 
 def test_an_operator_that_judges_jobs_runs_and_no_right_is_needed_to_know_it(lab: Lab) -> None:

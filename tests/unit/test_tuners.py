@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from trialflow import builtin
+from trialflow.algorithms import ClassArgs, WithoutEffect
 from trialflow.builtin import ADVISORS
 from trialflow.config.keys import builtin_name, is_advisor
 from trialflow.errors import Problem, TunerError
@@ -50,11 +52,12 @@ FROM_PRIORS = ["TPE", "Random", "Anneal", "Evolution", "QMC", "CmaEs", "NSGAII",
 BOWL: JsonObject = {name: {"_type": "uniform", "_value": [-5, 5]} for name in "xy"}
 
 
-def problems_of(name: str, class_args: JsonObject) -> list[Problem]:
+def problems_of(name: str, class_args: JsonObject, *, v2: bool = False) -> list[Problem]:
     def place(field: tuple[str, ...], rule: str, value: str | None, remedy: str) -> Problem:
         return Problem(".".join(field), rule, value, remedy)
 
-    return check_tuner(AlgorithmSpec(name, class_args), place)
+    section: Any = "advisor" if name in ADVISORS else "tuner"
+    return check_tuner(AlgorithmSpec(name, class_args), place, section=section, v2=v2)
 
 
 def tuner_of(name: str, **class_args: Any) -> Tuner:
@@ -364,15 +367,166 @@ def test_a_fresh_process_suggests_what_this_one_does() -> None:
     assert fresh == [Conversation(tuner_of(name, **args), space, seed=3).run(20) for name, args, space in cases]
 
 
+# name, class arguments besides, argument, a value that makes a difference, a wrong value
+CLASS_ARGUMENTS: list[tuple[str, JsonObject, str, Any, Any]] = [
+    ("TPE", {}, "tpe_args.n_startup_jobs", 14, -1),
+    ("TPE", {}, "tpe_args.n_ei_candidates", 3, 0),
+    ("Evolution", {"optimize_mode": "minimize"}, "population_size", 5, 0),
+    ("GPTuner", TUNERS["GPTuner"], "utility", "ucb", "best"),
+    ("GPTuner", {**TUNERS["GPTuner"], "utility": "ucb"}, "kappa", 0.1, "much"),
+    ("GPTuner", TUNERS["GPTuner"], "xi", 0.5, None),
+    ("GPTuner", TUNERS["GPTuner"], "nu", 0.5, 0),
+    ("GPTuner", TUNERS["GPTuner"], "alpha", 0.1, 0),
+    ("GPTuner", TUNERS["GPTuner"], "cold_start_num", 4, 0),
+    ("GPTuner", TUNERS["GPTuner"], "selection_num_warm_up", 20, 0),
+    ("GPTuner", TUNERS["GPTuner"], "selection_num_starting_points", 1, 1.5),
+    ("MetisTuner", TUNERS["MetisTuner"], "no_candidates", True, "perhaps"),
+    ("MetisTuner", TUNERS["MetisTuner"], "selection_num_starting_points", 20, 0),
+    ("MetisTuner", TUNERS["MetisTuner"], "exploration_probability", 0.1, 1.1),
+    ("MetisTuner", TUNERS["MetisTuner"], "cold_start_num", 4, 0),
+    ("QMC", {}, "qmc_type", "halton", "Sobol"),
+    ("QMC", {}, "scramble", False, "a little"),
+    ("CmaEs", {}, "population_size", 4, 1),
+    ("CmaEs", {}, "sigma0", 0.01, 0),
+    ("NSGAII", {**TUNERS["NSGAII"], "population_size": 5}, "population_size", 4, 1),
+    ("NSGAII", TUNERS["NSGAII"], "mutation_prob", 0.9, 1.1),
+    ("NSGAII", TUNERS["NSGAII"], "crossover_prob", 0.0, -0.1),
+    ("NSGAII", TUNERS["NSGAII"], "swapping_prob", 0.0, 1.1),
+    ("NSGAII", TUNERS["NSGAII"], "objectives", {"cost": "minimize"}, {}),
+    ("Hyperband", TUNERS["Hyperband"], "R", 27, 0),
+    ("Hyperband", TUNERS["Hyperband"], "eta", 2, 1),
+    ("BOHB", TUNERS["BOHB"], "min_budget", 3, 0),
+    ("BOHB", TUNERS["BOHB"], "max_budget", 27, 10_000),
+    ("BOHB", TUNERS["BOHB"], "eta", 2, 1),
+    ("BOHB", TUNERS["BOHB"], "min_points_in_model", 8, 0),
+    ("BOHB", TUNERS["BOHB"], "top_n_percent", 90, 100),
+    ("BOHB", TUNERS["BOHB"], "num_samples", 1, 0),
+    ("BOHB", TUNERS["BOHB"], "random_fraction", 1.0, 1.1),
+    ("BOHB", TUNERS["BOHB"], "bandwidth_factor", 1.0, 0),
+    ("BOHB", TUNERS["BOHB"], "min_bandwidth", 0.5, 0),
+]
+# The effect of these is tested by itself: on parallel suggestions, on the experiment, or after many results.
+TESTED_ELSEWHERE = {
+    ("TPE", "parallel_optimize"),
+    ("TPE", "tpe_args.constant_liar_type"),
+    ("Hyperband", "exec_mode"),
+    ("MetisTuner", "no_resampling"),
+}
+
+
+def with_argument(class_args: JsonObject, path: str, value: Any) -> JsonObject:
+    section, _, argument = path.rpartition(".")
+    return {**class_args, **({section: {argument: value}} if section else {argument: value})}
+
+
+def arguments_of(args: type[ClassArgs], prefix: str = "") -> set[str]:
+    """The paths of all class arguments that have an effect, except those that mean the same for every tuner."""
+    found = set()
+    for name, info in args.model_fields.items():
+        is_idle = any(isinstance(mark, WithoutEffect) and mark.when(info.default) for mark in info.metadata)
+        if isinstance(info.default, ClassArgs):
+            found |= arguments_of(type(info.default), f"{name}.")
+        elif name not in ("optimize_mode", "seed") and not is_idle:
+            found.add(prefix + name)
+    return found
+
+
+def test_every_class_argument_that_has_an_effect_is_tested() -> None:
+    found = {(name, path) for name, args in TUNERS.items() for path in arguments_of(tuner_of(name, **args).Args)}
+
+    assert found <= {(name, path) for name, _, path, _, _ in CLASS_ARGUMENTS} | TESTED_ELSEWHERE
+
+
+@cache
+def suggestions_with(name: str, class_args: str) -> list[JsonObject]:
+    """The first suggestions of an experiment; class arguments as JSON."""
+    tuner = tuner_of(name, **json.loads(class_args))
+    return Conversation(tuner, BOWL).run(40 if name in ADVISORS else 16, distance)
+
+
+@pytest.mark.parametrize(("name", "class_args", "path", "value", "_wrong"), CLASS_ARGUMENTS)
+def test_a_class_argument_is_accepted_and_makes_a_difference(
+    name: str, class_args: JsonObject, path: str, value: Any, _wrong: Any
+) -> None:
+    given = with_argument(class_args, path, value)
+
+    assert problems_of(name, given, v2=True) == []
+    assert suggestions_with(name, json.dumps(given)) != suggestions_with(name, json.dumps(class_args))
+
+
+@pytest.mark.parametrize(("name", "class_args", "path", "_value", "wrong"), CLASS_ARGUMENTS)
+def test_a_wrong_value_of_a_class_argument_is_refused(
+    name: str, class_args: JsonObject, path: str, _value: Any, wrong: Any
+) -> None:
+    (problem,) = problems_of(name, with_argument(class_args, path, wrong), v2=True)
+
+    assert problem.field.partition(".classArgs.")[2] == path
+    assert problem.value == json.dumps(wrong)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_metis_tries_a_point_again_only_when_results_may_be_noisy(value: bool) -> None:
+    conversation = Conversation(tuner_of("MetisTuner", no_resampling=value), {"x": {"_type": "choice", "_value": [1]}})
+    conversation.run(1)
+
+    assert (conversation.answer() is NoSuggestion.EXHAUSTED) is value
+
+
+@pytest.mark.parametrize(("exec_mode", "waits"), [("serial", True), ("parallelism", False)])
+def test_hyperband_opens_the_next_bracket_while_a_round_runs_unless_it_is_serial(exec_mode: str, waits: bool) -> None:
+    conversation = Conversation(tuner_of("Hyperband", optimize_mode="minimize", R=9, exec_mode=exec_mode), BOWL)
+    for _ in range(9):
+        conversation.ask()
+
+    assert (conversation.answer() is NoSuggestion.WAIT) is waits
+
+
 @pytest.mark.parametrize(
     ("name", "class_args"),
     [
         ("TPE", {}),
         ("TPE", {"optimize_mode": "minimize"}),
         ("TPE", {"optimize_mode": "maximize", "parallel_optimize": True, "constant_liar_type": "max", "seed": 7}),
+        (
+            "TPE",
+            {
+                "tpe_args": {
+                    "constant_liar_type": "best", "n_startup_jobs": 20, "n_ei_candidates": 24,
+                    "linear_forgetting": 25, "prior_weight": 1.0, "gamma": 0.25,
+                }
+            },
+        ),
         ("Random", {}),
+        ("Anneal", {"optimize_mode": "minimize", "parallel_optimize": False, "constant_liar_type": "mean"}),
+        ("Evolution", {"optimize_mode": "maximize", "population_size": 99999}),
+        ("GridSearch", {}),
+        ("BatchTuner", {}),
+        (
+            "GPTuner",
+            {
+                "optimize_mode": "maximize", "utility": "poi", "kappa": 5.0, "xi": 0.0, "nu": 2.5, "alpha": 1e-6,
+                "cold_start_num": 10, "selection_num_warm_up": 100000, "selection_num_starting_points": 250,
+            },
+        ),
+        (
+            "MetisTuner",
+            {
+                "optimize_mode": "maximize", "no_resampling": True, "no_candidates": False,
+                "selection_num_starting_points": 600, "cold_start_num": 10,
+            },
+        ),
+        ("SMAC", {"optimize_mode": "maximize", "config_dedup": True}),
+        ("Hyperband", {"optimize_mode": "maximize", "R": 60, "eta": 3, "exec_mode": "parallelism"}),
+        (
+            "BOHB",
+            {
+                "optimize_mode": "maximize", "min_budget": 1, "max_budget": 27, "eta": 3, "min_points_in_model": 7,
+                "top_n_percent": 15, "num_samples": 128, "random_fraction": 0.33, "bandwidth_factor": 3.0,
+                "min_bandwidth": 0.001,
+            },
+        ),
     ],
-)
+)  # fmt: skip
 def test_class_arguments_of_nni_are_accepted(name: str, class_args: JsonObject) -> None:
     assert problems_of(name, class_args) == []
 

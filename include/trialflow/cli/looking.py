@@ -155,11 +155,12 @@ def _draw(look: dict[str, Any], *, brief: bool) -> list[Table | str]:
 
 @webui_app.command("url")
 def show_url(context: typer.Context, experiment: ExperimentId = None) -> None:
-    """Show the addresses of an experiment's runs in Airflow."""
+    """Show the addresses of an experiment's runs in Airflow; before the first one is planned, that of all runs."""
     with asking(context) as (api, form):
         found = api.find(experiment)
         runs = api.get(f"/experiments/{found['id']}/runs")
-        show([{"url": run_address(api, found["dagId"], run_id)} for run_id in runs], form)
+        addresses = [run_address(api, found["dagId"], run_id) for run_id in runs]
+        show([{"url": url} for url in addresses or [f"{api.target.url}/dags/{found['dagId']}/runs"]], form)
 
 
 @config_app.command("show")

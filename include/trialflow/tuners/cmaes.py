@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -39,10 +40,12 @@ class CmaEs(SamplerTuner):
         from trialflow.tuners.optuna_study import PriorSampler
 
         assert isinstance(self.args, CmaEsArgs)
-        return CmaEsSampler(
-            seed=seed,
-            sigma0=self.args.sigma0,
-            popsize=self.args.population_size,
-            independent_sampler=PriorSampler(history, seed),
-            warn_independent_sampling=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # Of sigma0, which Optuna has up to version 6.
+            return CmaEsSampler(
+                seed=seed,
+                sigma0=self.args.sigma0,
+                popsize=self.args.population_size,
+                independent_sampler=PriorSampler(history, seed),
+                warn_independent_sampling=False,
+            )

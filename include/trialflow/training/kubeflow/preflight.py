@@ -234,7 +234,7 @@ class _Preflight:
                 self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
             return
         seen = hidden or f"namespace {_OPERATOR_NAMESPACE} has no deployment {' or '.join(names)}"
-        why = f"no webhook of it judges jobs, and {seen}"
+        why = f"no webhook of it was heard, and {seen}"
         self.warnings.append(f"whether the training operator runs is not known: {why}")
 
     def _refuse(self, path: tuple[str, ...], rule: str, value: str | None, remedy: str) -> None:

@@ -15,10 +15,8 @@ from trialflow.search_space import show
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from trialflow.errors import Place
     from trialflow.records import AlgorithmSpec
-
-    # (path of the field, rule, value, remedy) → the problem with that field of the experiment file
-    Place = Callable[[tuple[str, ...], str, str | None, str], Problem]
 
 
 def _always(value: Any) -> bool:  # noqa: ARG001

@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    # Makes a problem with a field of the experiment file: path of the field, rule, value, remedy.
+    Place = Callable[..., "Problem"]
 
 # A number with an exponent, of which YAML 1.1 wants to see a point and the exponent's sign.
 _WITH_EXPONENT = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?e([-+]?)([0-9]+)", re.IGNORECASE)

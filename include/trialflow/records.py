@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Any
 
 JsonObject = dict[str, Any]
+# The DAG that runs an experiment for which no other one is named.
+DAG_ID = "nni_experiment"
 # The key of the metric that counts, in a metric that is an object.
 DEFAULT = "default"
 # The note on a trial whose parameters a person gave.

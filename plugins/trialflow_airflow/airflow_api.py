@@ -26,7 +26,13 @@ class AirflowApiError(TrialflowError):
 
 def _last_outcome(state: RetryCallState) -> httpx.Response:
     assert state.outcome is not None
-    response: httpx.Response = state.outcome.result()
+    try:
+        response: httpx.Response = state.outcome.result()
+    except httpx.TransportError as error:
+        raise AirflowApiError(
+            f"Airflow's API at {state.args[0].url} could not be reached: {error}; check that the API server runs, and "
+            "host and port in the connection that TRIALFLOW_API_CONNECTION names"
+        ) from error
     return response
 
 
@@ -69,6 +75,8 @@ class AirflowApi:
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         with httpx.Client(base_url=self.url, timeout=_TIMEOUT_SECONDS) as client:
             login = client.post("/auth/token", json={"username": self.user, "password": self.password})
+            if login.is_server_error:
+                return login
             _require_success(login, f"log in as {self.user}")
             headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
             return client.request(method, path, headers=headers, **arguments)
@@ -98,7 +106,9 @@ def connect(connection_id: str) -> AirflowApi:
 
 def _require_success(response: httpx.Response, purpose: str) -> None:
     if response.is_error:
+        remedy = "check the login and its rights in the connection that TRIALFLOW_API_CONNECTION names"
+        if response.is_server_error:
+            remedy = "see the log of the API server"
         raise AirflowApiError(
-            f"Airflow's API did not {purpose}: {response.status_code} {response.text[:300]}; "
-            "check the login and its rights in the connection that TRIALFLOW_API_CONNECTION names"
+            f"Airflow's API did not {purpose}: {response.status_code} {response.text[:300]}; {remedy}"
         )

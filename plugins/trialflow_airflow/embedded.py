@@ -1,9 +1,10 @@
 """A private Airflow for one person on one machine: SQLite, LocalExecutor, 127.0.0.1 only.
 
-    python -m trialflow_airflow.embedded up | down | demo | trigger | env
+    python -m trialflow_airflow.embedded up | down | demo | env
 
 Everything it writes lies in one folder (TRIALFLOW_EMBEDDED_HOME, by default ``.trialflow`` in the checkout). Its
-components run in one process group, which is ended as a whole: Airflow's own ``standalone`` leaves some behind.
+components run in one process group, which is ended as a whole: Airflow's own ``standalone`` leaves some behind. What
+has left the group is known by a variable that these processes alone have: those of ``env`` are in people's shells, too.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import sys
 import time
 from base64 import urlsafe_b64encode
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+
+from trialflow.records import DAG_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +37,8 @@ _START_TIMEOUT_SECONDS = 300.0
 _PATIENCE_SECONDS = 20.0
 _STOP_TIMEOUT_SECONDS = 20.0
 _SHORTEST_LIFE_SECONDS = 10.0
+# In the environment of its processes, and of no others: the folder of the Airflow that they belong to.
+_MARK = "TRIALFLOW_KEEPER"
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,17 @@ class Embedded:
         port: Where its API server listens on 127.0.0.1.
         task_port: Where the API server of the tasks listens.
         secrets: Password and keys, made once per folder.
+        changes: Environment variables in which it differs from other private ones.
     """
 
     home: Path
     port: int
     task_port: int
     secrets: Mapping[str, str]
+    changes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, home: Path | None = None) -> Embedded:
+    def open(cls, home: Path | None = None, changes: Mapping[str, str] | None = None) -> Embedded:
         """The Airflow of a folder; the first call makes its keys and chooses a free port."""
         home = home or Path(os.environ.get("TRIALFLOW_EMBEDDED_HOME", CHECKOUT / ".trialflow")).absolute()
         home.mkdir(parents=True, exist_ok=True)
@@ -75,7 +82,7 @@ class Embedded:
             partial.chmod(0o600)
             partial.replace(file)
         state = json.loads(file.read_text(encoding="utf-8"))
-        return cls(home, state["port"], state["task_port"], state["secrets"])
+        return cls(home, state["port"], state["task_port"], state["secrets"], changes or {})
 
     @property
     def url(self) -> str:
@@ -86,6 +93,11 @@ class Embedded:
     def task_url(self) -> str:
         """Address of what the tasks talk to."""
         return f"http://127.0.0.1:{self.task_port}/execution/"
+
+    @property
+    def store_url(self) -> str:
+        """Address of Trialflow's store."""
+        return f"sqlite:///{self.home / 'trialflow.db'}"
 
     @property
     def components(self) -> dict[str, list[str]]:
@@ -101,6 +113,11 @@ class Embedded:
             "dag-processor": ["dag-processor"],
             "triggerer": ["triggerer", "--skip-serve-logs"],
         }
+
+    @property
+    def mark(self) -> str:
+        """What stands in the environment of the processes of this Airflow, and of no others."""
+        return f"{_MARK}={self.home}"
 
     @property
     def password(self) -> str:
@@ -146,14 +163,21 @@ class Embedded:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW_CONN_TRIALFLOW_API": json.dumps(connection),
             "TRIALFLOW_HOME": str(self.home),
+            "TRIALFLOW_STORE": self.store_url,
+            "TRIALFLOW_API_CONNECTION": "trialflow_api",
         }
 
     def environment(self) -> dict[str, str]:
-        """The whole environment for its processes: what is set outside for Trialflow wins."""
+        """The whole environment for its processes.
+
+        Nothing that is set for another Airflow counts, whose database, DAGs or logs it would touch; of what is set for
+        Trialflow, all but what makes this installation.
+        """
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        overrides = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
-        return {**self.settings(), **inherited, **overrides, "PATH": path, "TRIALFLOW_HOME": str(self.home)}
+        outer = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+        # Airflow names its processes with setproctitle, which would overwrite the environment by which we know them.
+        mark = {_MARK: str(self.home), "SPT_NOENV": "1"}
+        return {**outer, **self.settings(), **self.changes, "PATH": path, **mark}
 
     # ── starting and ending ──────────────────────────────────────────────────────────────────────────────────
 
@@ -162,8 +186,7 @@ class Embedded:
         """The process group of the running components; ``None`` when none runs."""
         try:
             group = int((self.home / "group").read_text())
-            mark = f"AIRFLOW_HOME={self.home / 'airflow'}".encode()
-            return group if mark in Path(f"/proc/{group}/environ").read_bytes().split(b"\0") else None
+            return group if self.mark.encode() in Path(f"/proc/{group}/environ").read_bytes().split(b"\0") else None
         except (OSError, ValueError):
             return None
 
@@ -236,22 +259,33 @@ class Embedded:
         if group is not None:
             _signal_group(group, signal.SIGTERM)
             deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
-            while _group_lives(group) and time.monotonic() < deadline:
+            while _parents(group) and time.monotonic() < deadline:
                 time.sleep(0.1)
             _signal_group(group, signal.SIGKILL)
         self._end_strays()
         (self.home / "group").unlink(missing_ok=True)
 
     def _end_strays(self) -> None:
-        """Kill what has left the process group: tasks and trials know this Airflow by their environment."""
-        marks = {f"AIRFLOW_HOME={self.home / 'airflow'}".encode()}
-        trials = f"NNI_SYS_DIR={self.home / 'experiments'}/".encode()
+        """Kill what has left the process group, as tasks, trials and hosts of own classes do."""
+        deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
+        while (strays := self._strays()) and time.monotonic() < deadline:
+            for pid in strays:
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def _strays(self) -> list[int]:
+        """The living processes of this Airflow, known by their environment."""
+        experiments = f"{self.home / 'experiments'}/"
+        starts = (f"NNI_SYS_DIR={experiments}".encode(), f"TRIALFLOW_HOST={experiments}".encode())
+        found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 with suppress(OSError):
                     environment = (entry / "environ").read_bytes().split(b"\0")
-                    if marks & set(environment) or any(item.startswith(trials) for item in environment):
-                        os.kill(int(entry.name), signal.SIGKILL)
+                    if self.mark.encode() in environment or any(item.startswith(starts) for item in environment):
+                        found.append(int(entry.name))
+        return found
 
 
 def keep() -> None:
@@ -316,14 +350,6 @@ def _parents(group: int) -> dict[int, int]:
 def _signal_group(group: int, number: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, number)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _free_port() -> int:
@@ -398,7 +424,7 @@ def main() -> None:
     if command == "up":
         embedded.start()
         client = Client(embedded)
-        client.wait_for_dag("nni_experiment")
+        client.wait_for_dag(DAG_ID)
         client.close()
         _print_access(embedded)
     elif command == "down":

@@ -41,6 +41,10 @@ _UNAVAILABLE_SECONDS = 5.0
 RESULT_ALIAS = AssetAlias("trialflow-results", group="trialflow")
 
 
+class _MissingError(AirflowFailException):
+    """There is no such experiment, and no retry will bring it."""
+
+
 class _ExperimentOperator(BaseOperator):
     """A task of an experiment's run."""
 
@@ -56,7 +60,7 @@ class _ExperimentOperator(BaseOperator):
         return identify(context["ti"].dag_id, context["ti"].run_id)
 
     def manager(self, context: Context) -> ExperimentManager:
-        """The manager of the run's experiment; fails when the run was not planned for it."""
+        """The manager of the run's experiment; fails for good without it, or if the run was not planned for it."""
         manager = ExperimentManager(self.identity(context).experiment_id, self.settings)
         _require_own(manager, context)
         return manager
@@ -216,7 +220,10 @@ class NextBatchOperator(TriggerDagRunOperator):
         experiment_id, batch = identify(context["ti"].dag_id, context["ti"].run_id)
         run_id = following_run_id(experiment_id, batch + 1)
         manager = ExperimentManager(experiment_id)
-        _require_own(manager, context)
+        try:
+            _require_own(manager, context)
+        except _MissingError as error:  # It is `finish` that fails.
+            raise AirflowSkipException(str(error)) from error
         following = manager.plan_next_batch(batch, run_id)
         if following is None:
             raise AirflowSkipException(f"batch {batch} is the last of experiment {experiment_id}")
@@ -226,7 +233,7 @@ class NextBatchOperator(TriggerDagRunOperator):
 
 
 class FinishOperator(_ExperimentOperator):
-    """In the experiment's last run: wait until no trial is live, write the results, update the asset."""
+    """In the experiment's last run: wait until no trial is live, write the results, update the asset if one is best."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(outlets=[RESULT_ALIAS], **kwargs)
@@ -242,8 +249,10 @@ class FinishOperator(_ExperimentOperator):
         result = manager.conclude().to_json()
         if result["status"] == ExperimentStatus.ERROR:
             raise AirflowFailException(f"experiment {manager.id}: {manager.experiment.status_reason}")
-        asset = Asset(name=f"trialflow-{result['experiment_name']}", uri=result_asset_uri(result["experiment_name"]))
-        context["outlet_events"][RESULT_ALIAS].add(asset, extra=result)
+        if result["best"] is not None:
+            name = result["experiment_name"]
+            asset = Asset(name=f"trialflow-{name}", uri=result_asset_uri(name))
+            context["outlet_events"][RESULT_ALIAS].add(asset, extra=result)
         self.log.info("Best of experiment %s: %s", manager.id, result["best"])
         return result
 
@@ -266,8 +275,8 @@ class CleanupOperator(_ExperimentOperator):
         try:
             manager = self.manager(context)
             was_last = self._close_run(manager, context)
-        except NotFoundError:
-            raise AirflowSkipException("the experiment was never made") from None
+        except (_MissingError, NotFoundError) as error:
+            raise AirflowSkipException(str(error)) from error
         if was_last:
             connect(self.settings.api_connection).delete_pool(pool_name(manager.id))
         elif not manager.experiment.status.is_final:
@@ -329,12 +338,17 @@ def _following_conf(context: Context, experiment_id: str, batch: int) -> dict[st
 
 
 def _require_own(manager: ExperimentManager, context: Context) -> None:
-    """Fail for good when the run only pretends to carry the experiment: its id may have been given by anybody."""
+    """Fail for good without the experiment, or if the run only pretends to carry it: anybody may give it such an id."""
     ti = context["ti"]
     try:
         manager.require_run(identify(ti.dag_id, ti.run_id).batch, ti.run_id, ti.dag_id)
     except ConflictError as error:
         raise AirflowFailException(str(error)) from error
+    except NotFoundError as error:
+        raise _MissingError(
+            f"there is no experiment {manager.id}: it was never made, and the log of load_experiment says why, "
+            "or it was deleted"
+        ) from error
 
 
 def _slot(ti: Any) -> Slot:

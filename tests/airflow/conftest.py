@@ -40,6 +40,8 @@ ROLES = ("viewer", "user", "op", "admin")
 USERS = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES)}
 # A notifier that writes a line per notice to this file of the Airflow's folder.
 NOTICES = "notices"
+# Where the DAG of README writes what it was told, for the tests.
+RETRAINED = "retrained"
 # How tasks wait for a trial: all the time in the worker, or deferred to the triggerer at once.
 WAYS = {"in-worker": "3600", "deferred": "0"}
 
@@ -114,6 +116,9 @@ class Lab:
             client.headers["Authorization"] = f"Bearer {token}"
         return client
 
+    def dag_runs(self, dag_id: str, state: str) -> list[dict[str, Any]]:
+        return list(self.client.call("GET", f"dags/{dag_id}/dagRuns", params={"state": state})["dag_runs"])
+
     def pools(self) -> dict[str, dict[str, Any]]:
         pools = self.client.call("GET", "pools", params={"limit": 100})["pools"]
         return {pool["name"]: pool for pool in pools}
@@ -146,6 +151,22 @@ def notifier(home: Path) -> dict[str, str]:
     kwargs = {"file": str(home / NOTICES), "text": text}
     notifiers = [{"path": "tests.airflow.file_notifier.FileNotifier", "kwargs": kwargs, "on": ["done"]}]
     return {"TRIALFLOW_NOTIFIERS": json.dumps(notifiers), "PYTHONPATH": str(CHECKOUT)}
+
+
+def retrainer(home: Path) -> dict[str, str]:
+    """The settings of an Airflow that also has README's DAG, which waits for the experiment `whole`."""
+    text = (CHECKOUT / "README.md").read_text()
+    example = text.partition("```python\n")[2].partition("```")[0].replace("digits", "whole")
+    folder = home / "users-dags"
+    folder.mkdir()
+    (folder / "retrain.py").write_text(
+        "from pathlib import Path\nfrom airflow.sdk import Asset, dag, task\n"
+        f"def fit(**parameters): Path({str(home / RETRAINED)!r}).write_text(repr(parameters))\n{example}"
+    )
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    folders = {"dags-folder": CHECKOUT / "dags", "users-dags": folder}
+    bundles = [{"name": name, "classpath": local, "kwargs": {"path": str(path)}} for name, path in folders.items()]
+    return {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)}
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_seconds: float = PATIENCE_SECONDS) -> Any:
@@ -207,9 +228,7 @@ def _components(keeper: int, name: str) -> list[psutil.Process]:
 @contextmanager
 def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
     """An Airflow with these settings; afterwards nothing of it is left."""
-    overrides = {**QUICK_RECOVERY, **USERS, **settings}
-    os.environ.update(overrides)
-    embedded = Embedded.open(home)
+    embedded = Embedded.open(home, {**QUICK_RECOVERY, **USERS, **settings})
     try:
         embedded.start()
         client = Client(embedded)
@@ -217,24 +236,26 @@ def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
         yield Lab(embedded, client, Store(f"sqlite:///{embedded.home / 'trialflow.db'}"))
         client.close()
     finally:
+        keeper = embedded.group
         embedded.stop()
-        for name in overrides:
-            del os.environ[name]
-    mark = f"AIRFLOW_HOME={embedded.home}".encode()
-    left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _mentions(entry, mark)]
-    assert left == []
+    assert processes_of(home, keeper) == []
+
+
+def processes_of(home: Path, session: int | None = None) -> list[int]:
+    """The living processes that have to do with the Airflow of a folder, by their environment or their session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (environment := (entry / "environ").read_bytes()):
+                has_mark = f"={home}".encode() in environment
+                found += [int(entry.name)] * (has_mark or os.getsid(int(entry.name)) == session)
+    return found
 
 
 @pytest.fixture(scope="session", params=list(WAYS))
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An Airflow whose tasks wait for trials in one of the two ways."""
     home = tmp_path_factory.mktemp("airflow")
-    with running_airflow(home, **notifier(home), TRIALFLOW_WAIT_IN_WORKER_SECONDS=WAYS[request.param]) as lab:
+    settings = {**notifier(home), **retrainer(home), "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[request.param]}
+    with running_airflow(home, **settings) as lab:
         yield lab
-
-
-def _mentions(process: Path, mark: bytes) -> bool:
-    try:
-        return mark in (process / "environ").read_bytes()
-    except OSError:
-        return False

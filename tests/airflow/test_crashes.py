@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from trialflow.records import Trial, TrialStatus
@@ -40,26 +41,35 @@ def _any_trial(condition: Callable[[Trial], bool]) -> Callable[[Run], bool]:
     return lambda run: any(condition(trial) for trial in run.trials)
 
 
-# When the store is locked, the step blocks in its first write: after it has acted, before it has noted that.
+def _last_trial_to_report(run: Run) -> bool:
+    """Whoever suggests would have reported any other one."""
+    return len(trials := run.trials) == TRIALS and trials[-1].ended_at is not None
+
+
+TRIALS = 3
+# Shortly before the step's task begins. When the store is locked then, the task blocks in its first write: after it has
+# acted, before it has noted that.
 MOMENTS: dict[str, Callable[[Run], bool]] = {
     "suggest": _suggesting,
-    "submit": _any_trial(lambda trial: trial.parameters is not None),
-    "await": _any_trial(lambda trial: trial.job is not None),
-    "report": _any_trial(lambda trial: trial.ended_at is not None),
+    "submit": _any_trial(lambda trial: trial.job is not None and trial.followed_at is None),
+    "await": _any_trial(lambda trial: trial.followed_at is not None and trial.ended_at is None),
+    "report": _last_trial_to_report,
 }
 
 
-def _running_task_processes(run: Run) -> list[int]:
-    """The processes that carry out the run's tasks of trials at this moment."""
-    ids = {item["id"] for item in run.task_instances() if item["task_id"].startswith("trial.") and item["start_date"]}
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            title = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdigit() else ""
-        except OSError:
-            continue
-        if title.startswith("airflow worker -- ") and any(title.startswith(f"airflow worker -- {i}") for i in ids):
-            found.append(int(entry.name))
+def _processes_of_step(run: Run, step: str) -> dict[int, int]:
+    """The processes that carry out a step of the run's trials at this moment, each with its task's map index."""
+    tasks = {
+        f"airflow worker -- {item['id']}": item["map_index"]
+        for item in run.task_instances()
+        if item["task_id"] == f"trial.{step}" and item["start_date"] and not item["end_date"]
+    }
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # It ends at this moment.
+            title = " ".join(process.cmdline()).rstrip("\0 ")
+            if title in tasks:
+                found[process.pid] = tasks[title]
     return found
 
 
@@ -74,22 +84,29 @@ def _assert_nothing_lost_or_done_twice(run: Run, folder: Path) -> None:
 
 @pytest.mark.parametrize("step", list(MOMENTS))
 def test_a_killed_step_is_run_again_and_nothing_happens_twice(lab: Lab, tmp_path: Path, step: str) -> None:
+    """Kill the task of each step while it works.
+
+    `suggest` claims the trial, asks the tuner and submits the job; `submit` takes the trial over, and finds the job or
+    submits it; `await` follows the job, to its end or until it defers; `report` tells the tuner, unless a suggestion
+    that waits for room came to it first: so of the last trial.
+    """
     folder = tmp_path / step
-    code = COUNTED.format(folder=str(folder), seconds=0.2)
-    run = lab.start(folder, code, trialConcurrency=1, maxTrialNum=3)
+    code = COUNTED.format(folder=str(folder), seconds=5 if step == "await" else 0.2)
+    run = lab.start(folder, code, trialConcurrency=1, maxTrialNum=TRIALS)
     wait_until(lambda: _exists(run) and MOMENTS[step](run), f"the moment of {step}")
     lock = locked_store(lab)
     try:
-        killed = wait_until(lambda: _running_task_processes(run), "a task that waits for the store", 60)
+        wait_until(lambda: _processes_of_step(run, step), f"a {step} that waits for the store", 60)
         time.sleep(1.0)
-        killed = _running_task_processes(run) or killed
+        killed = _processes_of_step(run, step)
         for pid in killed:
-            with suppress(ProcessLookupError):  # One of several may have ended at this moment.
-                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
     finally:
         lock.close()
+    assert killed
     assert run.wait() == "success"
-    assert any(item["try_number"] > 1 for item in run.task_instances())
+    again = {(item["task_id"], item["map_index"]) for item in run.task_instances() if item["try_number"] > 1}
+    assert again >= {(f"trial.{step}", index) for index in killed.values()}
     _assert_nothing_lost_or_done_twice(run, folder)
 
 

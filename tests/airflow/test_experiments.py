@@ -15,7 +15,7 @@ import pytest
 from trialflow.records import ExperimentStatus, TrialStatus
 from trialflow_airflow.identity import following_run_id, pool_name
 
-from .conftest import Lab, Run, most_alive, trial_processes, wait_until, write_experiment
+from .conftest import DAG_ID, RETRAINED, Lab, Run, most_alive, trial_processes, wait_until, write_experiment
 
 if TYPE_CHECKING:
     from typing import Any
@@ -92,6 +92,7 @@ def runs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     no_command = {"command": "no-such-program --fast", "codeDir": ".", "gpuNum": 0}
     overdue = {"maxExecDuration": "4s", "trialConcurrency": 2, "maxTrialNum": 10}
     write_experiment(folder / "goal", ANNOTATED)
+    lab.client.wait_for_dag("retrain")
     wrong = {"trialConcurrency": 0, "maxTrialNum": "many", "tuner": {"builtinTunerName": "Tea"}}
     return {
         "whole": lab.start(folder / "whole", trialConcurrency=3, maxTrialNum=6),
@@ -133,6 +134,8 @@ def test_an_experiment_runs_to_its_results(lab: Lab, runs: dict[str, Run]) -> No
     events = lab.client.call("GET", "assets/events", params={"order_by": "-timestamp", "limit": 50})["asset_events"]
     mine = [event for event in events if event["uri"] == "trialflow://experiment/whole"]
     assert mine[0]["extra"]["best"]["id"] == best.id
+    wait_until(lambda: lab.dag_runs("retrain", "success"), "the DAG that waits for the asset")
+    assert (lab.embedded.home / RETRAINED).read_text() == repr(best.parameters)
 
     instances = run.task_instances()
     labels = {item["rendered_map_index"] for item in instances if item["task_id"] == "trial.report"}
@@ -162,11 +165,14 @@ def test_what_trials_do_wrong_is_named_and_the_experiment_goes_on(runs: dict[str
     assert [index for index, state in states.items() if state == "failed"] == [run.trials[1].slot.index]
 
 
-def test_a_command_that_is_not_found_fails_its_trials(runs: dict[str, Run]) -> None:
+def test_a_command_that_is_not_found_fails_its_trials(lab: Lab, runs: dict[str, Run]) -> None:
     run = runs["not found"]
     assert run.wait() == "success"
     assert [trial.exit_code for trial in run.trials] == [127, 127]
     assert all("not found" in trial.reason for trial in run.trials)
+    assert run.experiment.status is ExperimentStatus.DONE
+    events = lab.client.call("GET", "assets/events", params={"limit": 50})["asset_events"]
+    assert [event for event in events if event["uri"] == "trialflow://experiment/not-found"] == []
 
 
 def test_no_trial_starts_after_the_duration_and_running_ones_finish(runs: dict[str, Run]) -> None:
@@ -184,8 +190,10 @@ def test_no_trial_starts_after_the_duration_and_running_ones_finish(runs: dict[s
 def test_a_bad_experiment_is_refused_at_once_with_everything_that_is_wrong(lab: Lab, runs: dict[str, Run]) -> None:
     run = runs["bad"]
     assert run.wait() == "failed"
-    load = next(item for item in run.task_instances() if item["task_id"] == "load_experiment")
-    assert (load["state"], load["try_number"]) == ("failed", 1)
+    tasks = {item["task_id"]: (item["state"], item["try_number"]) for item in run.task_instances()}
+    assert (tasks["load_experiment"], tasks["finish"]) == (("failed", 1), ("failed", 1))
+    assert (tasks["next_batch"], tasks["cleanup"]) == (("skipped", 1), ("skipped", 1))
+    assert {task for task, (state, _) in tasks.items() if state == "failed"} == {"load_experiment", "finish"}
     path = f"dags/nni_experiment/dagRuns/{run.run_id}/taskInstances/load_experiment/logs/1"
     log = json.dumps(lab.client.call("GET", path, headers={"accept": "application/json"}))
     for field in ("trialConcurrency", "maxTrialNum", "builtinTunerName"):
@@ -242,6 +250,15 @@ def test_a_trigger_without_an_experiment_is_refused(lab: Lab, conf: dict[str, An
     with pytest.raises(httpx.HTTPStatusError) as caught:
         lab.trigger(conf)
     assert caught.value.response.status_code == httpx.codes.BAD_REQUEST
+
+
+def test_the_form_takes_a_path_or_a_pasted_file_in_a_field_of_several_lines_and_explains_it(lab: Lab) -> None:
+    params = lab.client.call("GET", f"dags/{DAG_ID}/details")["params"]
+
+    assert list(params) == ["config", "folder"]
+    assert params["config"]["schema"]["format"] == "multiline"
+    assert params["config"]["schema"]["type"] == ["string", "object"]
+    assert all(param["schema"]["title"] and param["schema"]["description_md"] for param in params.values())
 
 
 def test_a_sweep_is_a_scheduled_dag_that_starts_paused(lab: Lab) -> None:

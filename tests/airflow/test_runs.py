@@ -10,10 +10,11 @@ from unittest.mock import MagicMock
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from trialflow.experiment import ExperimentManager
 from trialflow.experiment.operations import Operator
-from trialflow.records import ExperimentStatus, Slot, Trial
+from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow.testing import make_spec
 from trialflow_airflow import operators
@@ -36,6 +37,8 @@ TASKS: list[type[Any]] = [
     operators.FinishOperator,
     operators.CleanupOperator,
 ]
+# What tasks have noted for their outlets, as Airflow hands it to them.
+OUTLETS = OutletEventAccessors()
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def run(task: type[Any], dag_id: str, run_id: str, *there: str) -> Any:
         return sum(name in there for name in run_ids) if dag_id == OWNER else 0
 
     ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, map_index=0, get_dr_count=get_dr_count)
-    context = {"ti": ti, "params": conf, "dag_run": SimpleNamespace(conf=conf)}
+    context = {"ti": ti, "params": conf, "dag_run": SimpleNamespace(conf=conf), "outlet_events": OUTLETS}
     return task(task_id="task").execute(context)
 
 
@@ -104,8 +107,17 @@ def test_a_run_that_was_planned_clears_up_and_so_does_one_that_never_came_to_pla
     ExperimentManager.create(other, manager.experiment.spec, manager.settings, OWNER)
     run(operators.CleanupOperator, OWNER, "manual__2")
     assert manager.store.get_experiment(other).status is ExperimentStatus.STOPPED
-    with pytest.raises(AirflowSkipException, match="never made"):
-        run(operators.CleanupOperator, OWNER, "manual__3")
+
+
+@pytest.mark.parametrize("task", TASKS[1:])
+def test_without_the_experiment_no_task_is_tried_again_and_the_log_that_says_why_is_named(
+    manager: ExperimentManager, task: type[Any]
+) -> None:
+    has_nothing_to_do = task in (operators.NextBatchOperator, operators.CleanupOperator)
+    expected = AirflowSkipException if has_nothing_to_do else AirflowFailException
+
+    with pytest.raises(expected, match=r"no experiment \w{8}: it was never made, and the log of load_experiment says"):
+        run(task, OWNER, "manual__3")
 
 
 def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: ExperimentManager) -> None:
@@ -121,6 +133,20 @@ def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: Experi
     assert manager.refresh().status is ExperimentStatus.RUNNING
     Operator(ID, "ann", manager.settings).stop()
     run(operators.CleanupOperator, OWNER, FIRST_RUN)
+
+
+@pytest.mark.parametrize("value", [0.5, None])
+def test_the_asset_is_updated_if_there_is_a_best_trial(manager: ExperimentManager, value: float | None) -> None:
+    trial = manager.suggest(Slot(1, 0), FIRST_RUN)
+    assert isinstance(trial, Trial)
+    status = TrialStatus.FAILED if value is None else TrialStatus.SUCCEEDED
+    manager.store.set_ended(trial, Outcome(status, 0 if value else 1), value)
+    OUTLETS[operators.RESULT_ALIAS].asset_alias_events.clear()
+
+    result = run(operators.FinishOperator, OWNER, FIRST_RUN)
+
+    noted = [event.extra for event in OUTLETS[operators.RESULT_ALIAS].asset_alias_events]
+    assert (result["status"], noted) == ("DONE", [result] if value else [])
 
 
 def test_no_id_of_a_run_makes_an_experiment_under_an_id_that_was_chosen() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,9 @@ from trialflow.testing import make_spec
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # What Airflow's web application brings along is deprecated.
-    from trialflow_airflow.web import routes
+    from fastapi import Response
+
+    from trialflow_airflow.web import experiments, routes
     from trialflow_airflow.web.access import Visit
 
 
@@ -56,6 +59,19 @@ def test_a_list_comes_whole_unless_a_part_is_asked_for(list_all: Any) -> None:
 
     assert (len(json.loads(whole.body)), whole.headers["X-Total-Count"]) == (12_000, "12000")
     assert (len(json.loads(part.body)), part.headers["X-Total-Count"]) == (1, "12000")
+
+
+def test_all_experiments_are_listed_unless_a_part_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [replace(visit(0).experiment, id=f"{number:08}") for number in range(150)]
+    monkeypatch.setattr(experiments, "list_readable", lambda _user: known)
+
+    def list_ids(**part: int) -> tuple[list[str], str]:
+        response = Response()
+        listed = experiments.list_experiments(cast("Any", None), response, **part)
+        return [item["id"] for item in listed], response.headers["X-Total-Count"]
+
+    assert list_ids() == ([experiment.id for experiment in known], "150")
+    assert list_ids(limit=2, offset=100) == (["00000100", "00000101"], "150")
 
 
 @pytest.mark.parametrize("list_all", LISTS)

@@ -3,12 +3,14 @@
     python -m tests.cluster up | down | build
 
 ``up`` prints the variable for kubectl on its output, and everything else on its error stream. The cluster's folder is
-TRIALFLOW_CLUSTER_HOME, by default ``.trialflow/cluster`` in the checkout.
+TRIALFLOW_CLUSTER_HOME, by default ``.trialflow/cluster`` in the checkout. Where TRIALFLOW_TEST_KUBECONFIG names another
+cluster, ``up`` starts none, for the tests use that one.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -42,7 +44,12 @@ def build(_home: Path) -> None:
 
 
 def up(home: Path) -> None:
-    """Start the cluster of a folder, unless it runs, and tell how to use it."""
+    """Start the cluster of a folder, unless it runs or another one is given, and tell how to use it."""
+    given = Path(os.environ.get("TRIALFLOW_TEST_KUBECONFIG") or home / "kubeconfig").resolve()
+    if home.resolve() not in given.parents:
+        say(f"TRIALFLOW_TEST_KUBECONFIG names a cluster, which is used instead; unset it to start one in {home}")
+        print(f"export KUBECONFIG={shlex.quote(str(given))}")
+        return
     prepare()
     began = time.monotonic()
     cluster = OwnCluster.open(home)

@@ -15,7 +15,9 @@ import pytest
 import yaml
 from kubernetes.client import CoreV1Api, CustomObjectsApi
 
-from tests.cluster.cluster import Cluster, NfsShare, wait_until
+from tests.cluster.cluster import TRIALFLOW_USER, Cluster, NfsShare, wait_until
+from tests.cluster.own import OwnCluster
+from tests.cluster.workloads import wait_for_job
 from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, place
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.records import JsonObject, Outcome, Slot, Trial, TrialStatus
@@ -24,11 +26,13 @@ from trialflow.testing import TrainingServiceContract
 from trialflow.testing.contracts import run_to_end
 from trialflow.training import JobRequest, TrainingService
 from trialflow.training.kubeflow import KubeflowTrainingService, waiting_room
-from trialflow.training.kubeflow.api import DEFAULT_NAMESPACE, ClusterApi
-from trialflow.training.kubeflow.connection import use_cluster
+from trialflow.training.kubeflow.api import DEFAULT_NAMESPACE, ClusterApi, resource_path
+from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow.training.kubeflow.informer import informers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+# What the unit tests say that each shape of an experiment becomes.
+GOLDEN = Path(__file__).parents[1] / "unit" / "golden"
 PATIENCE_SECONDS = 90.0
 
 
@@ -60,18 +64,22 @@ class Lab:
             **changes,
         }
 
-    def training(self, operator: str = "tf-operator", **roles: JsonObject) -> JsonObject:
-        """A section as the preflight leaves it."""
+    def training(self, operator: str = "tf-operator", claim: str = "", **roles: JsonObject) -> JsonObject:
+        """A section as the preflight leaves it; on the share, or on a folder of a claim."""
         config = {
             "operator": operator,
             "apiVersion": "v1",
             "namespace": self.namespace,
-            "storage": "nfs",
+            "storage": "pvc" if claim else "nfs",
             "nfs": {"server": self.share.server, "path": self.share.path},
+            "pvc": {"claim": claim, "path": "team/nni"},
         }
         found = self.service.preflight({**roles, "kubeflowConfig": config}, place)
         assert not found.problems, [str(problem) for problem in found.problems]
         return found.training
+
+    def change_settings(self, **changes: Any) -> None:
+        self.settings = self.settings.model_copy(update=changes)
 
     def request(self, command: str, training: JsonObject | None = None) -> JobRequest:
         training = training or self.training(worker=self.role(command))
@@ -183,6 +191,40 @@ def test_a_pod_without_root_and_with_a_read_only_root_file_system_runs_a_trial(l
     assert time.time() - 120 < outcome.started_at <= outcome.ended_at < time.time() + 5
 
 
+def test_a_trial_on_a_claim_runs_to_its_end(lab: Lab) -> None:
+    if not isinstance(lab.cluster, OwnCluster):
+        pytest.skip("only on the tests' own cluster, a node's folder is a folder of this machine")
+    folder = lab.share.folder / "volume"
+    (folder / "team" / "nni").mkdir(parents=True)
+    name, size = f"{lab.namespace}-shared", {"storage": "1Gi"}
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    volume = {**common, "capacity": size, "hostPath": {"path": str(folder), "type": "Directory"}}
+    lab.core.create_persistent_volume({"metadata": {"name": name}, "spec": volume})
+    claim = {**common, "volumeName": name, "resources": {"requests": size}}
+    lab.core.create_namespaced_persistent_volume_claim(lab.namespace, {"metadata": {"name": "shared"}, "spec": claim})
+    wait_until(
+        lambda: lab.core.read_namespaced_persistent_volume_claim("shared", lab.namespace).status.phase == "Bound",
+        "the claim to be bound",
+        PATIENCE_SECONDS,
+    )
+    lab.change_settings(storage_mounts=f"pvc:{lab.namespace}/shared={folder}")
+    try:
+        code = "import nni; nni.report_final_result(nni.get_next_parameter()['x']); print(open('data').read())"
+        training = lab.training(claim="shared", worker=lab.role(f'python3 -c "{code}"'))
+        request = lab.request("", training)
+        (Path(request.code_folder) / "data").write_text("staged")
+        lab.service.submit(request)
+        outcome = lab.wait_for_outcome(request)
+        output = lab.service.last_output(lab.service.handle(request))
+        assert (outcome.status, outcome.reason, output) == (TrialStatus.SUCCEEDED, "", "staged")
+        assert Path(request.folder).is_relative_to(folder / "team" / "nni" / "nni")
+        assert b'"value": "0.5"' in (Path(request.folder) / "output" / "worker-0" / ".nni" / "metrics").read_bytes()
+        lab.service.close_experiment(lab.experiment_id, training)
+    finally:
+        lab.core.delete_namespaced_persistent_volume_claim("shared", lab.namespace)
+        lab.core.delete_persistent_volume(name)
+
+
 def test_replicas_of_all_roles_have_files_of_their_own(lab: Lab) -> None:
     command = 'python3 -c "import nni; nni.report_final_result(1.5)"; echo $NNI_OUTPUT_DIR'
     training = lab.training(worker=lab.role(command, replicas=2), ps=lab.role("sleep 600"))
@@ -261,6 +303,39 @@ def test_a_job_that_cannot_start_says_why_within_half_a_minute(
     assert time.monotonic() - began < 30
 
 
+def test_a_job_of_which_one_pod_finds_no_node_says_why_and_is_given_up(lab: Lab, jobs: CustomObjectsApi) -> None:
+    roles = {"worker": lab.role("sleep 600"), "ps": lab.role("sleep 600", gpuNum=99)}
+    request = lab.request("", lab.training(**roles))
+    lab.service.submit(request)
+    handle = lab.service.handle(request)
+    wait_for_job(jobs, lab.namespace, "TFJob", handle["name"], "Running")
+    assert "Insufficient nvidia.com/gpu" in lab.wait_for_reason(request, "Insufficient")
+    state = lab.service.poll(handle)
+    assert (state.outcome, state.started_at) == (None, None)
+    lab.change_settings(waiting_limit_seconds=1.0)
+    outcome = lab.wait_for_outcome(request)
+    assert outcome.lost
+    assert outcome.reason.startswith("it waited longer than 1 s: Unschedulable")
+
+
+@pytest.mark.parametrize("operator", ["tf-operator", "pytorch-operator"])
+def test_a_job_all_of_whose_pods_have_started_has_no_limit_and_costs_no_requests(lab: Lab, operator: str) -> None:
+    roles = {"worker": lab.role("sleep 600", replicas=2)}
+    roles |= {"ps" if operator == "tf-operator" else "master": lab.role("sleep 600")}
+    request = lab.request("", lab.training(operator, **roles))
+    lab.service.submit(request)
+    lab.wait_for_running(request)
+    lab.change_settings(waiting_limit_seconds=0.001)
+    began = time.time()
+    for _ in range(10):
+        state = lab.service.poll(lab.service.handle(request))
+        assert (state.outcome, state.reason) == (None, "")
+        assert state.started_at is not None
+        time.sleep(0.1)
+    if isinstance(lab.cluster, OwnCluster):
+        assert lab.cluster.requests(began, TRIALFLOW_USER) == []
+
+
 def test_a_quota_is_named(lab: Lab) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     lab.core.create_namespaced_resource_quota(lab.namespace, quota)
@@ -277,6 +352,25 @@ def test_a_role_s_template_is_judged_before_the_first_pod(lab: Lab) -> None:
     training["worker"]["podTemplate"] = {"spec": {"nodeSelektor": {"gpu": "a100"}}}
     (problem,) = lab.service.preflight(training, place).problems
     assert "nodeSelektor" in problem.rule
+
+
+@pytest.mark.parametrize("file", sorted(GOLDEN.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_golden_manifest_is_accepted(lab: Lab, file: Path) -> None:
+    manifest = yaml.safe_load(file.read_text())
+    manifest["metadata"]["namespace"] = lab.namespace
+    path = resource_path(manifest["apiVersion"], lab.namespace, f"{manifest['kind'].lower()}s")
+    accepted = cluster_api().create(path, manifest, dryRun="All", fieldValidation="Strict")
+    assert accepted["metadata"]["uid"]
+    assert cluster_api().get(path)["items"] == []
+
+
+def test_the_operator_is_known_to_run_by_who_has_the_rights_of_the_role(lab: Lab, breakable: OwnCluster) -> None:
+    training = lab.training(worker=lab.role("true"))
+    found = lab.service.preflight(training, place)
+    assert (found.problems, found.warnings) == ((), ())
+    breakable.kill("operator")
+    (problem,) = lab.service.preflight(training, place).problems
+    assert "needs its operator, which does not answer" in problem.rule
 
 
 def test_a_registry_s_login_is_a_secret_that_goes_with_the_experiment(lab: Lab, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from trialflow import __version__
-from trialflow.cli import app, logs
+from trialflow.cli import app
 
 TOKEN = "good-token"
 EXPERIMENTS = [
@@ -44,6 +44,10 @@ TRIALS = [
 ]
 
 
+def _next(answers: list[Any]) -> Any:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
 class FakeAirflow(ThreadingHTTPServer):
     """Answers like Airflow's API server with our interface; notes what it was asked to do."""
 
@@ -53,7 +57,11 @@ class FakeAirflow(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str, Any]] = []
         self.experiments = [dict(item) for item in EXPERIMENTS]
+        self.refused = ""
         self.run_state = "running"
+        # The run's state, and whether a task of it has failed, each time that it is asked for; then the last one.
+        self.run_states: list[str] = []
+        self.failed: list[bool] = [True]
         self.known = True
         self.trials = TRIALS
         # The experiment's status each time that its profile is asked for; then it is done.
@@ -64,17 +72,15 @@ class FakeAirflow(ThreadingHTTPServer):
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
         self.metrics: list[Any] = []
         self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}
+        self.runs = ["run 1"]
         self.check_status: list[Any] = [None, "INITIALIZED", "RUNNING"]
 
-    def next_changes(self) -> Any:
-        return self.changes.pop(0) if len(self.changes) > 1 else self.changes[0]
-
-    def profile(self) -> dict[str, Any]:
+    def profile(self, experiment_id: str) -> dict[str, Any]:
         status = self.statuses.pop(0) if self.statuses else "DONE"
         params = {"experimentName": "digits", "maxTrialNum": 9, "trialConcurrency": 2, "maxExecDuration": 60,
                   **self.suggesting, "trainingServicePlatform": "local"}  # fmt: skip
-        return {"id": "abcd1111", "logDir": "/shared/abcd1111", "status": status, "statusReason": "", "params": params,
-                "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
+        return {"id": experiment_id, "logDir": "/shared/abcd1111", "status": status, "statusReason": "",
+                "params": params, "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -93,6 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         body: Any = raw if self.headers.get("Content-Type") == "application/zip" else json.loads(raw or "null")
         path = self.path.partition("?")[0].removeprefix("/api/v1/nni")
         self.server.asked.append((self.command, self.path.removeprefix("/api/v1/nni"), body))
+        if path == self.server.refused:
+            self._answer(403, {"detail": "you may not"})
+            return
         if path != "/auth/token" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, {"detail": "Not authenticated"})
             return
@@ -118,10 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
             ("POST", "resume"): {"experiment_id": "abcd2222", "dag_id": "nni_experiment", "run_id": "run 2"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},
             ("GET", "trial-jobs"): self.server.trials,
-            ("GET", "changes"): self.server.next_changes,
-            ("GET", "experiment"): self.server.profile,
+            ("GET", "changes"): lambda: _next(self.server.changes),
+            ("GET", "experiment"): lambda: self.server.profile(parts[1]),
             ("GET", "job-statistics"): [{"trialJobStatus": "SUCCEEDED", "trialJobNumber": 3}],
-            ("GET", "runs"): ["run 1"],
+            ("GET", "runs"): self.server.runs,
             ("GET", "metric-data"): self.server.metrics,
             ("GET", "export-data"): self.server.results,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
@@ -130,8 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
             ("POST", "uploads"): {"folder": "/uploads/1"},
             ("POST", "import-data"): {"imported": 2, "known": 0, "fit": 1},
         }
-        if method == "DELETE" and len(parts) == 2:
-            return 200, {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
+        if method == "DELETE":
+            killed = {"id": parts[-1], "status": "USER_CANCELED", "reason": "killed by ann"}
+            deleted = {"id": parts[1], "folder": "/x", "folder_deleted": parts[1] != "zzzz3333"}
+            return 200, killed if "trial-jobs" in parts else deleted
         answer = answers.get((method, parts[-1]))
         answer = answer() if callable(answer) else answer
         return (404, {"detail": f"nothing at {path}"}) if answer is None else (200, answer)
@@ -146,14 +157,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _run(self, parts: list[str]) -> Any:
         if parts[-1] == "taskInstances":
-            failed = {"state": "failed", "map_index": -1, "try_number": 1}
+            state = "failed" if _next(self.server.failed) else "running"
+            failed = {"state": state, "map_index": -1, "try_number": 1}
             first = {**failed, "task_id": "load_experiment", "end_date": "2026-01-01T00:00:01Z"}
             return {"task_instances": [{**failed, "task_id": "finish", "end_date": "2026-01-01T00:00:02Z"}, first]}
         if "logs" in parts:
             said = "1 problem in the experiment" if "load_experiment" in parts else "no experiment in the store"
             detail = [{"exc_type": "X", "exc_value": said}]
             return {"content": [{"event": "Task failed", "level": "error", "error_detail": detail}]}
-        return {"state": self.server.run_state}
+        return {"state": _next(self.server.run_states) if self.server.run_states else self.server.run_state}
 
     def _answer(self, status: int, content: Any) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -247,6 +259,7 @@ def test_a_created_experiment_is_told_once_it_runs(logged_in: FakeAirflow) -> No
     assert "The experiment id is newaaaaa" in done.output
     assert f"The Web UI urls are: {logged_in.url}/dags/nni_experiment/runs/run 1" in done.output
     assert "nnictl stop newaaaaa" in done.output
+    assert "nnictl top newaaaaa" in done.output
 
 
 def write_experiment(folder: Path) -> Path:
@@ -330,6 +343,8 @@ def test_what_is_not_clear_is_listed_and_nothing_is_done(logged_in: FakeAirflow)
         assert done.exit_code == 1
         assert "abcd1111 (RUNNING), abcd2222 (RUNNING)" in done.output
     assert all(method == "GET" for method, _, _ in logged_in.asked)
+    done = run("trial", "ls", "abcd*")
+    assert (done.exit_code, "exactly one experiment's id; there is: abcd1111" in done.output) == (1, True)
     assert run("stop", "abcd*").exit_code == 0
     assert sum(method == "POST" for method, _, _ in logged_in.asked) == 2
 
@@ -359,50 +374,20 @@ def test_an_update_sends_its_kind_and_its_value(
     )  # fmt: skip
 
 
-def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_path: Path) -> None:
-    for kind in ("csv", "json"):
-        assert run("experiment", "export", "-f", str(tmp_path / kind), "--type", kind).exit_code == 0
-    assert (tmp_path / "csv").read_text().splitlines() == ["id,value,lr,n", 'T0001,0.5,0.1,"{""_name"": ""a""}"']
-    assert json.loads((tmp_path / "json").read_text())[0]["value"] == 0.5
-
-
-PARAMETERS = [
-    {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
-    {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
-]
-
-
-@pytest.mark.parametrize("kind", ["csv", "json"])
-def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_path: Path, kind: str) -> None:
-    logged_in.results = [{"parameter": body, "value": 0.5, "id": "T0001"} for body in PARAMETERS]
-    file = str(tmp_path / f"results.{kind}")
-    assert run("experiment", "export", "-f", file, "--type", kind).exit_code == 0
-
-    done = run("experiment", "import", "-f", file)
-
-    assert (done.exit_code, done.output) == (0, "abcd1111\t2\t0\t1\n")
-    method, path, body = logged_in.asked[-1]
-    assert (method, path) == ("POST", "/experiments/abcd1111/experiment/import-data")
-    assert [(item["parameter"], item["value"]) for item in body] == [(parameters, 0.5) for parameters in PARAMETERS]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.json", "[1", "is not valid JSON"),
-        ("a.csv", "id,lr\n1,2\n", "is not valid CSV: it needs a column value"),
-        ("a.csv", "value,lr\n1\n", "line 2 does not have a cell for each column"),
-        ("missing.csv", None, "cannot be read: No such file"),
-    ],
-)
-def test_a_file_that_cannot_be_imported_is_refused_before_anything_is_sent(
-    logged_in: FakeAirflow, tmp_path: Path, name: str, content: str | None, message: str
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    done = run("experiment", "import", "-f", str(tmp_path / name))
-    assert (done.exit_code, message in done.output) == (1, True)
-    assert logged_in.asked == []
+def test_a_search_space_is_sent_as_it_was_written(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    file = tmp_path / "space.yml"
+    file.write_text("x: {_type: uniform, _value: [0, 1]}  # mm²\n", encoding="utf-8")
+    done = run("update", "searchspace", "-f", str(file))
+    assert (done.exit_code, done.output.split("\t")[:2]) == (0, ["abcd1111", "searchSpace"])
+    assert logged_in.asked[-1][1:] == (
+        "/experiments/abcd1111/experiment?update_type=SEARCH_SPACE", {"params": {"searchSpace": file.read_text()}}
+    )  # fmt: skip
+    asked = len(logged_in.asked)
+    file.write_bytes(b"\xff")
+    for name in (str(file), str(tmp_path / "none.yml")):
+        done = run("update", "searchspace", "-f", name)
+        assert (done.exit_code, f"{name} cannot be read: " in done.output) == (1, True)
+    assert len(logged_in.asked) == asked
 
 
 def test_a_trial_is_added_with_parameters_as_json_or_from_a_file(logged_in: FakeAirflow, tmp_path: Path) -> None:
@@ -413,6 +398,30 @@ def test_a_trial_is_added_with_parameters_as_json_or_from_a_file(logged_in: Fake
     assert "nnictl resume zzzz3333" in run("trial", "add", "zzzz", "-p", "{}").output
     done = run("trial", "add", "-p", "lr=1")
     assert (done.exit_code, "must be JSON" in done.output) == (1, True)
+
+
+def test_a_trial_is_killed_by_its_id(logged_in: FakeAirflow) -> None:
+    assert run("trial", "kill").exit_code == 2
+    done = run("trial", "kill", "abcd1111", "-T", "T0001")
+    assert (done.exit_code, done.output) == (0, "T0001\tUSER_CANCELED\tkilled by ann\n")
+    assert logged_in.asked[-1] == ("DELETE", "/experiments/abcd1111/trial-jobs/T0001", None)
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("RUNNING", 0), ("STOPPED", 0), ("ERROR", 1)])
+def test_the_status_of_an_experiment_that_failed_is_an_exit_code(
+    logged_in: FakeAirflow, status: str, exit_code: int
+) -> None:
+    logged_in.check_status = [status]
+    done = run("experiment", "status")
+    assert (done.exit_code, done.output) == (exit_code, f"abcd1111\t{status}\t\n")
+
+
+def test_the_addresses_of_an_experiment_s_runs_are_shown(logged_in: FakeAirflow) -> None:
+    assert run("webui", "url").output == f"{logged_in.url}/dags/nni_experiment/runs/run 1\n"
+    assert run("webui", "url", "abcd2222", "--output", "json").exit_code == 0
+    assert ("GET", "/experiments/abcd2222/runs", None) in logged_in.asked
+    logged_in.runs = []
+    assert run("webui", "url").output == f"{logged_in.url}/dags/nni_experiment/runs\n"
 
 
 def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) -> None:
@@ -429,41 +438,9 @@ def test_only_what_was_named_and_confirmed_is_deleted(logged_in: FakeAirflow) ->
     assert done.output.splitlines()[1] == "zzzz3333\tyes\tthe server does not see /x"
 
 
-def test_a_trial_s_output_is_followed_from_before_it_begins_to_its_end(
-    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
-    logged_in.written = [None, "one\n", "one\n", "one\ntwo\n", "one\ntwo\n", "one\ntwo\n"]
-    done = run("log", "trial", "--trial", "T0009", "-f")
-    assert (done.exit_code, done.output) == (0, "one\ntwo\n")
-    logged_in.written = [None]
-    done = run("log", "trial", "-T", "T0009")
-    assert (done.exit_code, "has no stdout" in done.output) == (1, True)
-
-
-def test_what_happened_is_told_in_order_cut_and_followed(
-    logged_in: FakeAirflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "_LOOK_SECONDS", 0.01)
-    logged_in.trials = [{"id": "T0001", "sequenceId": 0, "status": "FAILED", "startTime": 500, "endTime": 2000,
-                         "reason": "exit 1\nmore"}]  # fmt: skip
-    logged_in.check_status = ["RUNNING"]
-    events = [line.split("\t")[1] for line in run("log", "stdout").output.splitlines()]
-    assert events == ["trial #0 T0001 started", "ann: concurrency 3", "trial #0 T0001 ended, FAILED: exit 1"]
-    for options, expected in ((("--head", "1"), events[:1]), (("--tail", "2"), events[1:])):
-        logged_in.check_status = ["RUNNING"]
-        assert [line.split("\t")[1] for line in run("log", "stdout", *options).output.splitlines()] == expected
-    logged_in.check_status = ["RUNNING", "RUNNING", "STOPPED"]
-    stop = {"time": 3000.0, "who": "bob", "what": "stop", "value": None}
-    logged_in.changes = [logged_in.changes[0], logged_in.changes[0], [*logged_in.changes[0], stop]]
-    followed = [line.split("\t")[1] for line in run("log", "stdout", "-f").output.splitlines()]
-    assert followed == [*events, "bob: stop "]
-    assert run("log", "stdout", "--path").output == "/shared/abcd1111\n"
-
-
-def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(logged_in: FakeAirflow) -> None:
-    logged_in.statuses = ["RUNNING"] * 6
-    command = [sys.executable, "-c", "from trialflow.cli import main; main()", "top", "--time", "0.2"]
+def watch_in_a_terminal(*arguments: str) -> bytes:
+    """What a command writes to a terminal until it ends."""
+    command = [sys.executable, "-c", "from trialflow.cli import main; main()", *arguments]
     terminal, screen = pty.openpty()
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     with subprocess.Popen(command, stdout=screen, stderr=screen, env={**os.environ, "TERM": "xterm-256color"}) as shown:
@@ -474,17 +451,36 @@ def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(l
                 written += part
         assert shown.wait(60) == 0
     os.close(terminal)
+    return written
+
+
+def test_top_is_drawn_over_itself_until_the_experiment_ends_and_once_in_a_pipe(logged_in: FakeAirflow) -> None:
+    logged_in.statuses = ["RUNNING"] * 6
+    written = watch_in_a_terminal("top", "--time", "0.2")
     pictures = written.count(b"T0002")
     assert pictures >= 7
     # Each picture is written from the top of the screen over the one before; nothing is wiped in between.
     assert written.count(b"\x1b[2J") <= 1
     assert written.count(b"\x1b[H") >= pictures - 1
     logged_in.statuses = ["RUNNING"]
-    assert run("top").output.count("T0002") == 1
+    lines = [line.split("\t") for line in run("top").output.splitlines()]
+    assert (lines[0], [line[1] for line in lines[-3:]]) == (["id", "abcd1111"], ["T0002", "T0001", "T0000"])
 
 
-def test_the_errors_of_failed_runs_are_shown(logged_in: FakeAirflow) -> None:
-    assert run("log", "stderr").output == "1 problem in the experiment\n"
+def test_top_shows_all_that_run_until_the_last_of_them_ends(logged_in: FakeAirflow) -> None:
+    logged_in.experiments[1]["status"] = "RUNNING"
+    logged_in.statuses = ["RUNNING", "DONE", "RUNNING"]
+    written = watch_in_a_terminal("top", "--time", "0.2")
+    assert logged_in.statuses == []
+    last = written[written.rindex(b"abcd1111") :]
+    assert (last.count(b"abcd2222"), last.count(b"T0002")) == (1, 2)
+    looks = json.loads(run("--output", "json", "top").output)
+    assert [(look["id"], len(look["trialJobs"])) for look in looks] == [("abcd1111", 3), ("abcd2222", 3)]
+    assert run("top", "zzzz").output.splitlines()[0] == "id\tzzzz3333"
+    for item in logged_in.experiments:
+        item["status"] = "DONE"
+    done = run("top")
+    assert (done.exit_code, "no experiment that runs" in done.output) == (1, True)
 
 
 @pytest.mark.parametrize(("answer", "deleted"), [("y\n", ["abcd2222"]), ("n\n", [])])

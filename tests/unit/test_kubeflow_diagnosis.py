@@ -46,6 +46,28 @@ def test_the_newest_condition_that_is_true_counts(conditions: list[JsonObject], 
     assert read_status(job(*conditions)).phase is phase
 
 
+@pytest.mark.parametrize(
+    ("counts", "phase"),
+    [
+        (None, Phase.RUNNING),
+        ({}, Phase.RUNNING),
+        ({"Worker": {"active": 2}, "PS": {"active": 1}}, Phase.RUNNING),
+        ({"Worker": {"active": 1, "succeeded": 1}, "PS": {"failed": 1}}, Phase.RUNNING),
+        ({"Worker": {"active": 1}, "PS": {"active": 1}}, Phase.STARTING),
+        ({"Worker": {"active": 2}, "PS": {}}, Phase.STARTING),
+        ({"Worker": {"active": 2}, "PS": None}, Phase.STARTING),
+        ({"Worker": {"active": 2}}, Phase.STARTING),
+    ],
+)
+def test_a_job_of_which_a_pod_has_not_started_does_not_run_yet(counts: JsonObject | None, phase: Phase) -> None:
+    running = job(condition("Created", 1), condition("Running", 2))
+    running["spec"] = {"runPolicy": {}, "tfReplicaSpecs": {"Worker": {"replicas": 2}, "PS": {"replicas": 1}}}
+    running["status"]["replicaStatuses"] = counts
+    assert read_status(running).phase is phase
+    running["status"]["conditions"].append(condition("Failed", 3))
+    assert read_status(running).phase is Phase.FAILED
+
+
 def test_a_job_without_a_status_is_unseen() -> None:
     assert read_status({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}).phase is Phase.UNSEEN
 
@@ -178,8 +200,8 @@ def waiting(reason: str, message: str = "") -> JsonObject:
         (
             Phase.WAITING,
             [],
-            [event(NAME, "FailedCreatePod", "pods is forbidden: exceeded quota: gpu")],
-            "FailedCreatePod: pods is forbidden: exceeded quota: gpu",
+            [event(NAME, "FailedCreatePod", 'Error creating: pods "x-worker-0" is forbidden: exceeded quota: gpu')],
+            "FailedCreatePod: exceeded quota: gpu",
         ),
         (Phase.WAITING, [pod(conditions=scheduled("0/3 nodes: Insufficient nvidia.com/gpu."))], [], "Insufficient nv"),
         (Phase.WAITING, [pod(conditions=scheduled("", "SchedulingGated"))], [], "SchedulingGated"),
@@ -192,23 +214,18 @@ def waiting(reason: str, message: str = "") -> JsonObject:
             [
                 event(f"{NAME}-worker-0", "FailedScheduling", "old", "2026-01-01T00:00:01Z"),
                 event(f"{NAME}-worker-0", "FailedMount", "mount.nfs: access denied"),
-                event("another", "Failed", "not ours", "2026-01-01T00:00:59Z"),
             ],
             "FailedMount: mount.nfs: access denied (check that every node can mount the storage)",
         ),
         (Phase.WAITING, [pod(container={"running": {}}), pod("ps-0", waiting("ErrImagePull"))], [], "ErrImagePull"),
+        (Phase.STARTING, [pod(phase="Running"), pod("ps-0", conditions=scheduled("no node fits"))], [], "no node fits"),
+        (Phase.STARTING, [pod(phase="Running"), pod("ps-0", waiting("ContainerCreating"))], [], ""),
         (Phase.SUSPENDED, [], [], "the job is suspended: by a queue"),
     ],
 )
 def test_a_waiting_job_has_a_reason(
     phase: Phase, pods: list[JsonObject], events: list[JsonObject], text: str
 ) -> None:
-    reason = explain_waiting(NAME, JobStatus(phase, 0.0, message="by a queue"), pods, events)
+    reason = explain_waiting(JobStatus(phase, 0.0, message="by a queue"), pods, events)
     assert text in reason
     assert bool(text) is bool(reason)
-
-
-def test_the_pods_of_other_jobs_explain_nothing() -> None:
-    other = pod(conditions=scheduled("too large"))
-    other["metadata"]["labels"]["training.kubeflow.org/job-name"] = "another"
-    assert "too large" not in explain_waiting(NAME, JobStatus(Phase.WAITING, 0.0), [other], [])

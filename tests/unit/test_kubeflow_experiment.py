@@ -14,7 +14,7 @@ import pytest
 from trialflow.errors import ConfigError, UnavailableError
 from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
 from trialflow.experiment import watch as watch_module
-from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
+from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.testing.fake_operator import add_pod, set_condition
 from trialflow.training.kubeflow import waiting_room
@@ -78,7 +78,7 @@ def test_the_experiment_runs_and_leaves_nothing_in_the_cluster(tmp_path: Path, c
         assert manager.close_run(1, "run")
         for plural in ("tfjobs", "pods", "secrets"):
             assert lab.cluster.all(plural) == []
-        assert lab.cluster.count()["create tfjobs"] == 6, "five, and one that was only tried out"
+        assert lab.cluster.count()["create tfjobs"] == 7, "five, and two that were only tried out"
     assert (result["status"], result["trials"]) == ("DONE", {"SUCCEEDED": 5})
     assert result["folder"] == str(lab.storage / "nni" / "expaaaaa")
     values = [trial.value for trial in manager.store.list_trials(manager.id)]
@@ -195,6 +195,35 @@ def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeyp
     wait_for(lambda: watch.poll() or now_of(manager, trial).reason == "the operator has made no pods yet")
 
 
+def test_a_trial_of_which_one_pod_cannot_start_waits_for_it(
+    lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", -1.0)
+    config = (code / "config.yml").read_text().replace("replicas: 1", "replicas: 2")
+    (code / "config.yml").write_text(config)
+    manager = start(code, lab.settings)
+    trial = suggest(manager)
+    watch = TrialWatch(manager, trial)
+    job = lab.cluster.all("tfjobs")[0]
+
+    def count(active: int) -> None:
+        counts = {"replicaStatuses": {"Worker": {"active": active}}}
+        lab.cluster.change("tfjobs", job["metadata"]["name"], lambda item: item["status"].update(counts))
+
+    set_condition(lab.cluster, job, "Created")
+    count(1)
+    set_condition(lab.cluster, job, "Running")
+    add_pod(lab.cluster, job, {"phase": "Running"})
+    no_room = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node fits"}
+    add_pod(lab.cluster, job, {"phase": "Pending", "conditions": [no_room]}, "worker-1")
+    wait_for(lambda: watch.poll() or "no node fits" in now_of(manager, trial).reason)
+    assert now_of(manager, trial).status is TrialStatus.WAITING
+    count(2)
+    wait_for(lambda: watch.poll() or now_of(manager, trial).status is TrialStatus.RUNNING)
+    assert now_of(manager, trial).reason == ""
+
+
 def test_why_a_trial_cannot_be_followed_is_written_into_its_row(lab: Lab, code: Path) -> None:
     manager = start(code, lab.settings)
     trial = suggest(manager)
@@ -262,6 +291,32 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path: Path, code: Path) -> None
         assert lab.cluster.all("pods") == []
         assert manager.refresh().status is ExperimentStatus.STOPPED
         assert now_of(manager, trial).status is TrialStatus.USER_CANCELED
+
+
+def test_whoever_plans_the_next_batch_at_a_limit_touches_no_job(lab: Lab, code: Path) -> None:
+    config = (code / "config.yml").read_text().replace("trialConcurrency: 1", "trialConcurrency: 2")
+    (code / "config.yml").write_text(f"{config}\nmaxFailedTrialNum: 0\n")
+    manager = start(code, lab.settings)
+    failing, running = watches = [TrialWatch(manager, suggest(manager, index)) for index in range(2)]
+    wait_for(lambda: not [watch.poll() for watch in watches if watch.is_due()])
+    manager.store.set_ended(failing.trial, Outcome(TrialStatus.FAILED, 1), None)
+    requests = lab.cluster.count()
+
+    planner = ExperimentManager(manager.id, lab.settings)
+    assert planner.plan_next_batch(1, "run-2") is None
+    assert lab.cluster.count() == requests
+    assert (planner.refresh().status, len(lab.cluster.all("tfjobs"))) == (ExperimentStatus.ERROR, 2)
+
+    began = time.monotonic()
+    wait_for(running.is_due)
+    for watch in watches:
+        manager.report(run_to_end(watch))
+    assert time.monotonic() - began < 10
+    assert lab.cluster.all("tfjobs") == []
+    assert [trial.status for trial in manager.store.list_trials(manager.id)] == [
+        TrialStatus.FAILED,
+        TrialStatus.SYS_CANCELED,
+    ]
 
 
 def test_what_the_cluster_has_against_an_experiment_is_told_with_the_line_of_the_file(lab: Lab, code: Path) -> None:

@@ -213,6 +213,16 @@ def test_what_cannot_work_is_refused(training: JsonObject, field: str, text: str
 
 
 @pytest.mark.parametrize(
+    ("server", "accepted"),
+    [(server, True) for server in ("nfs", "nfs-1.team.example.org", "10.0.0.1", "fe80::1", "[fe80::1%eth0]")]
+    + [(server, False) for server in ("{nfs_ip}", "<your_nfs_ip>", "${NFS}", "-o", "a b", "10.0.0.1:/data", "a;b")],
+)
+def test_a_server_is_a_name_or_an_address(server: str, accepted: bool) -> None:
+    problems = problems_of(section(config={"nfs": {"server": server, "path": "/a"}}, worker=role()))
+    assert list(problems) == ([] if accepted else ["kubeflowConfig.nfs.server"])
+
+
+@pytest.mark.parametrize(
     ("template", "field"),
     [
         ({"metadata": {"labels": {"expId": "other"}}}, "metadata.labels.expId"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from trialflow.errors import Problem, TrainingError
 from trialflow.records import JsonObject
@@ -14,9 +15,11 @@ from trialflow.testing.fake_cluster import Collection
 from trialflow.training import Preflight
 from trialflow.training.kubeflow.api import ClusterApi, UnreachableError
 from trialflow.training.kubeflow.preflight import required_rights
-from trialflow.training.kubeflow.section import read_section
+from trialflow.training.kubeflow.section import OPERATORS, read_section
 
 from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_role, make_training, place
+
+ROLE_FILE = Path(__file__).parents[2] / "deploy" / "role.yaml"
 
 
 @pytest.fixture
@@ -97,6 +100,25 @@ def test_rights_on_secrets_are_needed_for_a_private_registry_alone() -> None:
     }
 
 
+def test_the_role_of_an_installation_grants_what_is_asked_for_and_nothing_else() -> None:
+    asked = {
+        right
+        for name, operator in OPERATORS.items()
+        for login in (None, "/home/me/config.json")
+        for right in required_rights(
+            read_section(make_training(None, name, **{operator.chief: make_role(privateRegistryAuthPath=login)}))
+        )
+    }
+    granted = [
+        (group, resource, verb)
+        for rule in yaml.safe_load(ROLE_FILE.read_text())["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert sorted(granted) == sorted(asked)
+
+
 def test_the_rights_that_are_asked_for_are_those_that_are_used(lab: Lab, tmp_path: Path) -> None:
     login = tmp_path / "login.json"
     login.write_text('{"auths": {"r": {}}}')
@@ -167,13 +189,36 @@ def test_a_job_that_the_api_server_would_refuse_is_refused_now(lab: Lab) -> None
     assert 'unknown field "spec.tfReplicaSpecs.Worker.template.spec.nodeSelektor"' in problem.rule
 
 
-def test_an_operator_that_is_down_is_refused_and_one_that_is_not_seen_is_a_warning(lab: Lab) -> None:
+def test_an_operator_that_is_down_is_refused(lab: Lab) -> None:
     set_operator(lab, 0)
     assert "has no ready replica" in problems_of(lab)["kubeflowConfig.operator"].rule
-    lab.cluster.denied.add(("deployments", "get"))
+
+
+@pytest.mark.parametrize(
+    ("is_hidden", "why"),
+    [
+        (True, "its deployment in kubeflow may not be read; see deploy/role.yaml"),
+        (False, "namespace kubeflow has no deployment training-operator or tf-job-operator"),
+    ],
+)
+def test_an_operator_of_which_nothing_is_seen_is_a_warning(lab: Lab, is_hidden: bool, why: str) -> None:
+    lab.cluster.remove("deployments", "training-operator")
+    if is_hidden:
+        lab.cluster.denied.add(("deployments", "get"))
     found = preflight(lab)
     assert found.problems == ()
-    assert "whether the training operator runs is not known" in found.warnings[0]
+    (warning,) = found.warnings
+    assert warning == f"whether the training operator runs is not known: no webhook of it was heard, and {why}"
+
+
+def test_an_operator_that_judges_jobs_runs_and_no_right_is_needed_to_know_it(lab: Lab) -> None:
+    lab.cluster.remove("deployments", "training-operator")
+    lab.cluster.denied.add(("deployments", "get"))
+    lab.cluster.has_webhook = True
+    found = preflight(lab)
+    assert (found.problems, found.warnings) == ((), ())
+    assert lab.cluster.count()["get deployments"] == 0
+    assert lab.cluster.all("tfjobs") == []
 
 
 def test_an_operator_that_does_not_answer_when_a_job_is_tried_is_named(
@@ -187,7 +232,9 @@ def test_an_operator_that_does_not_answer_when_a_job_is_tried_is_named(
         return create(api, path, body, **query)
 
     monkeypatch.setattr(ClusterApi, "create", refuse)
-    assert "which does not answer: failed calling" in problems_of(lab)["kubeflowConfig.operator"].rule
+    set_operator(lab, 0)
+    (problem,) = preflight(lab).problems
+    assert "which does not answer: failed calling" in problem.rule
 
 
 def test_an_old_operator_is_known_by_its_old_name(lab: Lab) -> None:
@@ -200,13 +247,24 @@ def test_everything_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
     with make_lab(tmp_path, storage_mounts="") as lab:
         set_operator(lab, 0)
         lab.cluster.denied.add(("tfjobs", "watch"))
-        training = make_training(None, worker=make_role(privateRegistryAuthPath="/nowhere"))
-        assert set(problems_of(lab, training)) == {
+        template = {"spec": {"nodeSelektor": {"gpu": "a100"}}}
+        training = make_training(None, worker=make_role(privateRegistryAuthPath="/nowhere", podTemplate=template))
+        problems = problems_of(lab, training)
+        assert set(problems) == {
             "trial.worker.privateRegistryAuthPath",
             "kubeflowConfig.nfs",
             "kubeflowConfig",
+            "trial",
             "kubeflowConfig.operator",
         }
+        assert "nodeSelektor" in problems["trial"].rule
+
+
+def test_a_job_is_not_tried_out_by_whoever_may_not_create_it(lab: Lab) -> None:
+    lab.cluster.denied.add(("tfjobs", "create"))
+    problems = problems_of(lab)
+    assert list(problems) == ["kubeflowConfig"]
+    assert lab.cluster.count()["create tfjobs"] == 0
 
 
 def test_a_cluster_that_does_not_answer_is_asked_again_later(lab: Lab) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from trialflow.experiment.folders import remove_folder
 from trialflow.metrics import MetricsTail
+from trialflow.records import Experiment
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training import JobRequest
 from trialflow.training.kubeflow.attempt_folder import AttemptFolder
@@ -159,12 +164,12 @@ def test_a_pod_that_was_not_planned_writes_nowhere(tmp_path: Path) -> None:
 
 def test_a_pod_that_replaces_a_lost_one_does_not_run_the_trial_again(tmp_path: Path) -> None:
     storage = prepare(tmp_path, "echo ran >> $NNI_OUTPUT_DIR/runs; sleep 600")
-    lost = storage.pod()
-    wait_for((storage.output() / "runs").exists)
+    lost, runs = storage.pod(), storage.output() / "runs"
+    wait_for(lambda: runs.exists() and runs.read_text())
     os.killpg(lost.pid, signal.SIGKILL)
     lost.communicate()
     assert storage.run()[0] == LOST_EXIT_CODE
-    assert (storage.output() / "runs").read_text() == "ran\n"
+    assert runs.read_text() == "ran\n"
     assert storage.folder.exits() == []
 
 
@@ -203,26 +208,80 @@ time.sleep(600)
     assert storage.folder.exits() == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
-def test_a_pod_of_any_user_can_work_and_is_read_afterwards(tmp_path: Path) -> None:
-    storage = prepare(tmp_path, "mkdir $NNI_OUTPUT_DIR/model; echo x > $NNI_OUTPUT_DIR/model/weights; echo ok")
+def open_way(tmp_path: Path) -> None:
+    """Let other users come to a test's folder."""
     for folder in [tmp_path, *tmp_path.parents]:
         if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o755)
-    pod = tmp_path / "pod"
+
+
+def run_as(user: int, storage: Storage) -> subprocess.CompletedProcess[str]:
+    """Run a pod of another user to its end."""
+    pod = storage.scratch / "pod"
     (pod / "work").mkdir(parents=True)
     (pod / "work").chmod(0o777)
     for name, target in {"code": storage.code, "trial": storage.folder.path}.items():
         (pod / name).symlink_to(target)
     script = (storage.folder.path / "run-worker.sh").read_text().replace(POD_ROOT, str(pod))
     environment = {"PATH": os.environ["PATH"], "TRIALFLOW_REPLICA_INDEX": "0"}
-    done = subprocess.run(
-        ["sh", "-c", script], user=65534, group=65534, extra_groups=[], umask=0o077, env=environment, cwd="/",
-        capture_output=True, text=True, check=False,
+    return subprocess.run(
+        ["sh", "-c", script], user=user, group=user, extra_groups=[], umask=0o077, env=environment, cwd="/",
+        capture_output=True, text=True, check=False, start_new_session=True,
     )  # fmt: skip
+
+
+def act_as(user: int, act: Callable[[], object]) -> None:
+    """Do something in a child that is another user."""
+
+    def change_and_act() -> None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+        act()
+
+    child = multiprocessing.get_context("fork").Process(target=change_and_act)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_a_pod_of_any_user_can_work_and_is_read_afterwards(tmp_path: Path) -> None:
+    storage = prepare(tmp_path, "mkdir $NNI_OUTPUT_DIR/model; echo x > $NNI_OUTPUT_DIR/model/weights; echo ok")
+    open_way(tmp_path)
+    done = run_as(65534, storage)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
     assert (storage.output() / "model" / "weights").stat().st_mode & 0o044 == 0o044
     assert json.loads((storage.output() / "parameter.cfg").read_text())["parameters"] == {"x": 0.5}
+
+
+# What a trial makes as the umask has it, and what it makes with a mode of its own.
+PLAIN = "mkdir -p $NNI_OUTPUT_DIR/a/b; echo x > $NNI_OUTPUT_DIR/a/b/c"
+OWN_MODES = f"umask 077; {PLAIN}; chmod 500 $NNI_OUTPUT_DIR/a/b"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become other users")
+@pytest.mark.parametrize("pod_user", [1000, 65534, 0], ids=["another user", "the same user", "root"])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(PLAIN, 0), (OWN_MODES, 0), (f"{OWN_MODES}; exit 3", 3), (f"{PLAIN}; kill -KILL 0", -signal.SIGKILL)],
+    ids=["succeeded", "own modes", "failed", "killed"],
+)
+def test_a_worker_that_is_not_root_can_delete_what_pods_have_made(
+    tmp_path: Path, pod_user: int, command: str, code: int
+) -> None:
+    open_way(tmp_path)
+    tmp_path.chmod(0o777)
+    folder = tmp_path / "exp"
+    act_as(65534, lambda: prepare(folder, command))
+    storage = Storage(AttemptFolder(folder / "trials" / "abcde" / "1"), folder / "code", tmp_path / "pods")
+    assert run_as(pod_user, storage).returncode == code
+    assert (storage.output() / "a" / "b" / "c").read_text() == "x\n"
+    for closed in (folder, storage.folder.path, storage.folder.path / "output"):
+        assert closed.stat().st_mode & 0o022 == 0
+    experiment = cast("Experiment", SimpleNamespace(id="exp", folder=str(folder)))
+    act_as(65534, lambda: remove_folder(experiment))
+    assert not folder.exists()
 
 
 def test_folders_are_open_to_pods_whatever_the_worker_s_umask(tmp_path: Path) -> None:

@@ -239,6 +239,88 @@ def test_a_waiting_job_says_why(lab: Lab) -> None:
     assert lab.service.poll(lab.service.handle(request)).reason == ""
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_is_known_of_other_jobs_and_of_pods_that_run_explains_nothing(lab: Lab) -> None:
+    request, other = submit(lab, "Created"), submit(lab, "Created")
+    pending = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "too large"}
+    blocked = add_pod(lab.cluster, lab.job(other), {"phase": "Pending", "conditions": [pending]})
+    add_warning(lab.cluster, "default", blocked, "FailedScheduling", "too large")
+    add_pod(lab.cluster, lab.job(request), {"phase": "Pending"}, "ps-0")
+    runs = add_pod(lab.cluster, lab.job(request), {"phase": "Running"})
+    add_warning(lab.cluster, "default", runs, "FailedMount", "not yet exported")
+    assert reason_of(lab, request) == ""
+    assert "too large" in reason_of(lab, other)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_job_of_which_one_pod_cannot_start_says_why_and_is_given_up(tmp_path: Path) -> None:
+    with make_running_lab(tmp_path, waiting_limit_seconds=3.0) as lab:
+        roles = {"worker": make_role("sleep 600"), "ps": make_role("sleep 600", image="missing")}
+        request = lab.request(training=make_training(lab.storage, **roles))
+        lab.service.submit(request)
+        wait_for(lambda: "'Running'" in str(lab.job(request).get("status")))
+        wait_for(lambda: "ImagePullBackOff" in reason_of(lab, request))
+        outcome = wait_for(lambda: lab.service.poll(lab.service.handle(request)).outcome)
+        assert outcome.lost
+        assert outcome.reason.startswith("it waited longer than 3 s: ImagePullBackOff")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_job_all_of_whose_pods_have_started_runs_without_limit_and_without_requests(tmp_path: Path) -> None:
+    with make_running_lab(tmp_path, waiting_limit_seconds=0.01) as lab:
+        roles = {"worker": make_role("sleep 600", replicas=2), "ps": make_role("sleep 600")}
+        request = lab.request(training=make_training(lab.storage, **roles))
+        lab.service.submit(request)
+        handle = lab.service.handle(request)
+        wait_for(lambda: lab.job(request).get("status", {}).get("replicaStatuses", {}).get("Worker") == {"active": 2})
+        wait_for(lambda: lab.service.poll(handle).started_at)
+        lab.cluster.requests.clear()
+        for _ in range(20):
+            assert lab.service.poll(handle).started_at
+        assert lab.cluster.requests == []
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("pod_at", "is_given_up"), [("2026-01-01T00:00:00Z", True), ("2999-01-01T00:00:00Z", False), (None, False)]
+)
+def test_a_pod_that_takes_another_s_place_waits_from_then_on(lab: Lab, pod_at: str | None, is_given_up: bool) -> None:
+    request = submit(lab, "Running")
+
+    def age(job: JsonObject) -> None:
+        job["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        job["spec"]["tfReplicaSpecs"]["Worker"]["replicas"] = 2
+        job["status"]["replicaStatuses"] = {"Worker": {"active": 1}}
+
+    lab.cluster.change("tfjobs", lab.service.handle(request)["name"], age)
+    add_pod(lab.cluster, lab.job(request), {"phase": "Running"})
+    if pod_at:
+        name = add_pod(lab.cluster, lab.job(request), {"phase": "Pending"}, "worker-1")
+        lab.cluster.change("pods", name, lambda pod: pod["metadata"].update(creationTimestamp=pod_at))
+    outcome = lab.service.poll(lab.service.handle(request)).outcome
+    assert (outcome is not None) is is_given_up
+    if outcome is not None:
+        assert outcome.reason == "it waited longer than 3600 s: not all of its pods have started"
+
+
+def test_a_pod_that_cannot_be_made_beside_one_that_runs_is_waited_for_as_long(tmp_path: Path) -> None:
+    with make_lab(tmp_path, waiting_limit_seconds=0.5) as lab:
+        request = submit(lab, "Running")
+
+        def age(job: JsonObject) -> None:
+            job["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+            job["spec"]["tfReplicaSpecs"]["PS"] = job["spec"]["tfReplicaSpecs"]["Worker"]
+            job["status"]["replicaStatuses"] = {"Worker": {"active": 1}, "PS": {}}
+
+        handle = lab.service.handle(request)
+        lab.cluster.change("tfjobs", handle["name"], age)
+        add_pod(lab.cluster, lab.job(request), {"phase": "Running"})
+        add_warning(lab.cluster, "default", handle["name"], "FailedCreatePod", "exceeded quota: gpus")
+        outcome = lab.service.poll(handle).outcome
+        assert outcome is not None
+        assert outcome.reason == "it waited longer than 0 s: FailedCreatePod: exceeded quota: gpus"
+
+
 def test_a_job_is_not_asked_why_it_waits_before_it_waits_long(lab: Lab) -> None:
     request = submit(lab)
     assert reason_of(lab, request) == ""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from trialflow.experiment.nni_views import show_profile
-from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, OwnClass
+from trialflow.experiment.nni_views import show_profile, show_trial
+from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, OwnClass, Slot, Trial, TrialStatus
 from trialflow.testing import make_spec
 
 
@@ -32,3 +32,9 @@ def test_an_advisor_is_shown_as_an_advisor(tuner: AlgorithmSpec, section: str, n
 
     assert {key for key in ("tuner", "advisor") if key in params} == {section}
     assert name in params[section].items()
+
+
+def test_a_trial_has_the_key_of_each_version_of_nni() -> None:
+    shown = show_trial(Trial("expaaaaa", "trial", 7, Slot(1, 0), "run", TrialStatus.RUNNING, 1, 0.0), None)
+
+    assert (shown["id"], shown["trialJobId"], shown["sequenceId"]) == ("trial", "trial", 7)

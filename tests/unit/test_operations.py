@@ -71,7 +71,10 @@ def test_every_change_is_noted_with_who_when_and_what(tmp_path: Path) -> None:
     [
         (Adjustable.CONCURRENCY, 0, "concurrency: must be a whole number"),
         (Adjustable.CONCURRENCY, 1.5, "concurrency: must be a whole number"),
+        (Adjustable.CONCURRENCY, 100_000, "concurrency: must be a whole number from 1 to 99999; got 100000"),
         (Adjustable.TRIAL_NUMBER, True, "trialnum: must be a whole number"),
+        (Adjustable.TRIAL_NUMBER, 100_000, "trialnum: must be a whole number from 1 to 99999; got 100000"),
+        (Adjustable.DURATION, "2 weeks", "got '2 weeks'. Write seconds, or a number with a unit: 90s, 30m, 2h, 1d"),
         (Adjustable.TRIAL_NUMBER, "9", "trialnum: must be a whole number"),
         (Adjustable.DURATION, float("nan"), "duration: must be a number of seconds"),
         (Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [1]}}, "uniform needs 2 finite numbers"),

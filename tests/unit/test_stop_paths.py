@@ -88,15 +88,21 @@ def fail_too_often(manager: ExperimentManager, trial: Trial) -> None:
     _end_another(manager, Outcome(TrialStatus.FAILED, 1), None)
 
 
-def _end_another(manager: ExperimentManager, outcome: Outcome, value: float | None) -> None:
+def reach_the_goal_while_planning(manager: ExperimentManager, trial: Trial) -> None:
+    _end_another(manager, Outcome(TrialStatus.SUCCEEDED, 0), 3.0, settle=False)
+    assert manager.plan_next_batch(1, "run-2") is None
+
+
+def _end_another(manager: ExperimentManager, outcome: Outcome, value: float | None, settle: bool = True) -> None:
     other = manager.store.claim(manager.id, Slot(1, 1), RUN)
     assert isinstance(other, Trial)
     manager.store.set_ended(other, outcome, value)
-    manager.settle()
+    if settle:
+        manager.settle()
 
 
 STATES = [claimed, suggested, submitted_but_not_noted, submitted, running, reporting]
-PATHS = [stop, kill, end_the_run, reach_the_goal, fail_too_often]
+PATHS = [stop, kill, end_the_run, reach_the_goal, fail_too_often, reach_the_goal_while_planning]
 
 
 @pytest.mark.parametrize("end", PATHS)

@@ -100,7 +100,7 @@ def postgresql() -> Iterator[str]:
     """The socket folder of a server of our own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It may not like the machine's XDG_RUNTIME_DIR.
-        pgserver = pytest.importorskip("pgserver")
+        import pgserver
     # A short path, for a socket's name is limited; as root the server runs as a user of its own, who has to get there.
     with tempfile.TemporaryDirectory(prefix="trialflow-pg-") as folder:
         Path(folder).chmod(0o755)

@@ -11,8 +11,7 @@ from trialflow.builtin import ASSESSORS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trialflow.algorithms import Place
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import AlgorithmSpec
 
 

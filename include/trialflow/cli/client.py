@@ -68,32 +68,31 @@ class Api:
             if not page or len(found) >= int(response.headers["X-Total-Count"]):
                 return found
 
-    def find(self, wanted: str | None, *, any_status: bool = True) -> dict[str, Any]:
-        """The one experiment that is meant: by its id, by the beginning of it, or as the only one that runs."""
-        (found,) = self.find_all(wanted, any_status=any_status, most=1)
-        return found
-
-    def find_all(self, wanted: str | None, *, any_status: bool = True, most: int | None = None) -> list[dict[str, Any]]:
-        """The experiments that are meant; ``most`` of them, or the person has to say it more precisely.
+    def find(self, wanted: str | None) -> dict[str, Any]:
+        """The one experiment that is meant: by its id, by the beginning of it, or as the only one that runs.
 
         Raises:
             ApiError: There is none, or there are more.
         """
+        (found,) = self._match(wanted, any_status=True, one=True)
+        return found
+
+    def find_all(self, wanted: str | None, *, any_status: bool = True) -> list[dict[str, Any]]:
+        """The experiments that are meant: with ``ID*`` all whose ids begin like that, else one, as in `find`.
+
+        Raises:
+            ApiError: There is none, or the person has to say it more precisely.
+        """
+        return self._match(wanted, any_status=any_status, one=wanted is None or not wanted.endswith("*"))
+
+    def _match(self, wanted: str | None, *, any_status: bool, one: bool) -> list[dict[str, Any]]:
         known = self.get_all("/experiments")
-        running = [item for item in known if item["status"] not in ENDED]
-        if wanted is None:
-            found = running
-            rule = "name the experiment, for there is not exactly one that runs"
-        else:
-            prefix = wanted.rstrip("*")
-            pool = known if any_status else running
-            exact = [item for item in pool if item["id"] == wanted]
-            found = exact or [item for item in pool if item["id"].startswith(prefix)]
-            rule = f"{wanted!r} must be the beginning of exactly one experiment's id"
-            most = None if wanted.endswith("*") else 1
-        if not found or (most is not None and len(found) > most):
+        pool = known if any_status and wanted is not None else [item for item in known if item["status"] not in ENDED]
+        exact = [item for item in pool if item["id"] == wanted]
+        found = exact or [item for item in pool if item["id"].startswith((wanted or "").rstrip("*"))]
+        if not found or (one and len(found) > 1):
             names = ", ".join(f"{item['id']} ({item['status']})" for item in (found or known)[:20])
-            raise ApiError(f"{rule}; there is: {names or 'none'}")
+            raise ApiError(f"{_rule(wanted, any_status=any_status, one=one)}; there is: {names or 'none'}")
         return found
 
     def _explain(self, answer: Answer) -> str:
@@ -104,6 +103,14 @@ class Api:
         except (ValueError, KeyError, TypeError):
             detail = answer.text[:300]
         return f"{detail} ({answer.status})"
+
+
+def _rule(wanted: str | None, *, any_status: bool, one: bool) -> str:
+    if wanted is None:
+        return "name the experiment, for there is not exactly one that runs"
+    if one:
+        return f"{wanted!r} must be the beginning of exactly one experiment's id"
+    return f"no experiment{'' if any_status else ' that runs'} has an id like {wanted!r}"
 
 
 def log_in(url: str, user: str, password: str) -> str:

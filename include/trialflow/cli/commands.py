@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,12 +17,16 @@ from trialflow.cli.files import convert_file, generate_search_space, read_platfo
 from trialflow.cli.logs import log_app
 from trialflow.cli.looking import config_app, experiment_app, show_experiment, top, trial_app, webui_app
 from trialflow.cli.nni import Debug, ExperimentFolder, Foreground, Port, UrlPrefix, add_missing_commands
-from trialflow.cli.output import Form, busy, show
+from trialflow.cli.output import Form, busy, show, tell
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.target import keep_target
 from trialflow.cli.tensorboard import tensorboard_app
 from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
+from trialflow.records import DAG_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class _RootGroup(TyperGroup):
@@ -70,7 +75,7 @@ _START_TIMEOUT_SECONDS = 300.0
 _NEXT_COMMANDS = {
     "nnictl experiment show ID": "the experiment, as it is now",
     "nnictl trial ls ID": "its trials",
-    "nnictl top": "its trials, live",
+    "nnictl top ID": "its trials, live",
     "nnictl log trial ID --trial TRIAL": "what a trial has written",
     "nnictl update concurrency ID --value N": "more or fewer trials at a time",
     "nnictl stop ID": "end it",
@@ -111,20 +116,19 @@ def login(
     ],
 ) -> None:
     """Get a token from Airflow and keep it, readable by you alone."""
-    del context
     try:
         file = keep_target(url, log_in(url, user, password))
     except TrialflowError as error:
         fail(str(error))
-        return
-    typer.echo(f"Logged in at {url} as {user}; the token is kept in {file}")
+    sentence = f"Logged in at {url} as {user}; the token is kept in {file}"
+    tell(sentence, context.obj.form, {"url": url, "user": user, "file": str(file)})
 
 
 @app.command()
 def create(
     context: typer.Context,
     config: Annotated[str, typer.Option("--config", "-c", help="The experiment's file.", metavar="FILE")],
-    dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = "nni_experiment",
+    dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = DAG_ID,
     upload: Annotated[
         bool | None, typer.Option(help="Send the files to Airflow; by default when it does not have the same ones.")
     ] = None,
@@ -191,9 +195,22 @@ def stop(
         fail(f"no experiment is known by a port, {port} for one; name it by its id: nnictl stop ID")
     with asking(context) as (api, form):
         wanted = "*" if everything else experiment
-        for found in api.find_all(wanted, any_status=False, most=1):
-            status = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/stop").json()
-            show([{"id": found["id"], "status": status["status"], "reason": status["reason"]}], form)
+        all_found = api.find_all(wanted, any_status=False)
+        with _showing_all(form) as done:
+            for found in all_found:
+                status = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/stop").json()
+                row = {"id": found["id"], "status": status["status"], "reason": status["reason"]}
+                done.append((row, row))
+
+
+@contextmanager
+def _showing_all(form: Form) -> Iterator[list[tuple[dict[str, Any], Any]]]:
+    """Collect what is done, a row and what programs get; it is shown in the end, also when a later one is refused."""
+    done: list[tuple[dict[str, Any], Any]] = []
+    try:
+        yield done
+    finally:
+        show([row for row, _ in done], form, [raw for _, raw in done])
 
 
 @app.command()
@@ -244,14 +261,14 @@ def clean_platform(
 def _delete_all(api: Api, found: list[dict[str, Any]], form: Form, *, yes: bool) -> None:
     if not found:
         typer.echo("There is nothing to be deleted.", err=True)
-        return
-    if not yes:
+    elif not yes:
         names = ", ".join(item["id"] for item in found)
         typer.confirm(f"Delete {names} for good, with folders and results?", abort=True, err=True)
-    for item in found:
-        answer = api.ask("DELETE", f"/api/v1/nni/experiments/{item['id']}").json()
-        left = "" if answer["folder_deleted"] else f"the server does not see {answer['folder']}"
-        show([{"id": answer["id"], "deleted": "yes", "left": left}], form, answer)
+    with _showing_all(form) as done:
+        for item in found:
+            answer = api.ask("DELETE", f"/api/v1/nni/experiments/{item['id']}").json()
+            left = "" if answer["folder_deleted"] else f"the server does not see {answer['folder']}"
+            done.append(({"id": answer["id"], "deleted": "yes", "left": left}, answer))
 
 
 @trial_app.command("add")
@@ -332,9 +349,8 @@ def update_search_space(
     """Change what the next trials are drawn from."""
     try:
         text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}")
-        return
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}")
     _update(context, experiment, "SEARCH_SPACE", "searchSpace", text)
 
 

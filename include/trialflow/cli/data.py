@@ -1,12 +1,14 @@
 """The commands that carry results from one experiment to another, in files.
 
-A CSV file has a column ``value``, one per parameter, and perhaps ``id``; a cell is JSON where it can be read as that,
-else text.
+A CSV file has a column ``value``, one per parameter, named ``parameter.NAME`` as in an experiment's ``trials.csv``, and
+perhaps ``id``; a cell is JSON where it can be read as that, else text. Where no column has the prefix, as in files that
+people write, each but ``id`` and ``value`` is a parameter's.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -15,10 +17,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from trialflow.cli.client import ApiError
-from trialflow.cli.output import show
+from trialflow.cli.output import show, tell
 from trialflow.cli.shared import ExperimentId, asking, fail
 
 Kind = Literal["csv", "json"]
+_PREFIX = "parameter."
 # A spreadsheet would take a text that begins like this for a formula.
 _FORMULA = ("=", "+", "-", "@")
 
@@ -33,7 +36,7 @@ def export(
     """Write parameters and values of the trials that have one into a file."""
     if intermediate and kind != "json":
         fail("intermediate results are lists, which only a JSON file can hold; leave out --intermediate or --type csv")
-    with asking(context) as (api, _):
+    with asking(context) as (api, form):
         found = api.find(experiment)
         results = api.get(f"/experiments/{found['id']}/export-data")
         if intermediate:
@@ -45,7 +48,8 @@ def export(
             _write(file, kind, results)
         except OSError as error:
             raise ApiError(f"{file} cannot be written: {error.strerror}") from error
-        typer.echo(f"{len(results)} trials of {found['id']} were written to {file}")
+        written = {"id": found["id"], "trials": len(results), "file": str(file)}
+        tell(f"{len(results)} trials of {found['id']} were written to {file}", form, written)
 
 
 def import_data(
@@ -69,7 +73,7 @@ def _write(file: Path, kind: Kind, results: list[dict[str, Any]]) -> None:
     names = list(dict.fromkeys(name for result in results for name in result["parameter"]))
     with file.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
-        table.writerow(["id", "value", *names])
+        table.writerow(["id", "value", *(f"{_PREFIX}{name}" for name in names)])
         for result in results:
             parameter = result["parameter"]
             cells = (_to_cell(parameter[name]) if name in parameter else "" for name in names)
@@ -78,7 +82,9 @@ def _write(file: Path, kind: Kind, results: list[dict[str, Any]]) -> None:
 
 def _read(file: Path, kind: Kind) -> Any:
     try:
-        text = file.read_text(encoding="utf-8")
+        # A spreadsheet may have put a mark at the beginning; ends of lines in a cell are the cell's own.
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            text = stream.read()
         return json.loads(text) if kind == "json" else _read_csv(text)
     except OSError as error:
         raise ApiError(f"{file} cannot be read: {error.strerror}") from error
@@ -87,17 +93,29 @@ def _read(file: Path, kind: Kind) -> Any:
 
 
 def _read_csv(text: str) -> list[dict[str, Any]]:
-    table = csv.DictReader(text.splitlines(keepends=True), strict=True)
-    names = [name for name in table.fieldnames or () if name not in ("id", "value")]
-    if "value" not in (table.fieldnames or ()):
-        raise ValueError("it needs a column value")
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    names = _find_parameters(list(table.fieldnames or ()))
     results = []
     for row in table:
         if None in row or None in row.values():
             raise ValueError(f"line {table.line_num} does not have a cell for each column")
-        parameter = {name: _from_cell(row[name]) for name in names if row[name] != ""}
+        parameter = {name: _from_cell(row[column]) for column, name in names.items() if row[column] != ""}
         results.append({"parameter": parameter, "value": _from_cell(row["value"])})
     return results
+
+
+def _find_parameters(columns: list[str]) -> dict[str, str]:
+    """Column → the parameter that it holds; a file that may mean two things is refused."""
+    if "value" not in columns:
+        raise ValueError("it needs a column value")
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two columns are called {twice!r}; call that of a parameter {_PREFIX}{twice}")
+    others = [column for column in columns if column not in ("id", "value")]
+    bare = [column for column in others if not column.startswith(_PREFIX)]
+    if bare and bare != others:
+        raise ValueError(f"of the columns beside id and value, all or none begin with {_PREFIX}, but not {bare[0]!r}")
+    return {column: column.removeprefix(_PREFIX) for column in others}
 
 
 def _to_cell(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trialflow.cli.nni import TrialCommand
+from trialflow.cli.output import Form, show, tell
 from trialflow.errors import ConfigError, Problem, TrainingError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def validate(
+    context: typer.Context,
     config: Annotated[Path, typer.Option("--config", "-c", help="The experiment's YAML file.", metavar="FILE")],
     preflight: Annotated[bool, typer.Option("--preflight", help="Ask the cluster and the storage, too.")] = False,
 ) -> None:
@@ -36,7 +38,7 @@ def validate(
 
     with _problems_on_stderr():
         spec = load_experiment(str(config.absolute()), get_settings(), preflight=preflight)
-    _print_spec(spec)
+    _show_spec(spec, context.obj.form)
 
 
 def convert_file(
@@ -64,6 +66,7 @@ def convert_file(
 
 
 def generate_search_space(
+    context: typer.Context,
     folder: Annotated[Path, typer.Option("--trial_dir", "-d", help="The annotated code.", metavar="DIR")] = Path(),
     file: Annotated[Path, typer.Option("--file", "-f", help="Where to write.", metavar="FILE")] = Path(
         "nni_auto_gen_search_space.json"
@@ -77,7 +80,8 @@ def generate_search_space(
     with _problems_on_stderr():
         found = read_search_space(folder.absolute(), get_settings())
         _write(json.dumps(found, indent=2) + "\n", file)
-    typer.echo(f"{len(found)} parameters were written to {file}")
+    written = {"parameters": len(found), "file": str(file)}
+    tell(f"{len(found)} parameters were written to {file}", context.obj.form, written)
 
 
 def read_platform(config: Path) -> str:
@@ -115,13 +119,7 @@ def _problems_on_stderr() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _print_spec(spec: ExperimentSpec) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(soft_wrap=True, highlight=False)
-    table = Table(show_header=False, box=None)
+def _show_spec(spec: ExperimentSpec, form: Form) -> None:
     rows = {
         "experiment": spec.name,
         "platform": spec.platform,
@@ -133,12 +131,9 @@ def _print_spec(spec: ExperimentSpec) -> None:
         "search space": ", ".join(map(str, spec.search_space)) or "none",
         "code": spec.code_directory,
     }
-    for name, value in rows.items():
-        table.add_row(name, escape(value))
-    console.print(table)
-    for warning in spec.warnings:
-        console.print(f"warning: {escape(warning)}")
-    console.print("The experiment can run.")
+    show([{"": name, " ": value} for name, value in rows.items()], form, {**rows, "warnings": spec.warnings})
+    if form is not Form.JSON:
+        typer.echo("".join(f"warning: {warning}\n" for warning in spec.warnings) + "The experiment can run.")
 
 
 def _describe_limits(spec: ExperimentSpec) -> str:

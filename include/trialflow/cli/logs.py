@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from http import HTTPStatus
-from itertools import count
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from trialflow.cli.client import ENDED, ApiError, explain_failure
-from trialflow.cli.output import describe_time, show
+from trialflow.cli.client import ENDED, NNI, ApiError, explain_failure
+from trialflow.cli.output import Form, describe_time, show, show_lines
 from trialflow.cli.shared import ExperimentId, TrialOption, asking
 from trialflow.records import StrEnum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from trialflow.cli.client import Api
 
 log_app = typer.Typer(help="Show what an experiment or a trial has written.", no_args_is_help=True)
 
 _LOOK_SECONDS = 1.0
+_Item = TypeVar("_Item")
 Head = Annotated[int | None, typer.Option("--head", "-H", min=1, help="Only the first lines.")]
 Tail = Annotated[int | None, typer.Option("--tail", "-T", "-t", min=1, help="Only the last lines.")]
 ShowPath = Annotated[bool, typer.Option("--path", help="Show only where the files lie.")]
@@ -51,29 +52,35 @@ def log_trial(
             jobs = api.get_all(f"{base}/trial-jobs")
             show([{"id": job["id"], "folder": job.get("logPath", "")} for job in jobs], form)
             return
-        offset = 0
-        while True:
-            ended = "endTime" in api.get(f"{base}/trial-jobs/{trial}")
-            try:
-                offset = _print_log(api, f"/api/v1/nni{base}/trial-jobs/{trial}/log", stream, offset)
-            except ApiError as error:
-                if error.status != HTTPStatus.NOT_FOUND or ended or not follow:
-                    raise  # Else it has not begun to write.
-            if ended or not follow:
-                return
-            time.sleep(_LOOK_SECONDS)
+        _require_end(form, follow)
+        parts = _read_log(api, f"{base}/trial-jobs/{trial}", stream, follow=follow)
+        if form is Form.JSON:
+            show_lines("".join(parts).splitlines(), form)
+            return
+        for part in parts:
+            sys.stdout.write(part)
+            sys.stdout.flush()
 
 
-def _print_log(api: Api, path: str, stream: Stream, offset: int) -> int:
-    """Print all that there is from an offset on; gives the offset behind it."""
+def _read_log(api: Api, trial: str, stream: Stream, *, follow: bool) -> Iterator[str]:
+    """What a trial has written, and when followed what it goes on to write, part by part."""
+    offset = 0
     while True:
-        part = api.ask("GET", path, params={"name": stream.value, "offset": offset})
-        length = int(part.headers["X-Log-Bytes"])
-        if not length:
-            return offset
-        sys.stdout.write(part.text)
-        sys.stdout.flush()
-        offset += length
+        ended = "endTime" in api.get(trial)
+        try:
+            while True:
+                part = api.ask("GET", f"{NNI}{trial}/log", params={"name": stream.value, "offset": offset})
+                length = int(part.headers["X-Log-Bytes"])
+                if not length:
+                    break
+                yield part.text
+                offset += length
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND or ended or not follow:
+                raise  # Else it has not begun to write.
+        if ended or not follow:
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
 @log_app.command("stderr")
@@ -83,6 +90,7 @@ def log_stderr(
     head: Head = None,
     tail: Tail = None,
     path: ShowPath = False,
+    follow: Follow = False,
 ) -> None:
     """Show why an experiment's runs failed: the errors in the logs of their tasks."""
     with asking(context) as (api, form):
@@ -90,11 +98,10 @@ def log_stderr(
         if path:
             _show_folder(api, found["id"], form)
             return
-        runs = api.get(f"/experiments/{found['id']}/runs")
-        texts = (explain_failure(api, f"/api/v2/dags/{found['dagId']}/dagRuns/{run_id}") for run_id in runs)
-        lines = [line for text in texts for line in text.splitlines()]
-        for line in _cut(lines, head, tail):
-            typer.echo(line)
+        _require_end(form, follow)
+        look = partial(_look_at_failures, api, found, {}, follow=follow)
+        for lines in _watch(look, head, tail, follow=follow):
+            show_lines([line for _, _, line in lines], form)
 
 
 @log_app.command("stdout")
@@ -112,17 +119,52 @@ def log_stdout(
         if path:
             _show_folder(api, found["id"], form)
             return
-        base, shown = f"/experiments/{found['id']}", set[tuple[float, str]]()
-        for look in count():
-            ended = api.get(f"{base}/check-status")["status"] in ENDED
-            events = _events(api.get(f"{base}/changes"), api.get_all(f"{base}/trial-jobs"))
-            new = [event for event in events if event not in shown]
-            shown.update(new)
-            chosen = _cut(new, head, tail) if look == 0 else new
-            show([{"time": describe_time(at), "event": text} for at, text in chosen], form)
-            if ended or not follow:
-                return
-            time.sleep(_LOOK_SECONDS)
+        _require_end(form, follow)
+        for events in _watch(partial(_look_at_events, api, found), head, tail, follow=follow):
+            rows = [{"time": describe_time(at), "event": text} for at, text in events]
+            # Lines that come one after another make no table.
+            show(rows, Form.PLAIN if follow else form)
+
+
+def _watch(
+    look: Callable[[], tuple[Sequence[_Item], bool]], head: int | None, tail: int | None, *, follow: bool
+) -> Iterator[Sequence[_Item]]:
+    """What there is, cut, and when followed what comes, until it is over."""
+    items, over = look()
+    yield items[:head] if head else items[-tail:] if tail else items
+    shown = set(items)
+    while follow and not over:
+        time.sleep(_LOOK_SECONDS)
+        items, over = look()
+        yield [item for item in items if item not in shown]
+        shown.update(items)
+
+
+def _look_at_events(api: Api, found: dict[str, Any]) -> tuple[list[tuple[float, str]], bool]:
+    base = f"/experiments/{found['id']}"
+    over = api.get(f"{base}/check-status")["status"] in ENDED
+    return _events(api.get(f"{base}/changes"), api.get_all(f"{base}/trial-jobs")), over
+
+
+def _look_at_failures(
+    api: Api, found: dict[str, Any], known: dict[str, str], *, follow: bool
+) -> tuple[list[tuple[str, int, str]], bool]:
+    """The lines of what failed in each run; of a run that has ended, ``known`` keeps them."""
+    base = f"/experiments/{found['id']}"
+    over = not follow or api.get(f"{base}/check-status")["status"] in ENDED
+    lines = []
+    for run_id in api.get(f"{base}/runs"):
+        run = f"/api/v2/dags/{found['dagId']}/dagRuns/{run_id}"
+        text = known.get(run_id)
+        if text is None:
+            goes_on = follow and api.ask("GET", run).json()["state"] not in ("success", "failed")
+            text = explain_failure(api, run)
+            if goes_on:
+                over = False
+            else:
+                known[run_id] = text
+        lines += [(run_id, number, line) for number, line in enumerate(text.splitlines())]
+    return lines, over
 
 
 def _events(changes: list[dict[str, Any]], jobs: list[dict[str, Any]]) -> list[tuple[float, str]]:
@@ -138,8 +180,9 @@ def _events(changes: list[dict[str, Any]], jobs: list[dict[str, Any]]) -> list[t
     return sorted(found)
 
 
-def _cut(items: Sequence[Any], head: int | None, tail: int | None) -> Sequence[Any]:
-    return items[:head] if head else items[-tail:] if tail else items
+def _require_end(form: Form, follow: bool) -> None:
+    if follow and form is Form.JSON:
+        raise ApiError("what is followed has no end, as a JSON document has; leave out --follow, or --output json")
 
 
 def _show_folder(api: Api, experiment_id: str, form: Any) -> None:

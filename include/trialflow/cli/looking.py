@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trialflow.cli.client import ENDED, Api
-from trialflow.cli.output import describe_duration, describe_experiment, describe_trial, make_table, show
+from trialflow.cli.output import describe_duration, describe_experiment, describe_trial, is_drawn, make_table, show
 from trialflow.cli.shared import ExperimentId, asking, fail, run_address
 from trialflow.cli.target import config_file
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.table import Table
 
 experiment_app = typer.Typer(help="Look at experiments, carry results between them, delete them.", no_args_is_help=True)
 trial_app = typer.Typer(help="Look at trials, add one, kill one.", no_args_is_help=True)
 webui_app = typer.Typer(help="Find Airflow's pages.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the command line's own configuration.", no_args_is_help=True)
+
+# Of each experiment, what top shows in a pipe, and of which it keeps the line when it draws several.
+_PIPED_TRIALS = 20
+_BRIEF = ("id", "name", "status", "trials", "at a time", "duration")
 
 
 @experiment_app.command("show")
@@ -27,7 +31,11 @@ def show_experiment(context: typer.Context, experiment: ExperimentId = None) -> 
     with asking(context) as (api, form):
         base = f"/experiments/{api.find(experiment)['id']}"
         profile, statistics = api.get(f"{base}/experiment"), api.get(f"{base}/job-statistics")
-        show([{"": name, " ": value} for name, value in _describe(profile, statistics).items()], form, profile)
+        show(_head(profile, statistics), form, profile)
+
+
+def _head(profile: dict[str, Any], statistics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"": name, " ": value} for name, value in _describe(profile, statistics).items()]
 
 
 def _describe(profile: dict[str, Any], statistics: list[dict[str, Any]]) -> dict[str, Any]:
@@ -95,42 +103,64 @@ def top(
     experiment: ExperimentId = None,
     seconds: Annotated[float, typer.Option("--time", "-t", min=0.2, help="Between two looks.")] = 3.0,
 ) -> None:
-    """Show an experiment and its newest trials, live, until it ends or you press Ctrl-C; once in a pipe."""
-    from rich.console import Console
+    """Show an experiment, or all that run, with the newest trials: live, until all end or you press Ctrl-C.
+
+    In a pipe, and in a form that --output asks for, once.
+    """
+    with asking(context) as (api, form):
+        found = api.find_all(experiment or "*", any_status=experiment is not None)
+        ids = [item["id"] for item in found]
+        if is_drawn(form):
+            _draw_live(api, ids, seconds)
+            return
+        looks = [_look(api, each, _PIPED_TRIALS) for each in ids]
+        rows: list[dict[str, Any]] = []
+        for look in looks:
+            rows += [*_head(look, look["jobStatistics"]), *map(describe_trial, look["trialJobs"])]
+        show(rows, form, looks)
+
+
+def _draw_live(api: Api, ids: list[str], seconds: float) -> None:
+    from rich.console import Console, Group
     from rich.live import Live
 
-    with asking(context) as (api, _):
-        base = f"/experiments/{api.find(experiment)['id']}"
-        console = Console()
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-            while True:
-                profile = api.get(f"{base}/experiment")
-                picture = _picture(api, base, profile, rows=max(5, console.height - 14))
-                live.update(picture, refresh=True)
-                if not console.is_terminal or profile["status"] in ENDED:
-                    break
-                time.sleep(seconds)
-        if console.is_terminal:
-            console.print(picture)
+    console = Console()
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        while True:
+            rows = max(5, console.height - 14) if len(ids) == 1 else max(2, console.height // len(ids) - 5)
+            looks = [_look(api, each, rows) for each in ids]
+            picture = Group(*(part for look in looks for part in _draw(look, brief=len(ids) > 1)))
+            live.update(picture, refresh=True)
+            if all(look["status"] in ENDED for look in looks):
+                break
+            time.sleep(seconds)
+    console.print(picture)
 
 
-def _picture(api: Api, base: str, profile: dict[str, Any], rows: int) -> Group:
-    from rich.console import Group
+def _look(api: Api, experiment_id: str, rows: int) -> dict[str, Any]:
+    """An experiment's profile with the statistics and the newest trials beside it, the newest first."""
+    base = f"/experiments/{experiment_id}"
+    profile = api.get(f"{base}/experiment")
+    jobs = api.get(f"{base}/trial-jobs", offset=max(0, profile["nextSequenceId"] - rows), limit=rows)
+    return {**profile, "jobStatistics": api.get(f"{base}/job-statistics"), "trialJobs": jobs[::-1]}
 
-    first = max(0, profile["nextSequenceId"] - rows)
-    jobs = api.get(f"{base}/trial-jobs", offset=first, limit=rows)
-    described = _describe(profile, api.get(f"{base}/job-statistics"))
-    head = [{"": name, " ": value} for name, value in described.items()]
-    return Group(make_table(head), "", make_table([describe_trial(job) for job in reversed(jobs)]))
+
+def _draw(look: dict[str, Any], *, brief: bool) -> list[Table | str]:
+    """One experiment of the picture; of several, each has one line above its trials."""
+    profile, statistics = look, look["jobStatistics"]
+    described = _describe(profile, statistics)
+    head = [{name: described[name] for name in _BRIEF}] if brief else _head(profile, statistics)
+    return [make_table(head), "", make_table([describe_trial(job) for job in look["trialJobs"]]), *[""] * brief]
 
 
 @webui_app.command("url")
 def show_url(context: typer.Context, experiment: ExperimentId = None) -> None:
-    """Show the addresses of an experiment's runs in Airflow."""
+    """Show the addresses of an experiment's runs in Airflow; before the first one is planned, that of all runs."""
     with asking(context) as (api, form):
         found = api.find(experiment)
         runs = api.get(f"/experiments/{found['id']}/runs")
-        show([{"url": run_address(api, found["dagId"], run_id)} for run_id in runs], form)
+        addresses = [run_address(api, found["dagId"], run_id) for run_id in runs]
+        show([{"url": url} for url in addresses or [f"{api.target.url}/dags/{found['dagId']}/runs"]], form)
 
 
 @config_app.command("show")

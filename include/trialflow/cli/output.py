@@ -30,7 +30,7 @@ class Form(StrEnum):
 
 
 def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None:
-    """Show rows that have the same keys.
+    """Show rows; a table has the keys of the first one above.
 
     Args:
         rows: What people see.
@@ -39,13 +39,34 @@ def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None
     """
     if form is Form.JSON:
         typer.echo(json.dumps(rows if raw is None else raw, indent=2))
-    elif form is Form.AUTO and sys.stdout.isatty():
+    elif is_drawn(form) and rows:
         from rich.console import Console
 
         Console().print(make_table(rows))
     else:
         cells = ((str(value).replace("\t", " ").replace("\n", " ") for value in row.values()) for row in rows)
         typer.echo("".join("\t".join(row) + "\n" for row in cells), nl=False)
+
+
+def tell(sentence: str, form: Form, raw: Any) -> None:
+    """Say something; programs get ``raw`` as JSON."""
+    if form is Form.JSON:
+        show([], form, raw)
+    else:
+        typer.echo(sentence)
+
+
+def show_lines(lines: Sequence[str], form: Form) -> None:
+    """Show lines as they are; programs get a list of them."""
+    if form is Form.JSON:
+        show([], form, lines)
+    else:
+        typer.echo("".join(f"{line}\n" for line in lines), nl=False)
+
+
+def is_drawn(form: Form) -> bool:
+    """Whether things are drawn for a person at a terminal."""
+    return form is Form.AUTO and sys.stdout.isatty()
 
 
 @contextmanager
@@ -65,9 +86,10 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0] if rows else ():
-        table.add_column(name, overflow="fold" if name == "parameters" else "ellipsis")
+    names = list(rows[0]) if rows else []
+    table = Table(box=None, header_style="bold", pad_edge=False, show_header=any(map(str.strip, names)))
+    for name in names:
+        table.add_column(name, overflow="fold" if name.strip() in ("", "parameters") else "ellipsis")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -46,7 +46,7 @@ def asking(context: typer.Context) -> Iterator[tuple[Api, Form]]:
         fail(str(error))
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     typer.echo(f"{typer.style('error:', fg='red')} {message}", err=True)
     raise typer.Exit(1)
 

@@ -60,7 +60,9 @@ def _check_gpu_indices(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, Field(strict=True, ge=1, le=99999)]
+# As many trials as NNI takes, in all and at a time.
+MOST_TRIALS = 99_999
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST_TRIALS)]
 Positive = Annotated[int, Field(strict=True, ge=1)]
 Amount = Annotated[int, Field(strict=True, ge=0)]
 Integer = Annotated[int, Field(strict=True)]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from trialflow.assessors import Assessor
     from trialflow.experiment.watch import TrialWatch
+    from trialflow.store.limits import Limit
 
 logger = logging.getLogger(__name__)
 
@@ -178,9 +179,11 @@ class ExperimentManager:
         """Hand over to the next batch when there are trials left to create; ``None`` when this is the last.
 
         An experiment whose batch could not claim a single trial although it was free to ends with an error: the next
-        batch would do no better. Called again, when a limit was raised, it only plans.
+        batch would do no better. Called again, when a limit was raised, it only plans. It touches no job: at a limit it
+        notes the end, and whoever follows a trial clears it away.
         """
-        self._end_at_limit()
+        if limit := self._find_limit():
+            self._note_end(limit.status, limit.reason)
         was_passed = self.store.is_passed(self.id, batch)
         # Noted before looking: whoever raises a limit afterwards knows that nobody may look any more but they.
         self.store.set_passed(self.id, batch)
@@ -415,9 +418,11 @@ class ExperimentManager:
 
         Whoever dies in here leaves a ledger from which the next one comes to the same end.
         """
-        limit = self.store.find_limit(self.id, self.experiment.spec)
-        if limit is not None:
+        if limit := self._find_limit():
             self._end(limit.status, limit.reason)
+
+    def _find_limit(self) -> Limit | None:
+        return self.store.find_limit(self.id, self.experiment.spec)
 
     def fail(self, error: UserClassError) -> None:
         """End the experiment whose own class has failed, and the trials that still run."""
@@ -426,11 +431,17 @@ class ExperimentManager:
         self._close_own_classes()
 
     def _end(self, status: ExperimentStatus, reason: str) -> None:
-        self.store.change_status(self.id, status, from_=ACTIVE, reason=reason)
-        for trial in self.store.list_unreported(self.id):
+        for trial in self._note_end(status, reason):
             self._watches.pop(trial.id, None)
             with suppress(UnavailableError):  # Its end is noted; its own tasks clear it away.
-                self.cancel(trial, TrialStatus.SYS_CANCELED, reason.partition("\n")[0])
+                self._clear_away(trial)
+
+    def _note_end(self, status: ExperimentStatus, reason: str) -> list[Trial]:
+        """Note the end of the experiment and of its trials; gives those whose jobs are to be cleared away."""
+        self.store.change_status(self.id, status, from_=ACTIVE, reason=reason)
+        for trial in self.store.list_unreported(self.id):
+            self.store.set_ended(trial, Outcome(TrialStatus.SYS_CANCELED, reason=reason.partition("\n")[0]), None)
+        return self.store.list_unreported(self.id)
 
     def _catch_up(self) -> None:
         """Let the experiment's own classes know of every trial that was reported."""

@@ -107,7 +107,8 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
         body = {"parameter_id": trial.number, "parameter_source": source, "parameters": trial.parameters}
         parameters.append(json.dumps(body))
     shown = {
-        "id": trial.id,
+        "id": trial.id,  # NNI 1.x
+        "trialJobId": trial.id,  # NNI 2.x and 3.x
         "sequenceId": trial.number,
         "status": trial.status.value,
         "startTime": _milliseconds(trial.started_at),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trialflow.config.fields import MOST_TRIALS
 from trialflow.errors import ConfigError, ConflictError, Problem
 from trialflow.experiment.folders import remove_folder
 from trialflow.experiment.given import check_parameters, count_fitting, read_known_points
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from trialflow.settings import Settings
 
 _MOST = {
-    Adjustable.CONCURRENCY: 10_000,
-    Adjustable.TRIAL_NUMBER: 1_000_000,
+    Adjustable.CONCURRENCY: MOST_TRIALS,
+    Adjustable.TRIAL_NUMBER: MOST_TRIALS,
     Adjustable.DURATION: 10 * 365 * 86400,
 }
 
@@ -225,8 +226,10 @@ def _check(experiment: Experiment, limit: Adjustable, value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     whole = isinstance(value, int) or limit is Adjustable.DURATION
     if not number or not whole or not 1 <= value <= most:
-        kind = "a number of seconds" if limit is Adjustable.DURATION else "a whole number"
-        raise ConfigError([Problem(limit.value, f"must be {kind} from 1 to {most}", repr(value))])
+        kind, remedy = "a whole number", ""
+        if limit is Adjustable.DURATION:
+            kind, remedy = "a number of seconds", "Write seconds, or a number with a unit: 90s, 30m, 2h, 1d"
+        raise ConfigError([Problem(limit.value, f"must be {kind} from 1 to {most}", repr(value), remedy)])
 
 
 def _check_search_space(experiment: Experiment, raw: JsonObject) -> None:

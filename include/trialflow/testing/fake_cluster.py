@@ -34,6 +34,8 @@ _ITEM = re.compile(
 )
 _GROUP = re.compile(r"/apis/(?P<group>[^/]+)(?:/(?P<version>[^/]+))?")
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+# A job's as the operator wants it.
 _JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _REPLICAS = {"tfjobs": ("tfReplicaSpecs", "tensorflow"), "pytorchjobs": ("pytorchReplicaSpecs", "pytorch")}
 
@@ -79,6 +81,7 @@ class FakeCluster:
         served: Group → version → plurals, for discovery.
         denied: (resource, verb) pairs that are not allowed.
         is_away: While set, every request is answered with 503, and watches break off.
+        has_webhook: Whether the operator judges jobs as well, which one from 1.8 on does while it runs.
         bookmark_seconds: How often a watch that wants bookmarks gets one.
         end_pod: Called with each pod that is deleted, before it is gone.
         logs: Pod name → its log.
@@ -92,6 +95,7 @@ class FakeCluster:
         }
         self.denied: set[tuple[str, str]] = set()
         self.is_away = False
+        self.has_webhook = False
         self.bookmark_seconds = 60.0
         self.end_pod: Callable[[JsonObject], None] = lambda _pod: None
         self.logs: dict[str, bytes] = {}
@@ -298,6 +302,9 @@ class FakeCluster:
         objection = _objection(collection, body)
         if objection:
             raise Refusal(422, objection)
+        if self.has_webhook and collection.plural in _REPLICAS and not _JOB_NAME.fullmatch(body["metadata"]["name"]):
+            webhook = "validator.job.training-operator.kubeflow.org"
+            raise Refusal(403, f'admission webhook "{webhook}" denied the request: metadata.name: Invalid value')
         with self.changed:
             if body["metadata"]["name"] in self._objects.get(collection, {}):
                 raise Refusal(409, f'{collection.plural} "{body["metadata"]["name"]}" already exists')
@@ -389,11 +396,11 @@ def _field(item: JsonObject, path: str) -> Any:
 
 
 def _objection(collection: Collection, body: JsonObject) -> str:
-    """Why an object is not accepted, as an API server and the operator's webhook would say."""
+    """Why an object is not accepted, as an API server would say that knows what the operator wants."""
     if collection.plural not in _REPLICAS:
         return ""
     key, container = _REPLICAS[collection.plural]
-    if not _JOB_NAME.fullmatch(body["metadata"].get("name", "")):
+    if not _NAME.fullmatch(body["metadata"].get("name", "")):
         return f"metadata.name: Invalid value: {body['metadata'].get('name')!r}"
     for kind, replicas in body["spec"].get(key, {}).items():
         spec = replicas["template"]["spec"]

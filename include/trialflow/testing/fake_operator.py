@@ -87,7 +87,8 @@ class FakeOperator:
                 for replica_type, spec in job["spec"][_REPLICA_SPECS[job["kind"]]].items()
                 for index in range(spec["replicas"])
             ]
-            if all(pod.process is not None for pod in self._pods[name]):
+            self._count(job, self._pods[name])
+            if any(pod.process for pod in self._pods[name] if pod.replica_type == _chief_type(self._pods[name])):
                 set_condition(self._cluster, job, "Running")
         elif not is_ended(job) and name in self._pods:
             self._judge(job, self._pods[name])
@@ -98,13 +99,27 @@ class FakeOperator:
             code = codes[pod.name]
             if code is not None:
                 self._note_exit(pod, code)
-        chief_type = next(kind for kind in _CHIEFS if any(pod.replica_type == kind for pod in pods))
-        chief = next(pod for pod in pods if pod.replica_type == chief_type)
+        self._count(job, pods)
+        chief = next(pod for pod in pods if pod.replica_type == _chief_type(pods))
         if codes[chief.name] == 0 or any(codes.values()):
             set_condition(self._cluster, job, "Succeeded" if codes[chief.name] == 0 else "Failed")
             for pod in pods:
                 if codes[pod.name] is None:
                     self._cluster.remove("pods", pod.name)
+
+    def _count(self, job: JsonObject, pods: list[_Pod]) -> None:
+        """Note in the job's status how many of its pods run and have ended."""
+        counts: JsonObject = {pod.replica_type: {} for pod in pods}
+        for pod in pods:
+            if pod.process is not None:
+                code = pod.process.poll()
+                state = "active" if code is None else "succeeded" if code == 0 else "failed"
+                counts[pod.replica_type][state] = counts[pod.replica_type].get(state, 0) + 1
+        if job.get("status", {}).get("replicaStatuses") != counts:
+            name = job["metadata"]["name"]
+            self._cluster.change(
+                _PLURALS[job["kind"]], name, lambda item: item["status"].update(replicaStatuses=counts)
+            )
 
     def _note_exit(self, pod: _Pod, code: int) -> None:
         self._cluster.logs[pod.name] = pod.log.read_bytes()
@@ -183,6 +198,10 @@ class FakeOperator:
         for known in [pod for pods in self._pods.values() for pod in pods]:
             if known.name == pod["metadata"]["name"]:
                 _end(known)
+
+
+def _chief_type(pods: list[_Pod]) -> str:
+    return next(kind for kind in _CHIEFS if any(pod.replica_type == kind for pod in pods))
 
 
 def _why_not(container: JsonObject, unmounted: str) -> JsonObject:

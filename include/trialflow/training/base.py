@@ -12,14 +12,10 @@ from trialflow.errors import TrainingError
 from trialflow.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import JsonObject, Outcome
-
-    # Makes a problem with a field of the experiment file: path of the field, rule, value, remedy.
-    Place = Callable[..., Problem]
 
 # platform → the class that serves it
 REGISTRY = {

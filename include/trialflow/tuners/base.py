@@ -12,7 +12,7 @@ from trialflow.errors import Problem
 from trialflow.search_space import TYPES, show
 
 if TYPE_CHECKING:
-    from trialflow.algorithms import Place
+    from trialflow.errors import Place
     from trialflow.records import AlgorithmSpec
     from trialflow.search_space import Parameter, SearchSpace
     from trialflow.tuners.history import History, NoSuggestion, Suggestion

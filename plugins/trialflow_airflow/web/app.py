@@ -19,8 +19,8 @@ from trialflow_airflow.web.uploads import router as uploads_router
 _DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below `/experiments/{experiment_id}`;
 the same ones at the root mean the newest experiment that you may read. Every route needs Airflow's login
 (`POST /auth/token`, then `Authorization: Bearer …`): reading needs the right to read the DAG that runs the experiment,
-anything else the right to edit its runs. Lists come in pages, `limit` and `offset`; the header `X-Total-Count` tells
-how many entries there are."""
+anything else the right to edit its runs. Lists come whole; those of experiments, trials and metrics also in pages,
+`limit` and `offset`, with a header `X-Total-Count` that tells how many entries there are."""
 _STATUSES = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,

@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from trialflow import __version__
 from trialflow.experiment.nni_views import show_summary
 from trialflow.experiment.operations import Operator
-from trialflow.records import ExperimentStatus
+from trialflow.records import DAG_ID, ExperimentStatus
 from trialflow_airflow.web import runs
 from trialflow_airflow.web.access import Offset, Remover, list_readable, name_experiment, require
 
-DAG_ID = "nni_experiment"
 router = APIRouter(tags=["Experiments"])
 
 
@@ -67,13 +66,13 @@ def list_experiments(
     user: GetUserDep,
     response: Response,
     status_: Annotated[ExperimentStatus | None, Query(alias="status")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
     offset: Offset = 0,
 ) -> list[dict[str, Any]]:
     """The experiments that you may read, the newest first."""
     found = [item for item in list_readable(user) if status_ is None or item.status is status_]
     response.headers["X-Total-Count"] = str(len(found))
-    return [show_summary(experiment) for experiment in found[offset : offset + limit]]
+    return [show_summary(experiment) for experiment in found[offset:][:limit]]
 
 
 @router.post("/experiment", status_code=status.HTTP_201_CREATED)

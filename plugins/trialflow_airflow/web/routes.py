@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from trialflow.config.fields import seconds_of
+from trialflow.config.source import MAX_FILE_BYTES, parse_text
 from trialflow.errors import ConfigError, Problem
 from trialflow.experiment import nni_views
 from trialflow.experiment.logs import LogName, read_trial_log
@@ -264,12 +265,20 @@ def _page(items: list[dict[str, Any]], total: int) -> Response:
 
 
 def _read(adjustable: Adjustable, value: Any) -> Any:
-    """The value in our own terms: a search space may come as a JSON text, a duration as ``2h``."""
+    """The value in our own terms: a search space may come as a text, a duration as ``2h``, or ``7200`` in seconds."""
     if adjustable is Adjustable.SEARCH_SPACE and isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError as error:
-            raise ConfigError([Problem("params.searchSpace", f"must be JSON: {error}")]) from error
+        return _read_search_space(value)
     if adjustable is Adjustable.DURATION and isinstance(value, str):
-        return seconds_of(value) or value
+        return seconds_of(value) or seconds_of(f"{value}s") or value
     return value
+
+
+def _read_search_space(text: str) -> Any:
+    """A search space in JSON or YAML, as a file of an experiment holds it."""
+    if len(text) > MAX_FILE_BYTES:
+        rule, got = f"must not be larger than {MAX_FILE_BYTES} bytes", str(len(text))
+        raise ConfigError([Problem("params.searchSpace", rule, got, "Is this the right file?")])
+    # JSON comes first, for YAML takes the 1e-5 in it for a text.
+    with suppress(ConfigError):
+        return parse_text(text, as_json=True).data
+    return parse_text(text, "params.searchSpace").data

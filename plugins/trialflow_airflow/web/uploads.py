@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from trialflow.experiment.bundle import is_here, prune_uploads, unpack
+from trialflow.records import DAG_ID
 from trialflow.settings import get_settings
 from trialflow_airflow.web.access import get_store, require
 
@@ -25,7 +26,7 @@ _PATH = "/uploads"
 router = APIRouter(prefix=_PATH, tags=["Experiments"])
 
 
-def _may_start(user: GetUserDep, dag_id: Annotated[str, Query(max_length=250)] = "nni_experiment") -> None:
+def _may_start(user: GetUserDep, dag_id: Annotated[str, Query(max_length=250)] = DAG_ID) -> None:
     require(user, dag_id, "POST")
 
 

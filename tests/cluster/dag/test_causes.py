@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +20,22 @@ from trialflow.records import Trial, TrialStatus
 
 PAGE = Path(__file__).parents[3] / "docs" / "kubeflow.md"
 REASON_SECONDS = 30.0
+# What the label of a waiting trial says, which has room for the beginning of the reason.
+LABELS = {
+    "a quota of no pods, then raised": "exceeded quota: none",
+    "its image not to be had": "ErrImagePull: |ImagePullBackOff: ",
+    "the operator stopped, then started": "the training operator does not answer",
+}
 # What the first two trials do by themselves; the others run until they are let go.
 OWN_FAULTS = f"""
-import sys
+import sys, time
 import nni
 if nni.get_sequence_id() == 0:
     print("this is the last line", file=sys.stderr)
     sys.exit(1)
 if nni.get_sequence_id() == 1:
+    print("this is the last line", file=sys.stderr)
+    time.sleep(1)
     print(len(bytearray(1 << 28)))
 {HELD}"""
 
@@ -61,7 +70,7 @@ class Case:
 
     run: Run
     number: int = 0
-    # How long it took until row and log of a waiting trial said why.
+    # How long it took until row, log and label of a waiting trial said why.
     seconds_to_reason: float = 0.0
 
     @property
@@ -78,8 +87,9 @@ class Case:
         found: Trial = wait_until(reached, f"trial {self.number} to be {status} in attempt {attempt}", 180)
         return found
 
-    def wait_for_reason(self, reason: str) -> None:
+    def wait_for_reason(self, cause: str) -> None:
         """Wait until the row, the log and the label of the waiting trial say why it waits."""
+        reason = TABLE[cause].reasons[0]
         trial = wait_until(lambda: self.trial, "the trial")
         index = trial.slot.index
 
@@ -94,9 +104,8 @@ class Case:
 
         wait_until(lambda: self.trial and reason in self.trial.reason, f"the row to say {reason!r}", 60)
         wait_until(lambda: reason in task_log(self.run, "trial.await", index), "the log to say why", 60)
+        wait_until(lambda: re.search(LABELS[cause], label()), "the label to say why", 60)
         self.seconds_to_reason = time.time() - trial.claimed_at
-        # The label comes with a task that begins anew, for which a machine that is busy finds time later.
-        wait_until(lambda: ": " in label(), "the label to say why", 120)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +170,7 @@ class _Injection:
         self._delete_job(cases["its job deleted by somebody"])
         with ThreadPoolExecutor() as pool:
             waiting = ("a quota of no pods, then raised", "its image not to be had")
-            list(pool.map(lambda cause: cases[cause].wait_for_reason(TABLE[cause].reasons[0]), waiting))
+            list(pool.map(lambda cause: cases[cause].wait_for_reason(cause), waiting))
         self.core.delete_namespaced_resource_quota("none", self.full)
         self._stop_operator(cases["the operator stopped, then started"])
         for case in cases.values():
@@ -197,7 +206,7 @@ class _Injection:
                 json={"params": {"trialConcurrency": 2}},
             )
             answer.raise_for_status()
-        case.wait_for_reason(TABLE["the operator stopped, then started"].reasons[0])
+        case.wait_for_reason("the operator stopped, then started")
         self.cluster.start("operator")
         self.lab.release(running.run, running.number)
 
@@ -228,7 +237,10 @@ def test_a_trial_becomes_what_the_table_says(lab: ClusterLab, cases: dict[str, C
     assert lab.objects(case.run) == {}
 
 
-def test_a_failed_trial_ends_with_its_last_words(cases: dict[str, Case]) -> None:
-    trial = cases["the command ended with code 1"].trial
+@pytest.mark.parametrize(("cause", "code"), [("the command ended with code 1", 1), ("killed for its memory", 137)])
+def test_a_failed_trial_ends_with_its_last_words(cases: dict[str, Case], cause: str, code: int) -> None:
+    trial = cases[cause].trial
     assert trial is not None
-    assert (trial.exit_code, trial.reason.splitlines()[-1]) == (1, "this is the last line")
+    assert trial.exit_code == code
+    last = [line for line in trial.reason.splitlines() if line != "Killed"][-1]  # As shells say of what was killed.
+    assert last == "this is the last line"

@@ -7,13 +7,13 @@ whatever left no exit code.
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
 from trialflow.records import Outcome, TrialStatus
 from trialflow.training.ending import describe_exit
 from trialflow.training.kubeflow.conditions import JobStatus, Phase
-from trialflow.training.kubeflow.names import JOB_NAME_LABEL
 from trialflow.training.kubeflow.run_script import LOST_EXIT_CODE
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _LOST_PODS = {
 _LOST_CONTAINERS = {"ContainerStatusUnknown": "its node was lost"}
 # Exit codes of a command that was ended together with its job.
 _KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
+# What an event says before it says why; a task's label has no room for it.
+_UNMADE_POD = re.compile(r'^Error creating: pods "[^"]*" is forbidden: ')
 # A waiting container's reasons that are no reason: it is on its way.
 _ON_ITS_WAY = frozenset({"ContainerCreating", "PodInitializing"})
 _HINTS = {
@@ -51,42 +53,36 @@ _HINTS = {
 }
 
 
-def pods_of(job_name: str, pods: Sequence[JsonObject]) -> list[JsonObject]:
-    """The pods of a job."""
-    return [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL) == job_name]
-
-
 # ── why it waits ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def explain_waiting(
-    name: str, status: JobStatus, pods: Sequence[JsonObject], events: Sequence[JsonObject]
-) -> str:
+def explain_waiting(status: JobStatus, pods: Sequence[JsonObject], events: Sequence[JsonObject]) -> str:
     """One sentence for people, or nothing when the job is merely on its way.
 
     Args:
-        name: The job's.
         status: The job's.
-        pods: The namespace's pods of ours.
-        events: The namespace's warnings, in any order.
+        pods: The job's.
+        events: The warnings about the job and its pods that have not started, in any order.
     """
     if status.phase is Phase.SUSPENDED:
         return f"the job is suspended: {status.message}".rstrip(": ")
-    own = pods_of(name, pods)
-    for pod in own:
+    for pod in pods:
         reason = _why_pod_waits(pod)
         if reason:
             return reason
-    involved = {name, *(pod["metadata"]["name"] for pod in own)}
-    warnings = [event for event in events if event.get("involvedObject", {}).get("name") in involved]
-    if warnings:
-        newest = max(warnings, key=_event_time)
+    if events:
+        newest = max(events, key=_event_time)
         return _sentence(str(newest.get("reason", "")), str(newest.get("message", "")))
-    if own:
+    if pods:
         return ""
     if status.phase is Phase.UNSEEN:
         return "the operator has not taken the job up; check that the training operator runs and serves this namespace"
     return "the operator has made no pods yet"
+
+
+def has_started(pod: JsonObject) -> bool:
+    """Whether a pod runs, or has run."""
+    return pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")
 
 
 def _why_pod_waits(pod: JsonObject) -> str:
@@ -103,6 +99,7 @@ def _why_pod_waits(pod: JsonObject) -> str:
 
 
 def _sentence(reason: str, message: str) -> str:
+    message = _UNMADE_POD.sub("", message)
     hint = f" ({_HINTS[reason]})" if reason in _HINTS else ""
     return f"{reason}: {message}".strip(": ") + hint
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from trialflow.training.kubeflow.names import OWN_LABELS
 
 if TYPE_CHECKING:
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import JsonObject
-    from trialflow.training.base import Place
 
 STORAGE_VOLUME = "nni-vol"
 WORK_VOLUME = "trialflow-work"

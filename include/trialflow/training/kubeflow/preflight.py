@@ -21,14 +21,16 @@ from trialflow.training.kubeflow.pull_secrets import read_registry_login
 from trialflow.training.kubeflow.section import CLUSTER_KEY, GROUP, Cluster, Section, Volume, read_section
 
 if TYPE_CHECKING:
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import JsonObject
     from trialflow.settings import Settings
-    from trialflow.training.base import Place
     from trialflow.training.kubeflow.api import ClusterApi
 
 _CONFIG = ("kubeflowConfig",)
-# Where the operator usually runs, and the names that it had over the years.
+# The operator's webhook, by the end of its name. It refuses a job of this name, which the API server would accept.
+_WEBHOOK = 'training-operator.kubeflow.org" denied the request'
+_REFUSED_NAME = "trialflow.preflight"
+# Where the operator usually runs, and the names that it had over the years. It takes no lease unless it is told to.
 _OPERATOR_NAMESPACE = "kubeflow"
 _DEPLOYMENTS = {
     "tf-operator": ("training-operator", "tf-job-operator"),
@@ -79,13 +81,12 @@ class _Preflight:
         self._check_secrets(section)
         mount = self._find_storage(section.volume(namespace))
         version = self._find_version(section)
-        if version is not None:
-            self._check_rights(section, namespace)
+        may_create = version is not None and self._check_rights(section, namespace)
         facts = Cluster(version or "v1", namespace, str(mount or "/"))
         training = {**self.training, CLUSTER_KEY: asdict(facts)}
-        if version is not None and not self.problems:
-            self._try_job(training)
-        self._look_for_operator(section)
+        is_known = may_create and self._try_job(training)
+        if not is_known:
+            self._look_for_operator(section)
         return Preflight(training, tuple(self.problems), tuple(self.warnings))
 
     def _check_secrets(self, section: Section) -> None:
@@ -152,13 +153,15 @@ class _Preflight:
         self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
         return None
 
-    def _check_rights(self, section: Section, namespace: str) -> None:
+    def _check_rights(self, section: Section, namespace: str) -> bool:
+        """Whether jobs may be created, which allows to try one out."""
         missing = [right for right in required_rights(section) if not self._may(*right, namespace)]
         if missing:
             listed = ", ".join(f"{verb} {resource}{group and '.'}{group}" for group, resource, verb in missing)
             rule = f"must be allowed to its user: {listed} in namespace {namespace}"
             remedy = "Apply deploy/role.yaml in that namespace and bind it to the user of the connection"
             self._refuse(_CONFIG, rule, None, remedy)
+        return (GROUP, section.operator.plural, "create") not in missing
 
     def _may(self, group: str, resource: str, verb: str, namespace: str) -> bool:
         name, _, subresource = resource.partition("/")
@@ -177,45 +180,62 @@ class _Preflight:
         answer = self.api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         return bool(answer["status"].get("allowed"))
 
-    def _try_job(self, training: JsonObject) -> None:
-        """Let the API server judge a job like the first one, without making it."""
+    def _try_job(self, training: JsonObject) -> bool:
+        """Let the API server judge a job like the first one, without making it; tells whether it asked the operator."""
         section = read_section(training)
         folder = f"{section.facts.mount.rstrip('/')}/nni/preflight"
         request = JobRequest("preflight", "aaaaa", 0, 1, {}, training, f"{folder}/code", f"{folder}/trials/aaaaa/1")
         facts = section.facts
         jobs = resource_path(f"{GROUP}/{facts.version}", facts.namespace, section.operator.plural)
+        manifest = make_manifest(request, section)
         try:
-            self.api.create(jobs, make_manifest(request, section), dryRun="All", fieldValidation="Strict")
+            self.api.create(jobs, manifest, dryRun="All", fieldValidation="Strict")
         except ClusterError as error:
             if asks_operator(error):
                 rule = f"needs its operator, which does not answer: {error}"
                 remedy = f"See: kubectl -n {_OPERATOR_NAMESPACE} get pods"
                 self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
-                return
+                return True
             if isinstance(error, UnreachableError):
                 raise
             if "does not support dry run" in str(error):
                 self.warnings.append("the job could not be tried out: a webhook of the cluster does not allow it")
-                return
+                return False
             rule = f"must make a job that the cluster accepts: {error}"
             self._refuse(("trial",), rule, None, "Correct what it names")
+        return self._is_judged(jobs, manifest)
+
+    def _is_judged(self, jobs: str, manifest: JsonObject) -> bool:
+        """Whether the operator, by its webhook, has a word on each job."""
+        manifest["metadata"]["name"] = _REFUSED_NAME
+        try:
+            self.api.create(jobs, manifest, dryRun="All")
+        except UnreachableError:
+            raise
+        except ClusterError as error:
+            return _WEBHOOK in str(error)
+        return False
 
     def _look_for_operator(self, section: Section) -> None:
-        for name in _DEPLOYMENTS[section.config["operator"]]:
+        names, hidden = _DEPLOYMENTS[section.config["operator"]], ""
+        for name in names:
             try:
                 deployment = self.api.get(resource_path("apps/v1", _OPERATOR_NAMESPACE, "deployments", name))
             except UnreachableError:
                 raise
+            except NotFoundError:
+                continue
             except ClusterError:
-                continue  # Not there, or not ours to see.
+                hidden = f"its deployment in {_OPERATOR_NAMESPACE} may not be read; see deploy/role.yaml"
+                continue
             if not deployment.get("status", {}).get("readyReplicas"):
                 rule = f"needs its operator, and the deployment {_OPERATOR_NAMESPACE}/{name} has no ready replica"
                 remedy = f"See: kubectl -n {_OPERATOR_NAMESPACE} describe deployment {name}"
                 self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
             return
-        self.warnings.append(
-            f"whether the training operator runs is not known: no deployment of it can be seen in {_OPERATOR_NAMESPACE}"
-        )
+        seen = hidden or f"namespace {_OPERATOR_NAMESPACE} has no deployment {' or '.join(names)}"
+        why = f"no webhook of it was heard, and {seen}"
+        self.warnings.append(f"whether the training operator runs is not known: {why}")
 
     def _refuse(self, path: tuple[str, ...], rule: str, value: str | None, remedy: str) -> None:
         self.problems.append(self.place(path, rule, value, remedy))

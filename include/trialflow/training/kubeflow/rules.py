@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,15 @@ from trialflow.training.kubeflow.overlay import check_template
 from trialflow.training.kubeflow.section import OPERATORS, Operator
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterator
 
-    from trialflow.errors import Problem
+    from trialflow.errors import Place, Problem
     from trialflow.records import JsonObject
-    from trialflow.training.base import Place
 
 API_VERSIONS = ("v1alpha2", "v1beta1", "v1beta2", "v1")
 _CONFIG = ("kubeflowConfig",)
+# A host's name, or an address of either version.
+_SERVER = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?\]?")
 
 
 def check_section(training: JsonObject, place: Place) -> list[Problem]:
@@ -74,7 +75,7 @@ def _check_export(nfs: JsonObject, place: Place) -> Iterator[Problem]:
     if not path.startswith("/") or ".." in PurePosixPath(path).parts:
         rule = "must be the absolute path of an export, without '..'"
         yield place((*_CONFIG, "nfs", "path"), rule, show(path), "Write it as the server exports it")
-    if any(char.isspace() or char in "/=;" for char in nfs["server"]):
+    if not _SERVER.fullmatch(nfs["server"]):
         rule = "must be the name or the address of a server"
         yield place((*_CONFIG, "nfs", "server"), rule, show(nfs["server"]), "Write the server alone")
 

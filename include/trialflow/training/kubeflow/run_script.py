@@ -1,4 +1,4 @@
-"""The shell script that a replica runs: POSIX sh, and of the image only ``cp``, ``mkdir``, ``mkfifo`` and ``tee``."""
+"""The shell script that a replica runs: POSIX sh, and of the image only the programs in `_BODY`'s first line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ LOST_EXIT_CODE = 75
 _OUTPUT_WAIT_SECONDS = 5
 
 _BODY = f"""
-umask 022
+# Needs cat, chmod, cp, mkdir, mkfifo, sleep and tee.
+# Airflow's worker deletes the experiment some day, and may be neither this pod's user nor root: it can only if every
+# folder that is made here is open to it. Others who write to the storage can then change what lies there, but the
+# replica's folder is open to them as it is; nothing outside of it is ours to open.
+umask 000
 index=${{{INDEX_VARIABLE}:-${{HOSTNAME##*-}}}}
 out={TRIAL}/output/$role-$index
 work={WORK}
@@ -50,7 +54,7 @@ sh -c "$command" >"$work/stdout" 2>"$work/stderr" &
 child=$!
 # The first process of a container ignores what it has not asked for.
 lost= patience={_OUTPUT_WAIT_SECONDS}
-trap 'lost=1; patience=1; kill -TERM "$child" 2>/dev/null' TERM INT
+trap 'lost=1; patience=3; kill -TERM "$child" 2>/dev/null' TERM INT
 wait "$child"
 code=$?
 while kill -0 "$child" 2>/dev/null; do
@@ -61,6 +65,8 @@ done
 if [ -n "$lost" ]; then code={LOST_EXIT_CODE}; else echo "$code" >"$out/exit"; fi
 (sleep "$patience"; kill $tees) >/dev/null 2>&1 &
 wait $tees
+# For what was copied or made with a mode of its own; a pod that is killed leaves it at that.
+chmod -R a+rwX "$out" 2>/dev/null
 exit "$code"
 """
 

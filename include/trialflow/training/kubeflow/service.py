@@ -55,12 +55,11 @@ from trialflow.training.kubeflow.pull_secrets import make_pull_secret
 from trialflow.training.kubeflow.rules import check_section
 from trialflow.training.kubeflow.run_script import make_run_script
 from trialflow.training.kubeflow.section import GROUP, Section, read_section
-from trialflow.training.kubeflow.waiting_room import waiting_rooms
+from trialflow.training.kubeflow.waiting_room import Wait, waiting_rooms
 from trialflow.trial_files import read_end
 
 if TYPE_CHECKING:
-    from trialflow.errors import Problem
-    from trialflow.training.base import Place
+    from trialflow.errors import Place, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -260,8 +259,9 @@ class KubeflowTrainingService(TrainingService):
         if outcome is not None:
             self._adopt_printed_metrics(handle, folder)
             return JobState(outcome, outcome.started_at)
-        reason = "" if status.phase is Phase.RUNNING else self._why_it_waits(handle, status)
-        return JobState(None, status.started_at if status.phase is Phase.RUNNING else None, reason)
+        if status.phase is Phase.RUNNING:
+            return JobState(None, status.started_at)
+        return JobState(reason=self._wait(handle, status).reason)
 
     def _outcome(self, handle: JsonObject, status: JobStatus, folder: AttemptFolder) -> Outcome | None:
         """How the job ended; ``None`` while it waits or runs."""
@@ -273,19 +273,25 @@ class KubeflowTrainingService(TrainingService):
         if status.phase is Phase.DELETED:
             reason = f"the job {handle['name']} was deleted before it ended"
             return explain_vanished(folder.exits(), handle["chief"], reason)
-        waited = time.time() - status.created_at
-        if status.phase is not Phase.RUNNING and waited > self.settings.waiting_limit_seconds:
-            why = self._why_it_waits(handle, status) or "its pods have not started"
-            reason = f"it waited longer than {self.settings.waiting_limit_seconds:.0f} s: {why}"
-            return Outcome(TrialStatus.FAILED, reason=reason, lost=True)
-        return None
+        return None if status.phase is Phase.RUNNING else self._give_up(handle, status)
+
+    def _give_up(self, handle: JsonObject, status: JobStatus) -> Outcome | None:
+        """The end of a job that waits for too long."""
+        limit = self.settings.waiting_limit_seconds
+        if time.time() - status.created_at <= limit:
+            return None
+        wait = self._wait(handle, status)
+        if time.time() - wait.since <= limit:
+            return None
+        why = wait.reason or "not all of its pods have started"
+        return Outcome(TrialStatus.FAILED, reason=f"it waited longer than {limit:.0f} s: {why}", lost=True)
 
     def _pods(self, handle: JsonObject) -> list[JsonObject]:
         pods = resource_path("v1", handle["namespace"], "pods")
         found = self._api.get(pods, labelSelector=selector({JOB_NAME_LABEL: handle["name"]}))
         return list(found["items"])
 
-    def _why_it_waits(self, handle: JsonObject, status: JobStatus) -> str:
+    def _wait(self, handle: JsonObject, status: JobStatus) -> Wait:
         return waiting_rooms.of(self._api, handle["namespace"]).explain(handle["name"], status)
 
     def glance(self, handle: JsonObject) -> str | None:

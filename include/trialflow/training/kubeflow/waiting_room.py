@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trialflow.training.kubeflow.api import ClusterError, resource_path
-from trialflow.training.kubeflow.conditions import JobStatus
-from trialflow.training.kubeflow.diagnosis import explain_waiting
+from trialflow.training.kubeflow.conditions import JobStatus, Phase, read_time
+from trialflow.training.kubeflow.diagnosis import explain_waiting, has_started
 from trialflow.training.kubeflow.names import JOB_NAME_LABEL, MANAGED_BY, MANAGER, selector
 
 if TYPE_CHECKING:
@@ -25,6 +26,19 @@ PATIENCE_SECONDS = 5.0
 _RENEWAL_SECONDS = 10.0
 _NEWCOMER_SECONDS = 2.0
 _SELECTOR = selector({MANAGED_BY: MANAGER})
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a job waits for.
+
+    Attributes:
+        reason: For people; empty while it is on its way.
+        since: In seconds since the epoch; of a job that runs in part, since when one of its pods has not started.
+    """
+
+    reason: str
+    since: float
 
 
 class WaitingRoom:
@@ -45,21 +59,23 @@ class WaitingRoom:
         self._events: dict[str, list[JsonObject]] = {}
         self._trouble = ""
 
-    def explain(self, name: str, status: JobStatus) -> str:
-        """Why a job waits; empty while it is on its way."""
+    def explain(self, name: str, status: JobStatus) -> Wait:
+        """Why a job waits."""
         waits_for = time.time() - status.created_at - PATIENCE_SECONDS
         if waits_for < 0:
-            return ""
+            return Wait("", status.created_at)
         with self._lock:
             age = time.monotonic() - self._looked_at
             if age > _RENEWAL_SECONDS or age > max(waits_for, _NEWCOMER_SECONDS):
                 self._look()
             if self._trouble:
-                return self._trouble
+                return Wait(self._trouble, _since(status, [], ""))
             pods = self._pods.get(name, [])
-            about = [name, *(pod["metadata"]["name"] for pod in pods)]
+            waiting = [pod["metadata"] for pod in pods if not has_started(pod)]
+            about = [name, *(metadata["name"] for metadata in waiting)]
             events = [event for what in about for event in self._events.get(what, [])]
-        return explain_waiting(name, status, pods, events)
+        reason = explain_waiting(status, pods, events)
+        return Wait(reason, _since(status, waiting, reason))
 
     def _look(self) -> None:
         self._looked_at = time.monotonic()
@@ -72,6 +88,16 @@ class WaitingRoom:
         self._trouble = ""
         self._pods = _group(pods, lambda pod: pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL, ""))
         self._events = _group(events, lambda event: event.get("involvedObject", {}).get("name", ""))
+
+
+def _since(status: JobStatus, waiting: list[JsonObject], reason: str) -> float:
+    """Since when a job waits, told from the metadata of its pods that have not started."""
+    if status.phase is not Phase.STARTING:
+        return status.created_at
+    if waiting:  # One may have taken the place of a pod that ran for long.
+        return min(read_time(metadata["creationTimestamp"]) or status.created_at for metadata in waiting)
+    # Without a reason, its status and our last look at its pods were not taken at the same moment.
+    return status.created_at if reason else time.time()
 
 
 def _group(found: JsonObject, key: Callable[[JsonObject], str]) -> dict[str, list[JsonObject]]:

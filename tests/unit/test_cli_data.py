@@ -1,0 +1,68 @@
+"""Results on their way from one experiment to another, in files that spreadsheets and people touch, too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .test_cli import FakeAirflow, airflow, config, logged_in, run
+
+__all__ = ["airflow", "config", "logged_in"]  # Fixtures.
+
+
+def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    for kind in ("csv", "json"):
+        assert run("experiment", "export", "-f", str(tmp_path / kind), "--type", kind).exit_code == 0
+    head, row = (tmp_path / "csv").read_text().splitlines()
+    assert (head, row) == ("id,value,parameter.lr,parameter.n", 'T0001,0.5,0.1,"{""_name"": ""a""}"')
+    assert json.loads((tmp_path / "json").read_text())[0]["value"] == 0.5
+
+
+PARAMETERS = [
+    {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
+    {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
+    {"value": 3, "id": "x", "parameter.id": "y", "lines": "a\u2028b\x1cc\r\nd\re"},
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_path: Path, kind: str) -> None:
+    logged_in.results = [{"parameter": body, "value": 0.5, "id": "T0001"} for body in PARAMETERS]
+    file = str(tmp_path / f"results.{kind}")
+    assert run("experiment", "export", "-f", file, "--type", kind).exit_code == 0
+
+    done = run("experiment", "import", "-f", file)
+
+    assert (done.exit_code, done.output) == (0, "abcd1111\t2\t0\t1\n"), done.output
+    method, path, body = logged_in.asked[-1]
+    assert (method, path) == ("POST", "/experiments/abcd1111/experiment/import-data")
+    assert [(item["parameter"], item["value"]) for item in body] == [(parameters, 0.5) for parameters in PARAMETERS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "[1", "is not valid JSON"),
+        ("a.csv", "id,lr\n1,2\n", "is not valid CSV: it needs a column value"),
+        ("a.csv", "id,value,value\n1,2,3\n", "two columns are called 'value'; call that of a parameter parameter"),
+        ("a.csv", "value,parameter.lr,n\n1,2,3\n", "all or none begin with parameter., but not 'n'"),
+        ("a.csv", "value,lr\n1\n", "line 2 does not have a cell for each column"),
+        ("missing.csv", None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_refused_before_anything_is_sent(
+    logged_in: FakeAirflow, tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    done = run("experiment", "import", "-f", str(tmp_path / name))
+    assert (done.exit_code, message in done.output) == (1, True)
+    assert logged_in.asked == []
+
+
+def test_a_table_that_people_write_is_imported_without_prefixes(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("id,lr,value\r\n7,0.1,0.5\r\n", encoding="utf-8-sig")
+    assert run("experiment", "import", "-f", str(tmp_path / "mine.csv")).exit_code == 0
+    assert logged_in.asked[-1][2] == [{"parameter": {"lr": 0.1}, "value": 0.5}]

@@ -6,6 +6,11 @@
 The figure is the regret of the best of 60 trials, one after the other: its median over the seeds. NNI is installed into
 an environment of its own below .trialflow/bench, with the libraries of its time, without which its GPTuner fails.
 Random is the control: both sides draw from the same priors, so that its ratio shows how far from 1 chance alone gets.
+Hyperband, BOHB, GridSearch and BatchTuner are not compared with their namesakes: the first two save budget, which these
+problems have none of, and what the others suggest is fixed. Tests show that brackets and orders are NNI's.
+
+Ends with 1 when an aim is missed. The time of an ask is judged by the processor's: on a busy machine the clock measures
+others as well.
 """
 
 from __future__ import annotations
@@ -54,6 +59,10 @@ TUNERS = {
     "QMC": {},
 }
 WITHOUT_NAMESAKE = ("SMAC", "CmaEs", "QMC")  # SMAC's package of NNI's time cannot be built any more.
+# Most of NNI's median regret that a tuner may have.
+AIMS = {name: 1.0 if name == "TPE" else 1.1 for name in TUNERS if name not in ("Random", *WITHOUT_NAMESAKE)}
+# Most seconds of one ask, warm and in a forked task, by tuner and finished trials.
+ASK_AIMS = {("TPE", 1000): (0.1, 1.0), ("GPTuner", 1000): (5.0, 5.0)}
 ASKED = ("TPE", "Anneal", "Evolution", "GPTuner")
 ID = "quality"
 
@@ -92,9 +101,9 @@ def run_nni(python: Path, name: str, problems: list[str], trials: int, seeds: in
     return found
 
 
-def compare(console: Console, names: list[str], trials: int, seeds: int) -> None:
-    """Print the table of regrets, one line as soon as it is known."""
-    python = install_nni()
+def compare(console: Console, names: list[str], trials: int, seeds: int) -> list[str]:
+    """Print the table of regrets, one line as soon as it is known; gives the aims that were missed."""
+    python, missed = install_nni(), []
     rows = [("tuner", "problem", "Trialflow", "NNI 3.0", "ratio", "aim")]
     for name in names:
         problems = problems_for(name)
@@ -103,17 +112,20 @@ def compare(console: Console, names: list[str], trials: int, seeds: int) -> None
             ours = statistics.median(run_ours(name, problem, trials, seed) for seed in range(seeds))
             rows.append((name, problem, f"{ours:.3f}", *_beside(name, ours, nnis.get(problem))))
             console.print(" ".join(rows[-1]), highlight=False)
+            if name in AIMS and ours > AIMS[name] * statistics.median(nnis[problem]):
+                missed.append(f"{name} on {problem}: {rows[-1][4]} times NNI's regret, not {rows[-1][5]}")
     table = Table(*rows[0], title=f"Median regret of {trials} trials over {seeds} seeds; less is better")
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)
+    return missed
 
 
 def _beside(name: str, ours: float, nnis: list[float] | None) -> tuple[str, str, str]:
     if nnis is None:
         return "", "", ""
     nni = statistics.median(nnis)
-    return f"{nni:.3f}", f"{ours / nni:.2f}", "≤ 1.0" if name == "TPE" else "≤ 1.1"
+    return f"{nni:.3f}", f"{ours / nni:.2f}", f"≤ {AIMS[name]}" if name in AIMS else ""
 
 
 # ── the time of one ask ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,8 +196,9 @@ def _cpu_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def time_asks(console: Console, sizes: list[int], names: list[str]) -> None:
-    """Print how long an ask takes, by the clock and of the processor: on a busy machine the clock measures others."""
+def time_asks(console: Console, sizes: list[int], names: list[str]) -> list[str]:
+    """Print how long an ask takes, by the clock and of the processor; gives the aims that were missed."""
+    missed = []
     columns = ("tuner", "finished trials", "warm", "CPU", "forked task", "CPU", "new process", "CPU")
     table = Table(*columns, title="One ask on Hartmann6, s")
     for size in sizes:
@@ -198,8 +211,12 @@ def time_asks(console: Console, sizes: list[int], names: list[str]) -> None:
                 warm = [statistics.median(column) for column in zip(*asks, strict=True)]
                 figures = (*warm, *time_forked_ask(url, name), *time_fresh_ask(url, name))
                 table.add_row(name, str(size), *(f"{seconds:.3f}" for seconds in figures))
+                for took, most in zip((figures[1], figures[3]), ASK_AIMS.get((name, size), ()), strict=False):
+                    if took > most:
+                        missed.append(f"{name}, an ask on {size} trials: {took:.3f} s of the processor, not ≤ {most} s")
     console.print(table)
     console.print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return missed
 
 
 def main() -> None:
@@ -220,12 +237,15 @@ def main() -> None:
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
     console = Console(width=110)
+    missed = []
     names = [name for name in arguments.tuners.split(",") if name]
     if names:
-        compare(console, names, arguments.trials, arguments.seeds)
+        missed += compare(console, names, arguments.trials, arguments.seeds)
     sizes = [int(size) for size in arguments.sizes.split(",") if size]
     if sizes:
-        time_asks(console, sizes, [name for name in arguments.asked.split(",") if name])
+        missed += time_asks(console, sizes, [name for name in arguments.asked.split(",") if name])
+    if missed:
+        raise SystemExit("missed:\n" + "\n".join(missed))
 
 
 if __name__ == "__main__":

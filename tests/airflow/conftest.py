@@ -147,7 +147,8 @@ def write_experiment(folder: Path, code: str = NOOP, **changes: Any) -> Path:
 
 def notifier(home: Path) -> dict[str, str]:
     """The settings by which an Airflow tells of experiments in its file."""
-    text = "{{ notice.event }} {{ notice.experiment_id }} {{ notice.experiment_name }}: {{ notice.best.value }}"
+    head = "{{ notice.event }} {{ notice.experiment_id }} {{ notice.experiment_name }}"
+    text = head + ": {{ notice.best and notice.best.value }}"
     kwargs = {"file": str(home / NOTICES), "text": text}
     notifiers = [{"path": "tests.airflow.file_notifier.FileNotifier", "kwargs": kwargs, "on": ["done"]}]
     return {"TRIALFLOW_NOTIFIERS": json.dumps(notifiers), "PYTHONPATH": str(CHECKOUT)}

@@ -275,6 +275,7 @@ def test_a_job_all_of_whose_pods_have_started_runs_without_limit_and_without_req
         handle = lab.service.handle(request)
         wait_for(lambda: lab.job(request).get("status", {}).get("replicaStatuses", {}).get("Worker") == {"active": 2})
         wait_for(lambda: lab.service.poll(handle).started_at)
+        wait_for(lambda: lab.cluster.count()["watch tfjobs"])  # it begins after the list that answers the poll
         lab.cluster.requests.clear()
         for _ in range(20):
             assert lab.service.poll(handle).started_at

@@ -75,8 +75,17 @@ class FakeOperator:
                 for job in self._cluster.all(plural):
                     if not job["metadata"].get("deletionTimestamp"):
                         self._reconcile(job)
+            self._collect_garbage()
             with self._cluster.changed:
                 self._cluster.changed.wait(0.02)
+
+    def _collect_garbage(self) -> None:
+        """Remove the pods of a job that was deleted while they were made, and end what was started for them."""
+        jobs = {job["metadata"]["name"] for plural in _PLURALS.values() for job in self._cluster.all(plural)}
+        for name in self._pods.keys() - jobs:
+            for pod in self._pods.pop(name):
+                self._cluster.remove("pods", pod.name)
+                _end(pod)
 
     def _reconcile(self, job: JsonObject) -> None:
         name = job["metadata"]["name"]
@@ -195,7 +204,7 @@ class FakeOperator:
             )
 
     def _end_pod(self, pod: JsonObject) -> None:
-        for known in [pod for pods in self._pods.values() for pod in pods]:
+        for known in [pod for pods in list(self._pods.values()) for pod in pods]:
             if known.name == pod["metadata"]["name"]:
                 _end(known)
 

@@ -221,6 +221,22 @@ def test_an_advisor_opens_the_brackets_of_nni_and_promotes_the_best(
             assert [trial.parameters["x"] for trial in trials] == before[: len(trials)]
 
 
+@pytest.mark.parametrize(
+    ("name", "class_args", "digits"),
+    [("MetisTuner", {}, 4), ("MetisTuner", {"no_resampling": False}, 1), ("GPTuner", {}, 2)],
+)
+def test_a_process_finds_the_bottom_of_a_bowl_as_exactly_as_its_noise_lets_it(
+    name: str, class_args: JsonObject, digits: int
+) -> None:
+    def height(point: JsonObject) -> float:
+        return float((point["x"] - 0.3) ** 2 + (point["y"] - 0.7) ** 2)
+
+    tried = Conversation(tuner_of(name, optimize_mode="minimize", **class_args), BOWL).run(25, height)
+
+    assert min(map(height, tried)) < 10**-digits
+
+
+
 def test_the_grid_is_searched_in_the_order_of_the_product_the_last_parameter_first() -> None:
     space: JsonObject = {
         "z": {"_type": "choice", "_value": ["b", "a"]},

@@ -34,6 +34,8 @@ _GOOD_SHARE = 0.34
 _LEAST_FOR_MIXTURES = 12
 _LEAST_FOR_RESAMPLING = 50
 _MOST_RESULTS_PER_POINT = 3
+# Enough for the matrices' rank.
+_NO_NOISE = 1e-8
 
 
 class MetisArgs(SurrogateArgs):
@@ -56,6 +58,12 @@ class Metis(SurrogateTuner):
     """The searches are bounded: with its defaults, NNI's took more than a minute for one suggestion."""
 
     Args = MetisArgs
+
+    def kernel_arguments(self) -> tuple[float, float]:
+        """As for others; but results that are free of noise lead to the optimum's last digits, if taken as they are."""
+        assert isinstance(self.args, MetisArgs)
+        smoothness, noise = super().kernel_arguments()
+        return smoothness, _NO_NOISE if self.args.no_resampling else noise
 
     def accepts(self, history: History, suggestion: Suggestion) -> bool:
         assert isinstance(self.args, MetisArgs)

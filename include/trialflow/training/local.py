@@ -89,7 +89,8 @@ class LocalTrainingService(TrainingService):
         folder = _folder_here(handle)
         # A submit that comes too late finds the attempt started, and starts nothing.
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cancelled").touch()
+        if not (folder / "exit").exists():
+            (folder / "cancelled").touch()
         (folder / "started").touch()
         _end_session(folder)
 

@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from trialflow.errors import NotFoundError, StoreError
-from trialflow.records import Metric, MetricType, Slot, Trial
+from trialflow.records import Metric, MetricType, Slot, Trial, TrialStatus
 from trialflow.store import Store
 from trialflow.store.engine import get_engine
 from trialflow.testing import StoreContract
@@ -33,7 +33,7 @@ _database_numbers = count()
 CLAIMER = """
 import sys, time
 from pathlib import Path
-from trialflow.records import Metric, MetricType, Slot, Trial
+from trialflow.records import Metric, MetricType, Slot, Trial, TrialStatus
 from trialflow.store import Store
 from trialflow.store.engine import get_engine
 url, batch, slots, go = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
@@ -276,3 +276,16 @@ def test_the_database_is_in_wal_mode_so_that_readers_never_wait(tmp_path: Path) 
     connection = sqlite3.connect(tmp_path / "store.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_the_metrics_of_all_but_very_many_trials_can_be_asked_for(store: Store) -> None:
+    start_experiment(store)
+    trial = store.claim(EXPERIMENT, Slot(1, 0), "run")
+    assert isinstance(trial, Trial)
+    store.add_metrics(trial, [Metric(MetricType.PERIODICAL, 0, 0.5, 1.0)])
+    others = [f"{number:05}" for number in range(70_000)]
+
+    found = store.list_intermediate_metrics(EXPERIMENT, *TrialStatus, but=others)
+
+    assert [metric.value for metric in found[trial.id]] == [0.5]
+    assert store.list_intermediate_metrics(EXPERIMENT, *TrialStatus, but=[*others, trial.id]) == {}

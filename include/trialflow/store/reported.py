@@ -120,13 +120,15 @@ class ReportedMetrics:
             statuses: The statuses.
             but: The ids of trials that are left out.
         """
+        # Written out, for PostgreSQL takes no more than 65 535 parameters, and there may be more trials.
+        known: sa.BindParameter[Any] = sa.bindparam("known", list(but), expanding=True, literal_execute=True)
         query = (
             sa.select(metrics)
             .select_from(METRICS_OF_TRIALS)
             .where(
                 trials.c.experiment_id == experiment_id,
                 trials.c.status.in_(statuses),
-                trials.c.id.not_in(but),
+                trials.c.id.not_in(known),
                 metrics.c.type == MetricType.PERIODICAL,
             )
             .order_by(metrics.c.trial_id, metrics.c.sequence)

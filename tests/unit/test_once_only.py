@@ -104,11 +104,13 @@ def test_many_processes_never_claim_more_than_the_cap(tmp_path: Path) -> None:
 
 
 def test_a_slot_is_claimed_once_and_gives_the_same_trial_again(tmp_path: Path) -> None:
-    manager = make_manager(tmp_path)
+    gate = tmp_path / "open"
+    manager = make_manager(tmp_path, waiting_for(gate))
     first, again = suggest(manager, 0), suggest(manager, 0)
     assert (again.id, again.parameters, again.job) == (first.id, first.parameters, first.job)
     assert len(manager.store.list_trials(manager.id)) == 1
     assert told(manager) == ["RUNNING"]
+    gate.touch()
 
 
 def test_no_room_then_no_trials_left(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from trialflow.store import Adjustable, ClaimRefusal, Control, control
 
 from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
 from .test_once_only import _processes_of as processes_of
+from .test_once_only import waiting_for
 
 SLEEP = "import time\ntime.sleep(60)"
 SPACE = {"x": {"_type": "uniform", "_value": [0.25, 0.5]}}
@@ -399,7 +400,8 @@ def test_a_limit_that_is_raised_while_the_next_batch_is_looked_for_is_not_overlo
 
 
 def test_a_hand_made_trial_has_the_next_place_under_the_cap_and_the_number_that_was_told(tmp_path: Path) -> None:
-    manager = make_manager(tmp_path, trial_concurrency=1, max_trial_number=4)
+    gate = tmp_path / "open"
+    manager = make_manager(tmp_path, waiting_for(gate), trial_concurrency=1, max_trial_number=4)
     first = suggest(manager, 0)
 
     numbers = [operate(manager).add({"x": value}) for value in (0.25, 7)]
@@ -407,6 +409,7 @@ def test_a_hand_made_trial_has_the_next_place_under_the_cap_and_the_number_that_
     assert numbers == [1, 2]
     assert manager.suggest(Slot(1, 1), RUN) is ClaimRefusal.NO_ROOM
     assert len(manager.store.list_trials(manager.id)) == 1
+    gate.touch()
     manager.report(follow(manager, first))
     for slot, value in ((1, 0.25), (2, 7)):
         trial = suggest(manager, slot)

@@ -26,8 +26,9 @@ nni.report_final_result(params["x"])
 
 
 def waiting_for(gate: Path) -> str:
-    """A trial that ends when the file is there."""
-    return f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\n{TRIAL}"
+    """A trial that ends when the file is there, or after a minute, for a test that fails leaves it behind."""
+    wait = f"while not os.path.exists({str(gate)!r}) and time.time() < end:\n    time.sleep(0.02)\n"
+    return f"import os, time\nend = time.time() + 60\n{wait}{TRIAL}"
 
 
 def make_manager(

@@ -7,7 +7,8 @@ UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down env check bench bench-kubeflow bench-quality bench-operating lock clean cluster cluster-down
-.PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-cluster test-cluster-jobs test-cluster-dag
+.PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-airflow-embedded
+.PHONY: test-cluster test-cluster-jobs test-cluster-dag
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,24 +44,30 @@ down: $(VENV)/.ready  ## End the private Airflow and everything that it started
 env:  ## Print the variables for the airflow command: eval "$$(make env)"
 	@$(EMBEDDED) env
 
-test: test-unit test-airflow  ## Run all tests but those on Kubernetes
+# What takes long goes first, and several at a time: each waits most of its time.
+test: $(VENV)/.ready-dev .venv-core/.ready  ## Run all tests but those on Kubernetes
+	@$(MAKE) --no-print-directory --jobs=3 test-airflow-in-worker test-airflow-deferred test-unit test-airflow-embedded
 
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 tests/unit
 
-# Two sessions at a time, each with an Airflow of its own: one for each way to wait for a trial. Their orders differ, so
-# that the experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. What
-# does not depend on the way to wait is divided among them.
+# A session of pytest for each way to wait for a trial, with an Airflow of its own. Their orders differ, so that the
+# experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. What does not
+# depend on the way to wait is divided among them, and the tests of the private Airflow have a session too.
 DEFERRED := $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
 EITHER := $(addprefix tests/airflow/test_,cluster_connection.py runs.py)
+EMBEDDED_TESTS := $(addprefix tests/airflow/test_,demo.py embedded.py)
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
-	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred
+	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred test-airflow-embedded
 
 test-airflow-in-worker: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest --durations=12 tests/airflow -k "not deferred" $(addprefix --ignore=,$(EITHER))
+	$(BIN)/python -m pytest --durations=12 tests/airflow -k "not deferred" $(addprefix --ignore=,$(EITHER) $(EMBEDDED_TESTS))
 
 test-airflow-deferred: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest --durations=12 $(DEFERRED) $(EITHER) -k "not in-worker"
+
+test-airflow-embedded: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest --durations=12 $(EMBEDDED_TESTS) -k "not deferred"
 
 # Two sessions at a time, each with a cluster of its own: both wait most of the time.
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on clusters of their own; as root

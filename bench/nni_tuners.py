@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-import quick_gp
+import quick_sklearn
 from problems import PROBLEMS
 
 # name → (module, class, what it is given besides its class arguments)
@@ -70,7 +70,7 @@ def main(request: dict[str, Any]) -> dict[str, list[float]]:
     """What the request asks for."""
     name, args, trials = request["tuner"], request["args"], request["trials"]
     let_gp_tuner_run()
-    quick_gp.install()
+    quick_sklearn.install()
     return {
         problem: [least_regret(name, args, problem, trials, seed) for seed in range(request["seeds"])]
         for problem in request["problems"]

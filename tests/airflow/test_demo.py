@@ -43,14 +43,19 @@ def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) ->
 
 def start_demo(home: Path) -> subprocess.Popen[str]:
     """A demo in a session of its own, as in a terminal."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "trialflow_airflow.embedded", "demo"],
-        env={**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    # A shell lets what it starts in the background ignore Ctrl-C, and so everything below; a handler is not inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "trialflow_airflow.embedded", "demo"],
+            env={**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def newest_experiment(home: Path) -> tuple[Experiment, list[Trial]] | None:

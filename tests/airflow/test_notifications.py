@@ -20,6 +20,7 @@ from trialflow_airflow.notifications import SendNoticesOperator, make_notificati
 
 from .conftest import NOTICES, Lab, wait_until
 
+NOTIFICATIONS = "nni_notifications"
 FILE_NOTIFIER = "tests.airflow.file_notifier.FileNotifier"
 
 
@@ -95,9 +96,16 @@ def test_there_is_a_dag_for_it_only_where_a_notifier_is_set(settings: pytest.Mon
     assert (dag.task_ids, dag.max_active_runs, dag.catchup) == (["send_notices"], 1, False)
 
 
+def scheduled_runs(lab: Lab) -> list[dict[str, Any]]:
+    return [run for run in lab.dag_runs(NOTIFICATIONS, "success") if run["run_type"] == "scheduled"]
+
+
 def test_the_dag_tells_of_an_experiment_that_is_done(lab: Lab, tmp_path: Path) -> None:
     run = lab.start(tmp_path / "told")
     assert run.wait() == "success"
+    # It runs every minute; this run of it need not be waited for.
+    wait_until(lambda: scheduled_runs(lab), "a scheduled run")
+    lab.client.trigger(NOTIFICATIONS, {})
     box = lab.embedded.home / NOTICES
     told = wait_until(
         lambda: box.exists() and [line for line in box.read_text().splitlines() if run.experiment_id in line],

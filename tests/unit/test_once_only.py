@@ -285,7 +285,7 @@ def test_the_store_waits_for_another_process_that_holds_it(tmp_path: Path) -> No
             "-c",
             ("import sqlite3, sys, time\n"
             f"c = sqlite3.connect({str(tmp_path / 'trialflow.db')!r}, isolation_level=None)\n"
-            "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); time.sleep(10)\n"),
+            "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); time.sleep(6)\n"),
         ],
         stdout=subprocess.PIPE,
     )
@@ -293,7 +293,7 @@ def test_the_store_waits_for_another_process_that_holds_it(tmp_path: Path) -> No
     holder.stdout.readline()
     began = time.monotonic()
     trial = suggest(manager, 0)
-    assert time.monotonic() - began > 8
+    assert time.monotonic() - began > 5
     assert trial.parameters is not None
     holder.wait(20)
     holder.stdout.close()

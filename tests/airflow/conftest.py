@@ -34,6 +34,8 @@ QUICK_RECOVERY = {
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "20",
+    # Three schedulers that look for work ten times a second would keep a processor busy.
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
 }
 # A user per role of Airflow's simple auth manager; their passwords are made when the API server starts.
 ROLES = ("viewer", "user", "op", "admin")

@@ -23,6 +23,7 @@ def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_pat
 PARAMETERS = [
     {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
     {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
+    {"deep": "[" * 50_000},
     {"value": 3, "id": "x", "parameter.id": "y", "lines": "a\u2028b\x1cc\r\nd\re"},
 ]
 
@@ -45,6 +46,7 @@ def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_
     ("name", "content", "message"),
     [
         ("a.json", "[1", "is not valid JSON"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.csv", "id,lr\n1,2\n", "is not valid CSV: it needs a column value"),
         ("a.csv", "id,value,value\n1,2,3\n", "two columns are called 'value'; call that of a parameter parameter"),
         ("a.csv", "value,parameter.lr,n\n1,2,3\n", "all or none begin with parameter., but not 'n'"),

@@ -571,6 +571,11 @@ def test_a_wrong_class_argument_is_refused(name: str, class_args: JsonObject, fi
     assert problem.remedy.startswith(f"Arguments of {name}: ")
 
 
+def test_a_space_that_bohb_would_read_from_a_file_of_its_own_is_refused() -> None:
+    (problem,) = problems_of("BOHB", {"optimize_mode": "minimize", "config_space": "/nfs/space.pcs"})
+    assert problem.rule == "BOHB: config_space, a .pcs file, is not read; write its parameters into the search space"
+
+
 @pytest.mark.parametrize(
     ("name", "class_args", "warned_of"),
     [

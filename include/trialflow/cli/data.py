@@ -90,6 +90,8 @@ def _read(file: Path, kind: Kind) -> Any:
         raise ApiError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
         raise ApiError(f"{file} is not valid {kind.upper()}: {error}") from error
+    except RecursionError as error:
+        raise ApiError(f"{file} is not valid {kind.upper()}: it is nested too deeply") from error
 
 
 def _read_csv(text: str) -> list[dict[str, Any]]:
@@ -128,5 +130,5 @@ def _to_cell(value: Any) -> str:
 def _from_cell(cell: str) -> Any:
     try:
         return json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell

@@ -43,6 +43,13 @@ class BOHBArgs(WithDirection, SeededClassArgs):
     bandwidth_factor: float = Field(default=3.0, gt=0, le=9999)
     min_bandwidth: float = Field(default=1e-3, gt=0, le=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_space_of_its_own(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "config_space" in given:
+            raise ValueError("config_space, a .pcs file, is not read; write its parameters into the search space")
+        return given
+
     @model_validator(mode="after")
     def _budgets_ascend(self) -> BOHBArgs:
         if self.max_budget < self.min_budget:

@@ -150,4 +150,5 @@ def _compare_mixture() -> None:
             warnings.simplefilter("ignore")  # It need not converge.
             mixture.fit(generator.random((samples, 3)))
         for point in generator.random((5, 3)):
-            np.testing.assert_allclose(_score(mixture, [list(point)]), _original_score(mixture, [list(point)]), rtol=1e-10)
+            asked = [list(point)]
+            np.testing.assert_allclose(_score(mixture, asked), _original_score(mixture, asked), rtol=1e-10)

@@ -1,6 +1,6 @@
 """NNI's side of `quality.py`, run by the Python of NNI's environment.
 
-    python nni_tuners.py '{"tuner": "TPE", "args": {}, "problems": ["Branin"], "trials": 60, "seeds": 20}'
+    python nni_tuners.py '{"tuner": "TPE", "args": {}, "problems": ["Branin"], "trials": 60, "seeds": 20, "kept": "file"}'
 
 Prints the least regret that one tuner came to, as JSON: problem → one number per seed.
 """
@@ -8,14 +8,22 @@ Prints the least regret that one tuner came to, as JSON: problem → one number 
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
+import time
+from contextlib import suppress
 from importlib import import_module
+from multiprocessing import Pool
+from pathlib import Path
 from typing import Any
 
 import quick_sklearn
 from problems import PROBLEMS
 
+Request = tuple[str, dict[str, Any], int, str, int]  # tuner, its class arguments, trials, problem, seed
+
+_SILENCE_SECONDS = 10.0
 # name → (module, class, what it is given besides its class arguments)
 _CLASSES = {
     "TPE": ("tpe_tuner", "TpeTuner", {"optimize_mode": "minimize", "seed": None}),
@@ -66,15 +74,52 @@ def let_gp_tuner_run() -> None:
     util.minimize = with_array
 
 
-def main(request: dict[str, Any]) -> dict[str, list[float]]:
-    """What the request asks for."""
-    name, args, trials = request["tuner"], request["args"], request["trials"]
+def prepare() -> None:
+    """Make a process of the pool ready; what NNI prints for every suggestion is nobody's concern."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
     let_gp_tuner_run()
     quick_sklearn.install()
-    return {
-        problem: [least_regret(name, args, problem, trials, seed) for seed in range(request["seeds"])]
-        for problem in request["problems"]
+
+
+def measure(request: Request) -> tuple[Request, float]:
+    """The least regret, beside what was asked for."""
+    name, args, trials, problem, seed = request
+    return request, least_regret(name, args, problem, trials, seed)
+
+
+def read(kept: Path) -> dict[str, float]:
+    """Request, as JSON → the least regret, as far as it was measured before."""
+    known = {}
+    for line in kept.read_text().splitlines() if kept.exists() else ():
+        with suppress(ValueError):  # It was being written when the process ended.
+            *request, regret = json.loads(line)
+            known[json.dumps(request)] = regret
+    return known
+
+
+def main(asked: dict[str, Any]) -> dict[str, list[float]]:
+    """What is asked for; every figure is kept as soon as it is known, so that the next process goes on."""
+    problems, seeds, kept = asked["problems"], range(asked["seeds"]), Path(asked["kept"])
+    requests = {
+        (problem, seed): (asked["tuner"], asked["args"], asked["trials"], problem, seed)
+        for problem in problems
+        for seed in seeds
     }
+    known = read(kept)
+    missing = [request for request in requests.values() if json.dumps(request) not in known]
+    if missing:
+        told = time.monotonic()
+        with kept.open("a") as file, Pool(os.cpu_count(), prepare, maxtasksperchild=1) as pool:
+            for number, (request, regret) in enumerate(pool.imap_unordered(measure, missing), 1):
+                known[json.dumps(request)] = regret
+                file.write(json.dumps([*request, regret]) + "\n")
+                file.flush()
+                if time.monotonic() - told > _SILENCE_SECONDS:
+                    print(f"NNI's {asked['tuner']}: {number} of {len(missing)} runs", file=sys.stderr, flush=True)
+                    told = time.monotonic()
+    return {problem: [known[json.dumps(requests[problem, seed])] for seed in seeds] for problem in problems}
 
 
 if __name__ == "__main__":

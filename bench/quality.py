@@ -1,10 +1,11 @@
 """How good Trialflow's tuners are beside NNI 3.0's, on the same problems in the same run, and how long one ask takes.
 
-    make bench-quality                                        everything; hours on 2 cores, most of it Metis
+    make bench-quality                                        everything; hours on 2 cores, most of it NNI's Metis
     python bench/quality.py --seeds 5 --tuners TPE,Random     a part of it
 
 The figure is the regret of the best of 60 trials, one after the other: its median over the seeds. NNI is installed into
-an environment of its own below .trialflow/bench, with the libraries of its time, without which its GPTuner fails.
+an environment of its own below .trialflow/bench, with the libraries of its time, without which its GPTuner fails. What
+its tuners came to is kept there, in regrets.jsonl, so that a run that was ended goes on, and is not measured again.
 Random is the control: both sides draw from the same priors, so that its ratio shows how far from 1 chance alone gets.
 Hyperband, BOHB, GridSearch and BatchTuner are not compared with their namesakes: the first two save budget, which these
 problems have none of, and what the others suggest is fixed. Tests show that brackets and orders are NNI's.
@@ -25,7 +26,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -92,25 +95,28 @@ def run_ours(name: str, problem_name: str, trials: int, seed: int) -> float:
 
 def run_nni(python: Path, name: str, problems: list[str], trials: int, seeds: int) -> dict[str, list[float]]:
     """The same of NNI's tuner, by problem and seed."""
-    request = {"tuner": name, "args": TUNERS[name], "problems": problems, "trials": trials, "seeds": seeds}
-    command = [str(python), str(BENCH / "nni_tuners.py"), json.dumps(request)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    asked = {"tuner": name, "args": TUNERS[name], "problems": problems, "trials": trials, "seeds": seeds}
+    kept = {"kept": str(python.parent.parent / "regrets.jsonl")}
+    command = [str(python), "-W", "ignore", str(BENCH / "nni_tuners.py"), json.dumps(asked | kept)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if done.returncode:
-        raise SystemExit(f"NNI's {name} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+        raise SystemExit(f"NNI's {name} failed")
+    found: dict[str, list[float]] = json.loads(done.stdout)
     return found
 
 
 def compare(console: Console, names: list[str], trials: int, seeds: int) -> list[str]:
     """Print the table of regrets, one line as soon as it is known; gives the aims that were missed."""
     python, missed = install_nni(), []
+    pool = ProcessPoolExecutor()
     rows = [("tuner", "problem", "Trialflow", "NNI 3.0", "ratio", "aim")]
     for name in names:
         problems = problems_for(name)
         nnis = {} if name in WITHOUT_NAMESAKE else run_nni(python, name, problems, trials, seeds)
         for problem in problems:
-            ours = statistics.median(run_ours(name, problem, trials, seed) for seed in range(seeds))
-            rows.append((name, problem, f"{ours:.3f}", *_beside(name, ours, nnis.get(problem))))
+            ours = statistics.median(pool.map(partial(run_ours, name, problem, trials), range(seeds)))
+            rows.append((name, problem, f"{ours:.3g}", *_beside(name, ours, nnis.get(problem))))
             console.print(" ".join(rows[-1]), highlight=False)
             if name in AIMS and ours > AIMS[name] * statistics.median(nnis[problem]):
                 missed.append(f"{name} on {problem}: {rows[-1][4]} times NNI's regret, not {rows[-1][5]}")
@@ -125,7 +131,7 @@ def _beside(name: str, ours: float, nnis: list[float] | None) -> tuple[str, str,
     if nnis is None:
         return "", "", ""
     nni = statistics.median(nnis)
-    return f"{nni:.3f}", f"{ours / nni:.2f}", f"≤ {AIMS[name]}" if name in AIMS else ""
+    return f"{nni:.3g}", f"{ours / nni:.2f}", f"≤ {AIMS[name]}" if name in AIMS else ""
 
 
 # ── the time of one ask ──────────────────────────────────────────────────────────────────────────────────────────────

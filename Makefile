@@ -52,19 +52,18 @@ test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 tests/unit
 
 # A session of pytest for each way to wait for a trial, with an Airflow of its own. Their orders differ, so that the
-# experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. What does not
-# depend on the way to wait is divided among them, and the tests of the private Airflow have a session too.
+# experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. The tests of
+# the private Airflow have a session too.
 DEFERRED := $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
-EITHER := $(addprefix tests/airflow/test_,cluster_connection.py runs.py)
 EMBEDDED_TESTS := $(addprefix tests/airflow/test_,demo.py embedded.py)
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
 	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred test-airflow-embedded
 
 test-airflow-in-worker: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest --durations=12 tests/airflow -k "not deferred" $(addprefix --ignore=,$(EITHER) $(EMBEDDED_TESTS))
+	$(BIN)/python -m pytest --durations=12 tests/airflow -k "not deferred" $(addprefix --ignore=,$(EMBEDDED_TESTS))
 
 test-airflow-deferred: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest --durations=12 $(DEFERRED) $(EITHER) -k "not in-worker"
+	$(BIN)/python -m pytest --durations=12 $(DEFERRED) -k "not in-worker"
 
 test-airflow-embedded: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest --durations=12 $(EMBEDDED_TESTS) -k "not deferred"

@@ -1,6 +1,6 @@
 """NNI's side of `quality.py`, run by the Python of NNI's environment.
 
-    python nni_tuners.py '{"tuner": "TPE", "args": {}, "problems": ["Branin"], "trials": 60, "seeds": 20, "kept": "file"}'
+    nni_tuners.py '{"tuner": "TPE", "args": {}, "problems": ["Branin"], "trials": 60, "seeds": 9, "kept": "file"}'
 
 Prints the least regret that one tuner came to, as JSON: problem → one number per seed.
 """

@@ -305,6 +305,19 @@ def test_a_tuner_that_learns_finds_what_random_does_not(name: str) -> None:
     assert found[0] < 0.7 * found[1]
 
 
+def test_anneal_does_not_give_up_an_option_that_it_has_hardly_tried() -> None:
+    space = {"x": {"_type": "uniform", "_value": [0, 1]}, "branch": {"_type": "choice", "_value": ["often", "once"]}}
+
+    def suggested(seed: int) -> str:
+        conversation = Conversation(tuner_of("Anneal"), space, seed)
+        conversation.give({"x": 0.5, "branch": "once"}, value=9.0)
+        for number in range(40):
+            conversation.give({"x": number / 40, "branch": "often"}, value=number / 40)
+        return str(conversation.ask()[1]["branch"])
+
+    assert 70 < Counter(suggested(seed) for seed in range(200))["once"] < 90
+
+
 def test_bohb_draws_its_configurations_where_good_results_lie() -> None:
     def mean_distance(name: str) -> float:
         conversation = Conversation(tuner_of(name, **TUNERS[name]), BOWL)

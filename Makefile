@@ -54,7 +54,7 @@ test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 # A session of pytest for each way to wait for a trial, with an Airflow of its own. Their orders differ, so that the
 # experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. The tests of
 # the private Airflow have a session too.
-DEFERRED := $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py own_classes.py)
+DEFERRED := $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py user_classes.py)
 EMBEDDED_TESTS := $(addprefix tests/airflow/test_,demo.py embedded.py)
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
 	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred test-airflow-embedded

@@ -32,7 +32,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import Trial
 from trialflow.settings import Settings
 from trialflow.store import Store

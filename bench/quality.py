@@ -36,8 +36,8 @@ from problems import PROBLEMS
 from rich.console import Console
 from rich.table import Table
 
-from trialflow.experiment.asking import ask
-from trialflow.experiment.preload import preload
+from trialflow.experiment.running.ask import ask
+from trialflow.experiment.running.preload import preload
 from trialflow.records import AlgorithmSpec, ExperimentStatus, TrialStatus
 from trialflow.search_space import parse_search_space
 from trialflow.store import open_store

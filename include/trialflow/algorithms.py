@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trialflow.errors import Problem, TunerError
+from trialflow.errors import TunerError
+from trialflow.messages import Problem, show
 from trialflow.records import OptimizeMode
-from trialflow.search_space import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from trialflow.errors import Place
+    from trialflow.messages import ProblemMaker
     from trialflow.records import AlgorithmSpec
 
 
@@ -92,7 +92,7 @@ def load(registry: Mapping[str, str], name: str) -> Any:
 
 
 def check_algorithm(
-    spec: AlgorithmSpec, section: str, registry: Mapping[str, str], refused: Mapping[str, str], place: Place
+    spec: AlgorithmSpec, section: str, registry: Mapping[str, str], refused: Mapping[str, str], problem_at: ProblemMaker
 ) -> list[Problem]:
     """What is wrong with an algorithm's name and class arguments.
 
@@ -101,19 +101,19 @@ def check_algorithm(
         section: ``tuner``, ``assessor`` or ``advisor``.
         registry: The names that are built.
         refused: NNI's names that are not, and why.
-        place: Makes a problem with a field of the experiment file.
+        problem_at: Makes a problem with a field of the experiment file.
     """
     if spec.name not in registry:
         rule = refused.get(spec.name, f"is no {section} of NNI's")
         name_key = f"builtin{section.capitalize()}Name"
-        return [place((section, name_key), rule, spec.name, f"Use one of: {', '.join(registry)}")]
+        return [problem_at((section, name_key), rule, spec.name, f"Use one of: {', '.join(registry)}")]
     args = load(registry, spec.name).Args
     try:
         args.model_validate(spec.class_args)
     except ValidationError as error:
         known = ", ".join(args.model_fields) or "none"
         return [
-            place(
+            problem_at(
                 (section, "classArgs", *(str(part) for part in item["loc"])),
                 f"{spec.name}: {_plain(item['msg'])}",
                 show(item["input"]),

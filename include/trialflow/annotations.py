@@ -22,9 +22,9 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import Problem
+from trialflow.messages import Problem, show
 from trialflow.records import JsonObject
-from trialflow.search_space import TYPES, parse_search_space, show
+from trialflow.search_space import TYPES, parse_search_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

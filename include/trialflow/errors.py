@@ -14,51 +14,16 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    # Makes a problem with a field of the experiment file: path of the field, rule, value, remedy.
-    Place = Callable[..., "Problem"]
-
-# A number with an exponent, of which YAML 1.1 wants to see a point and the exponent's sign.
-_WITH_EXPONENT = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?e([-+]?)([0-9]+)", re.IGNORECASE)
+    from trialflow.messages import Problem
 
 
 class TrialflowError(Exception):
     """Anything that Trialflow refuses or fails to do, with a message for people."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with an experiment's input.
-
-    Attributes:
-        field: Path of the field, ``trial.command``; empty when the whole file is meant.
-        rule: What has to hold.
-        value: What was found, as it should be shown; ``None`` when nothing was there.
-        remedy: What to do about it.
-        file: The file in which the field stands; empty for an inline experiment.
-        line: Line of the field in that file, counted from 1.
-    """
-
-    field: str
-    rule: str
-    value: str | None = None
-    remedy: str = ""
-    file: str = ""
-    line: int | None = None
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
-        parts = [part for part in (place, self.field) if part]
-        text = f"{': '.join([*parts, self.rule])}"
-        if self.value is not None:
-            text += f"; got {self.value}"
-        return f"{text}. {self.remedy}" if self.remedy else f"{text}."
 
 
 class ConfigError(TrialflowError):
@@ -101,21 +66,3 @@ class TrainingError(TrialflowError):
 
 class UnavailableError(TrainingError):
     """What runs the jobs is away for the time being; the same call may succeed later."""
-
-
-def number_remedy(value: Any, file: str = "") -> str:
-    """What to do about a text in the place of a number; empty when it is no number in disguise.
-
-    Args:
-        value: As it was read from YAML or JSON.
-        file: Where from; in JSON every text has quotes.
-    """
-    try:
-        float(value if isinstance(value, str) else "")
-    except ValueError:
-        return ""
-    match = _WITH_EXPONENT.fullmatch(value)
-    written = f"{match[1]}{match[2] or '.0'}e{match[3] or '+'}{match[4]}" if match else value
-    if written.lower() == value.lower() or file.endswith(".json"):
-        return "Remove the quotes"
-    return f"YAML reads {value} as text; write {written}"

@@ -89,7 +89,7 @@ class OptimizeMode(StrEnum):
 
 
 @dataclass(frozen=True)
-class OwnClass:
+class UserClass:
     """A class of the user's own.
 
     Attributes:
@@ -112,13 +112,13 @@ class AlgorithmSpec:
     """A tuner or assessor as the experiment names it.
 
     Attributes:
-        own: Where its class is found; ``None`` for one of NNI's.
+        user_class: Where its class is found; ``None`` for one of NNI's.
     """
 
     name: str
     class_args: JsonObject = field(default_factory=dict)
     include_intermediate_results: bool = False
-    own: OwnClass | None = None
+    user_class: UserClass | None = None
 
 
 @dataclass(frozen=True)
@@ -161,26 +161,26 @@ class ExperimentSpec:
     def optimize_mode(self) -> OptimizeMode:
         """The direction of the search; NNI's default is to maximise."""
         mode = self.tuner.class_args.get("optimize_mode", OptimizeMode.MAXIMIZE)
-        if self.tuner.own is not None and mode not in list(OptimizeMode):
+        if self.tuner.user_class is not None and mode not in list(OptimizeMode):
             return OptimizeMode.MAXIMIZE  # A class of the user's own may call something else by this name.
         return OptimizeMode(mode)
 
     @property
     def objectives(self) -> dict[str, OptimizeMode]:
         """Key in the final metric → direction; there is more than ``default`` when the tuner knows of more."""
-        given = {} if self.tuner.own is not None else self.tuner.class_args.get("objectives", {})
+        given = {} if self.tuner.user_class is not None else self.tuner.class_args.get("objectives", {})
         return {DEFAULT: self.optimize_mode, **{key: OptimizeMode(mode) for key, mode in given.items()}}
 
     @property
     def suggests_itself(self) -> bool:
         """Whether a tuner or advisor of the user's own suggests."""
-        return self.tuner.own is not None
+        return self.tuner.user_class is not None
 
     @property
-    def own_classes(self) -> dict[str, AlgorithmSpec]:
+    def user_classes(self) -> dict[str, AlgorithmSpec]:
         """The classes of the user's own: ``tuner``, ``assessor`` or ``advisor`` → as it is named."""
         named = [spec for spec in (self.tuner, self.assessor) if spec is not None]
-        return {spec.own.kind: spec for spec in named if spec.own is not None}
+        return {spec.user_class.kind: spec for spec in named if spec.user_class is not None}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import Problem, number_remedy
+from trialflow.messages import Problem, number_remedy, printable, show
 from trialflow.records import JsonObject
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
-# Keys whose values are not quoted in messages: passwd, passWord, sshPassphrase, token, storageAccountKey, …
-_SECRET = re.compile("pass|pasw|pwd|token|secret|credential|(account|access|api|private)[_-]?key", re.IGNORECASE)
-HIDDEN = "…"
 # Of a parameter's path, by which Optuna knows it; its column has 512.
 _LONGEST_PATH = 500
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -274,17 +271,17 @@ class SearchSpace:
         return dict(_encode(self.parameters, parameters))
 
 
-def parse_search_space(raw: Any, file: str = "", *, own: bool = False) -> tuple[SearchSpace, list[Problem]]:
+def parse_search_space(raw: Any, file: str = "", *, user_class: bool = False) -> tuple[SearchSpace, list[Problem]]:
     """Read a search space; with problems, the space holds the parameters that are right.
 
     Args:
         raw: The object as it was read from JSON or YAML.
         file: Named in the problems.
-        own: Whether a class of the user's own is handed it, which may have types of its own, or need none at all: then
-            any object will do, and the space holds what of it NNI's types describe.
+        user_class: Whether a class of the user's own is handed it. It may have types of its own, or need none at all:
+            then any object will do, and the space holds what of it NNI's types describe.
     """
-    if own:
-        return parse_search_space(raw)[0], _problems_of_own(raw, file)
+    if user_class:
+        return parse_search_space(raw)[0], _problems_of_user_space(raw, file)
     problems: list[Problem] = []
     if not isinstance(raw, dict) or not raw:
         rule = 'must be an object of parameters, {"name": {"_type": …, "_value": …}}'
@@ -300,37 +297,11 @@ def parse_search_space(raw: Any, file: str = "", *, own: bool = False) -> tuple[
     return (SearchSpace(tuple(unique)) if twice else space), problems
 
 
-def _problems_of_own(raw: Any, file: str) -> list[Problem]:
+def _problems_of_user_space(raw: Any, file: str) -> list[Problem]:
     if isinstance(raw, dict) and _is_finite_json(raw):
         return []
     rule = "must be an object of finite JSON values; a class of your own is handed it as it is"
     return [Problem("searchSpace", rule, show(raw), "Write an object, without NaN, infinity and dates", file=file)]
-
-
-def show(value: Any, max_length: int = 60) -> str:
-    """A value as it is quoted in a message: JSON, shortened, without secrets."""
-    value = _without_secrets(value)
-    try:
-        text = printable(json.dumps(value, ensure_ascii=False))
-    except (TypeError, ValueError):
-        text = printable(repr(value))
-    return text if len(text) <= max_length else text[: max_length - 1] + "…"
-
-
-def is_secret(key: str) -> bool:
-    """Whether what stands under a key is nobody's business."""
-    return _SECRET.search(key) is not None
-
-
-def printable(text: str) -> str:
-    """The text on one line and in UTF-8, whatever a file name or an escape in a file put into it."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: HIDDEN if is_secret(str(key)) else _without_secrets(item) for key, item in value.items()}
-    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from trialflow.errors import NotFoundError, TrialflowError
-from trialflow.experiment.operations import Operator
-from trialflow.experiment.results import (
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.showing.results import (
     HISTORY_PICTURE,
     IMPORTANCE_PICTURE,
     RESULT_FILE,
@@ -147,7 +147,7 @@ class _Demo:
             return True
         experiment, trials = found
         if not experiment.status.is_final:
-            Operator(experiment.id, USER, Settings(home=self.embedded.home, store=self.embedded.store_url)).stop()
+            Actions(experiment.id, USER, Settings(home=self.embedded.home, store=self.embedded.store_url)).stop()
         return experiment.status.is_final and all(trial.reported_at is not None for trial in trials)
 
 

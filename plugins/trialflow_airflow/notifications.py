@@ -13,7 +13,7 @@ from airflow.sdk import DAG, BaseNotifier, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from trialflow.errors import TrialflowError
-from trialflow.experiment.notices import Notice, send_notices
+from trialflow.experiment.showing.notices import Notice, send_notices
 from trialflow.settings import get_settings
 from trialflow.store import open_store
 

@@ -22,7 +22,8 @@ from airflow.sdk.exceptions import (
 from airflow.sdk.timezone import utcnow
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
-from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow.store import ClaimRefusal

@@ -37,6 +37,6 @@ if sys.argv[1:2] in (["scheduler"], ["celery"], ["triggerer"]):
     # loop, which a late import would hold up, for seconds or, on a machine that is busy, until it is taken for dead.
     for module in ("trialflow_airflow.dag_factory", "airflow.dag_processing.bundles.local", "jinja2.ext"):
         import_module(module)
-    import_module("trialflow.experiment.preload").preload()
+    import_module("trialflow.experiment.running.preload").preload()
     if import_module("trialflow.settings").get_settings().storage_mounts:
         import_module("trialflow_airflow.cluster").preload()

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from trialflow.config import read_source
 from trialflow.config.pydantic_problems import validate
-from trialflow.errors import ConfigError, Problem
+from trialflow.errors import ConfigError
+from trialflow.messages import Problem
 from trialflow_airflow.dag_factory import make_experiment_dag
 
 if TYPE_CHECKING:

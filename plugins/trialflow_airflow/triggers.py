@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.configuration import conf
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from trialflow.experiment import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow_airflow import cluster
 
 if TYPE_CHECKING:
@@ -200,4 +200,4 @@ _pollers: defaultdict[str, _Poller] = defaultdict(_Poller)
 
 async def _poller_of(experiment_id: str) -> _Poller:
     manager = await _open_manager(experiment_id)
-    return _pollers[experiment_id if manager.own_classes else ""]
+    return _pollers[experiment_id if manager.user_classes else ""]

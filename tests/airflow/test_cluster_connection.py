@@ -21,13 +21,13 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from tests.unit.kubeflow_lab import Lab, make_lab, make_role, make_running_lab, make_training
 from trialflow.errors import TrainingError
-from trialflow.experiment import ExperimentManager
+from trialflow.experiment.running import ExperimentManager
 from trialflow.records import Slot, Trial, TrialStatus
 from trialflow.settings import get_settings
 from trialflow.testing import make_spec
 from trialflow.testing.fake_cluster import FakeCluster
 from trialflow.testing.fake_operator import set_condition
-from trialflow.training.kubeflow import waiting_room
+from trialflow.training.kubeflow import waiting_pods
 from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow_airflow import cluster as airflow_cluster
 from trialflow_airflow import operators
@@ -132,7 +132,7 @@ def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
 def test_a_trial_that_waits_is_handed_back_once_for_its_label(
     connections: dict[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", -1.0)
     (tmp_path / "code").mkdir()
     with make_lab(tmp_path) as lab:
         manager, trial = follow_one(lab, "expbbbbb", tmp_path / "code", monkeypatch)

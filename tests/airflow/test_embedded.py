@@ -13,8 +13,8 @@ from unittest.mock import MagicMock
 import pytest
 from rich.console import Console
 
-from trialflow.experiment import ExperimentManager
-from trialflow.experiment.operations import Operator
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.running import ExperimentManager
 from trialflow.records import DAG_ID
 from trialflow.settings import Settings
 from trialflow.testing import make_spec
@@ -98,7 +98,7 @@ def test_a_demo_that_is_interrupted_twice_says_what_it_did_not_wait_for(
     assert demo.stop() == (
         f"Experiment {manager.id} was not stopped, and goes on with the next make up: nnictl stop {manager.id}"
     )
-    Operator(manager.id, "ann", manager.settings).stop()
+    Actions(manager.id, "ann", manager.settings).stop()
     assert demo.stop() == (
         f"Experiment {manager.id} is STOPPED with 0 of 0 trials done; the next make up clears away what is left of it."
     )

@@ -12,8 +12,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from trialflow.experiment import ExperimentManager
-from trialflow.experiment.operations import Operator
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.running import ExperimentManager
 from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow.testing import make_spec
@@ -131,7 +131,7 @@ def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: Experi
     assert (made.trigger_dag_id, made.dag_run_id, made.skip_when_already_exists) == (OWNER, second, True)
     assert made.conf == {"config": "not read", "experiment_id": ID, "batch": 2}
     assert manager.refresh().status is ExperimentStatus.RUNNING
-    Operator(ID, "ann", manager.settings).stop()
+    Actions(ID, "ann", manager.settings).stop()
     run(operators.CleanupOperator, OWNER, FIRST_RUN)
 
 

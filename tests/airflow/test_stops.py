@@ -142,8 +142,8 @@ def test_an_experiment_whose_next_run_was_never_made_goes_on(lab: Lab, tmp_path:
     run = start_slow(lab, tmp_path / "handless", seconds=10, maxTrialNum=2)
     second = following_run_id(run.experiment_id, 2)
     wait_until(lambda: lab.store.is_passed(run.experiment_id, 1), "the claims to be through")
-    with lab.store.control(run.experiment_id, "ann") as control:
-        control.change(Adjustable.TRIAL_NUMBER, 3)
+    with lab.store.open_change(run.experiment_id, "ann") as change:
+        change.change(Adjustable.TRIAL_NUMBER, 3)
     assert lab.store.plan_batch(run.experiment_id, 2, second, 20) == 1  # Whoever planned it died here.
 
     assert run.wait() == "success"

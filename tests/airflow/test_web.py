@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from trialflow.experiment.bundle import Bundle
+from trialflow.experiment.loading.bundle import Bundle
 from trialflow.records import ExperimentStatus, Metric, MetricType, Slot, Trial, TrialStatus
 from trialflow.settings import get_settings
 from trialflow.testing import make_spec

@@ -16,16 +16,17 @@ import yaml
 from kubernetes.client import CoreV1Api, CustomObjectsApi
 
 from tests.cluster.cluster import TRIALFLOW_USER, Cluster, NfsShare, wait_until
-from tests.cluster.own import OwnCluster
+from tests.cluster.user_class import OwnCluster
 from tests.cluster.workloads import wait_for_job
-from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, place
-from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
+from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, problem_at
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import JsonObject, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.testing import TrainingServiceContract
 from trialflow.testing.contracts import run_to_end
 from trialflow.training import JobRequest, TrainingService
-from trialflow.training.kubeflow import KubeflowTrainingService, waiting_room
+from trialflow.training.kubeflow import KubeflowTrainingService, waiting_pods
 from trialflow.training.kubeflow.api import DEFAULT_NAMESPACE, ClusterApi, resource_path
 from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow.training.kubeflow.informer import informers
@@ -74,7 +75,7 @@ class Lab:
             "nfs": {"server": self.share.server, "path": self.share.path},
             "pvc": {"claim": claim, "path": "team/nni"},
         }
-        found = self.service.preflight({**roles, "kubeflowConfig": config}, place)
+        found = self.service.preflight({**roles, "kubeflowConfig": config}, problem_at)
         assert not found.problems, [str(problem) for problem in found.problems]
         return found.training
 
@@ -350,7 +351,7 @@ def test_a_quota_is_named(lab: Lab) -> None:
 def test_a_role_s_template_is_judged_before_the_first_pod(lab: Lab) -> None:
     training = lab.training(worker=lab.role("true"))
     training["worker"]["podTemplate"] = {"spec": {"nodeSelektor": {"gpu": "a100"}}}
-    (problem,) = lab.service.preflight(training, place).problems
+    (problem,) = lab.service.preflight(training, problem_at).problems
     assert "nodeSelektor" in problem.rule
 
 
@@ -366,10 +367,10 @@ def test_every_golden_manifest_is_accepted(lab: Lab, file: Path) -> None:
 
 def test_the_operator_is_known_to_run_by_who_has_the_rights_of_the_role(lab: Lab, breakable: OwnCluster) -> None:
     training = lab.training(worker=lab.role("true"))
-    found = lab.service.preflight(training, place)
+    found = lab.service.preflight(training, problem_at)
     assert (found.problems, found.warnings) == ((), ())
     breakable.kill("operator")
-    (problem,) = lab.service.preflight(training, place).problems
+    (problem,) = lab.service.preflight(training, problem_at).problems
     assert "needs its operator, which does not answer" in problem.rule
 
 
@@ -448,5 +449,5 @@ def test_an_nni_user_s_experiment_with_gpus_runs_with_only_server_path_and_image
 
 @pytest.fixture(autouse=True)
 def _ask_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", 5.0)
-    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", 2.0)
+    monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(waiting_pods, "_RENEWAL_SECONDS", 2.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trialflow.errors import Problem
+from trialflow.messages import Problem
 from trialflow.records import JsonObject
 from trialflow.settings import Settings
 from trialflow.testing.fake_cluster import FakeCluster
@@ -101,7 +101,7 @@ def make_training(storage: Path | None, operator: str = "tf-operator", **roles: 
     }
 
 
-def place(path: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:
+def problem_at(path: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:
     return Problem(".".join(path), rule, value, remedy, file="config.yml", line=7)
 
 

@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 from trialflow.annotations import AnnotatedFile, read_annotations
-from trialflow.errors import ConfigError, Problem
-from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
-from trialflow.experiment.annotated import carry_out_annotations
+from trialflow.errors import ConfigError
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.loading.annotated import carry_out_annotations
+from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.messages import Problem
 from trialflow.records import JsonObject, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.staging import scan_code

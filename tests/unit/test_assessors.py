@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from trialflow.assessors import Assessor, check_assessor, get_assessor
-from trialflow.errors import Problem, TunerError
-from trialflow.experiment import ExperimentManager
+from trialflow.errors import TunerError
+from trialflow.experiment.running import ExperimentManager
+from trialflow.messages import Problem
 from trialflow.records import AlgorithmSpec, JsonObject, Metric, MetricType, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.testing import AssessorContract, make_spec
@@ -27,10 +28,10 @@ def assessor_of(name: str, **class_args: Any) -> Assessor:
 
 
 def problems_of(name: str, class_args: JsonObject) -> list[Problem]:
-    def place(field: tuple[str, ...], rule: str, value: str | None, remedy: str) -> Problem:
+    def problem_at(field: tuple[str, ...], rule: str, value: str | None, remedy: str) -> Problem:
         return Problem(".".join(field), rule, value, remedy)
 
-    return check_assessor(AlgorithmSpec(name, class_args), place)
+    return check_assessor(AlgorithmSpec(name, class_args), problem_at)
 
 
 @pytest.mark.parametrize("name", ASSESSORS)

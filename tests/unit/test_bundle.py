@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from trialflow.errors import ConfigError
-from trialflow.experiment import load_experiment
-from trialflow.experiment.bundle import Bundle, is_here, prune_uploads, unpack
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.loading.bundle import Bundle, is_here, prune_uploads, unpack
 from trialflow.settings import Settings
 
 V1: dict[str, Any] = {

@@ -11,8 +11,9 @@ import yaml
 
 from trialflow.config import AllowedRoots, parse_experiment, read_source
 from trialflow.config.source import MAX_FILE_BYTES
-from trialflow.errors import ConfigError, Problem
-from trialflow.experiment.loading import load_experiment
+from trialflow.errors import ConfigError
+from trialflow.experiment.loading.load import load_experiment
+from trialflow.messages import Problem
 from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject, OptimizeMode
 from trialflow.settings import Settings
 

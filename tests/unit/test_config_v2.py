@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from trialflow.config import AllowedRoots, ParsedExperiment, parse_experiment, read_source
-from trialflow.errors import ConfigError, Problem
-from trialflow.experiment.loading import load_experiment
+from trialflow.errors import ConfigError
+from trialflow.experiment.loading.load import load_experiment
+from trialflow.messages import Problem
 from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject
 from trialflow.settings import Settings
 
@@ -292,7 +293,7 @@ def test_names_of_algorithms_become_those_of_v1(folder: Path, written: str, name
     parsed = parse(folder, changed(tuner={"name": written}))
 
     assert parsed.tuner == AlgorithmSpec(name)
-    place = parsed.place(("tuner", "builtinTunerName"), "rule")
+    place = parsed.problem_at(("tuner", "builtinTunerName"), "rule")
     assert (place.field, place.line) == ("tuner.name", 10)
 
 

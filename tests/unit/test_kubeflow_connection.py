@@ -9,9 +9,9 @@ import pytest
 from trialflow.errors import TrainingError
 from trialflow.testing.fake_cluster import TOKEN, FakeCluster
 from trialflow.training.kubeflow.api import (
+    ApiConflictError,
+    ApiNotFoundError,
     ClusterError,
-    ConflictError,
-    NotFoundError,
     UnreachableError,
     resource_path,
 )
@@ -59,10 +59,10 @@ def test_the_api_s_answers_are_errors_of_our_own(cluster: FakeCluster) -> None:
     api = cluster.connect()
     body = {"metadata": {"name": "one"}}
     api.create(SECRETS, body)
-    with pytest.raises(ConflictError) as conflict:
+    with pytest.raises(ApiConflictError) as conflict:
         api.create(SECRETS, body)
     assert conflict.value.status == 409
-    with pytest.raises(NotFoundError, match='secrets "two" not found'):
+    with pytest.raises(ApiNotFoundError, match='secrets "two" not found'):
         api.get(f"{SECRETS}/two")
     cluster.denied.add(("secrets", "list"))
     with pytest.raises(ClusterError) as forbidden:

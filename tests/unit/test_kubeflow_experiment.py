@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from trialflow.errors import ConfigError, UnavailableError
-from trialflow.experiment import ExperimentManager, TrialWatch, load_experiment
-from trialflow.experiment import watch as watch_module
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import watch as watch_module
 from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.testing.fake_operator import add_pod, set_condition
-from trialflow.training.kubeflow import waiting_room
+from trialflow.training.kubeflow import waiting_pods
 from trialflow.training.kubeflow.api import ClusterApi, ClusterError
 
 from .kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, Lab, make_lab, make_running_lab, wait_for
@@ -184,8 +185,8 @@ def test_a_job_that_may_be_accepted_later_is_no_failure(
 
 
 def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
-    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "_RENEWAL_SECONDS", -1.0)
     manager = start(code, lab.settings)
     trial = suggest(manager)
     watch = TrialWatch(manager, trial)
@@ -198,8 +199,8 @@ def test_why_a_trial_waits_is_written_into_its_row(lab: Lab, code: Path, monkeyp
 def test_a_trial_of_which_one_pod_cannot_start_waits_for_it(
     lab: Lab, code: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
-    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "_RENEWAL_SECONDS", -1.0)
     config = (code / "config.yml").read_text().replace("replicas: 1", "replicas: 2")
     (code / "config.yml").write_text(config)
     manager = start(code, lab.settings)
@@ -262,8 +263,8 @@ def test_a_trial_of_which_nothing_is_heard_is_not_polled_again(
     ended, killed, quiet = watches = [TrialWatch(manager, suggest(manager, index)) for index in range(3)]
     wait_for(lambda: not [watch.poll() for watch in watches if watch.is_due()])
     set_condition(lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded")
-    with manager.store.control(manager.id, "ann") as control:
-        control.kill(killed.trial)
+    with manager.store.open_change(manager.id, "ann") as change:
+        change.kill(killed.trial)
     wait_for(lambda: ended.is_due() and killed.is_due())
     assert not quiet.is_due()
     assert [run_to_end(watch).status for watch in (ended, killed)] == [

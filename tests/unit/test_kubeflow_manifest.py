@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from trialflow.errors import Problem, TrainingError
+from trialflow.errors import TrainingError
+from trialflow.messages import Problem
 from trialflow.records import JsonObject
 from trialflow.training import JobRequest
 from trialflow.training.kubeflow.manifest import make_manifest
@@ -166,12 +167,12 @@ def test_a_template_is_merged_item_by_item_where_items_have_names() -> None:
     }
 
 
-def place(path: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:
+def problem_at(path: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:
     return Problem(".".join(path), rule, value, remedy, file="config.yml", line=7)
 
 
 def problems_of(training: JsonObject) -> dict[str, str]:
-    found = check_section(training, place)
+    found = check_section(training, problem_at)
     assert all(problem.remedy for problem in found)
     return {problem.field: str(problem) for problem in found}
 

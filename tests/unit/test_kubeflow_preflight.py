@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from trialflow.errors import Problem, TrainingError
+from trialflow.errors import TrainingError
+from trialflow.messages import Problem
 from trialflow.records import JsonObject
 from trialflow.testing.fake_cluster import Collection
 from trialflow.training import Preflight
@@ -17,7 +18,7 @@ from trialflow.training.kubeflow.api import ClusterApi, UnreachableError
 from trialflow.training.kubeflow.preflight import required_rights
 from trialflow.training.kubeflow.section import OPERATORS, read_section
 
-from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_role, make_training, place
+from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_role, make_training, problem_at
 
 ROLE_FILE = Path(__file__).parents[2] / "deploy" / "role.yaml"
 
@@ -37,7 +38,7 @@ def set_operator(lab: Lab, ready: int, name: str = "training-operator") -> None:
 def preflight(lab: Lab, training: JsonObject | None = None, **config: Any) -> Preflight:
     training = training or make_training(None, worker=make_role())
     training["kubeflowConfig"].update(config)
-    return lab.service.preflight(training, place)
+    return lab.service.preflight(training, problem_at)
 
 
 def problems_of(lab: Lab, training: JsonObject | None = None, **config: Any) -> dict[str, Problem]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from trialflow.experiment.folders import remove_folder
+from trialflow.experiment.operating.folders import remove_folder
 from trialflow.metrics import MetricsTail
 from trialflow.records import Experiment
 from trialflow.sdk import SDK_FOLDER

@@ -16,7 +16,7 @@ from trialflow.records import JsonObject, TrialStatus
 from trialflow.testing.fake_operator import add_pod, add_warning, set_condition
 from trialflow.training import JobRequest
 from trialflow.training.kubeflow import service as service_module
-from trialflow.training.kubeflow import waiting_room
+from trialflow.training.kubeflow import waiting_pods
 from trialflow.training.kubeflow.api import ClusterApi
 
 from .kubeflow_lab import EXPERIMENT, Lab, make_lab, make_role, make_running_lab, make_training, wait_for
@@ -31,8 +31,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask at once why a job waits, each time."""
-    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
-    monkeypatch.setattr(waiting_room, "_RENEWAL_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "_RENEWAL_SECONDS", -1.0)
 
 
 def submit(lab: Lab, *conditions: str) -> JobRequest:
@@ -330,7 +330,7 @@ def test_a_job_is_not_asked_why_it_waits_before_it_waits_long(lab: Lab) -> None:
 
 
 def test_all_waiting_jobs_are_explained_by_one_look(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", -1.0)
     requests = [submit(lab) for _ in range(10)]
     for _ in range(3):
         assert all(reason_of(lab, request) for request in requests)
@@ -341,8 +341,8 @@ def test_all_waiting_jobs_are_explained_by_one_look(lab: Lab, monkeypatch: pytes
 def test_a_job_that_begins_to_wait_is_not_kept_waiting_for_the_next_look(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting_room, "_NEWCOMER_SECONDS", 0.0)
-    monkeypatch.setattr(waiting_room, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(waiting_pods, "_NEWCOMER_SECONDS", 0.0)
+    monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", 1.0)
     first = submit(lab)
     wait_for(lambda: reason_of(lab, first))
     time.sleep(1.1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trialflow.experiment import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import AlgorithmSpec, ExperimentSpec, ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from trialflow.errors import ConflictError
-from trialflow.experiment import ExperimentManager, TrialWatch
-from trialflow.experiment.operations import Operator
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import AlgorithmSpec, Slot, Trial, TrialStatus
 from trialflow.store import Adjustable, ClaimRefusal
 from trialflow.testing import make_spec
@@ -41,38 +41,38 @@ class Monkey:
         self.added: list[float] = []
 
     def act(self) -> None:
-        operator = Operator(self.manager.id, "monkey", self.manager.settings)
+        actions = Actions(self.manager.id, "monkey", self.manager.settings)
         kind = self.random.choice(["concurrency"] * 3 + ["trialnum", "duration", "space", "kill", "add", "import"])
         if kind == "concurrency":
             value = self.random.randint(1, 5)
             self.most = max(self.most, value)
-            operator.change(Adjustable.CONCURRENCY, value)
+            actions.change(Adjustable.CONCURRENCY, value)
         elif kind == "trialnum":
-            operator.change(Adjustable.TRIAL_NUMBER, self.random.randint(ROUNDS * TRIALS, 60))
+            actions.change(Adjustable.TRIAL_NUMBER, self.random.randint(ROUNDS * TRIALS, 60))
         elif kind == "duration":
-            operator.change(Adjustable.DURATION, self.random.randint(600, 6000))
+            actions.change(Adjustable.DURATION, self.random.randint(600, 6000))
         elif kind == "space":
             low = self.random.random() / 2
-            operator.change(Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [low, low + 0.25]}})
+            actions.change(Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [low, low + 0.25]}})
         elif kind == "add":
-            self._add(operator)
+            self._add(actions)
         elif kind == "import":
-            operator.import_data([{"parameter": {"x": self.random.random()}, "value": self.random.random()}])
+            actions.import_data([{"parameter": {"x": self.random.random()}, "value": self.random.random()}])
         else:
-            self._kill(operator)
+            self._kill(actions)
 
-    def _add(self, operator: Operator) -> None:
-        low, high = operator.experiment.spec.search_space["x"]["_value"]
+    def _add(self, actions: Actions) -> None:
+        low, high = actions.experiment.spec.search_space["x"]["_value"]
         x = self.random.uniform(low, high)
         with suppress(ConflictError):  # There may be no trials left.
-            operator.add({"x": x})
+            actions.add({"x": x})
             self.added.append(x)
 
-    def _kill(self, operator: Operator) -> None:
+    def _kill(self, actions: Actions) -> None:
         live = self.manager.store.list_unreported(self.manager.id)
         if live:
             with suppress(ConflictError):  # It may have ended by itself in the meantime.
-                operator.kill(self.random.choice(live).id)
+                actions.kill(self.random.choice(live).id)
 
 
 def live_slots(manager: ExperimentManager, batch: int, counter: Iterator[int], over: threading.Event) -> None:
@@ -111,14 +111,14 @@ def check_at_rest(manager: ExperimentManager, trials: list[Trial]) -> None:
 
 def harass(manager: ExperimentManager, seed: int) -> list[Trial]:
     """Let trials run and be changed, killed, stopped, and resumed to the same again; gives the ledger."""
-    monkey, operator = Monkey(manager, seed), Operator(manager.id, "monkey", manager.settings)
+    monkey, actions = Monkey(manager, seed), Actions(manager.id, "monkey", manager.settings)
     manager.plan_batch(1, "run-1")
     for batch in range(1, ROUNDS + 1):
         if batch > 1:
-            operator.change(Adjustable.TRIAL_NUMBER, 99)  # It may have had all its trials.
-            assert operator.resume("run-{}".format, is_alive=lambda _: False) == batch
+            actions.change(Adjustable.TRIAL_NUMBER, 99)  # It may have had all its trials.
+            assert actions.resume("run-{}".format, is_alive=lambda _: False) == batch
         harass_a_batch(manager, batch, monkey)
-        operator.stop()
+        actions.stop()
         manager.close_run(batch, f"run-{batch}")
     trials = manager.store.list_trials(manager.id)
     tried = [(trial.parameters or {}).get("x") for trial in trials]
@@ -142,7 +142,7 @@ def harass_a_batch(manager: ExperimentManager, batch: int, monkey: Monkey) -> No
                 assert manager.store.count_live(manager.id) <= monkey.most
                 time.sleep(monkey.random.random() / 10)
         finally:
-            Operator(manager.id, "monkey", manager.settings).stop()
+            Actions(manager.id, "monkey", manager.settings).stop()
             over.set()
         for worker in workers:
             worker.result(timeout=60)

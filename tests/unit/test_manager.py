@@ -17,10 +17,10 @@ import pytest
 
 from trialflow.assessors import get_assessor
 from trialflow.errors import ConflictError
-from trialflow.experiment import ExperimentManager, TrialWatch
-from trialflow.experiment import manager as manager_module
-from trialflow.experiment.nni_views import show_trial
-from trialflow.experiment.study import MOST_STEPS
+from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import manager as manager_module
+from trialflow.experiment.showing.nni_views import show_trial
+from trialflow.experiment.showing.study import MOST_STEPS
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store

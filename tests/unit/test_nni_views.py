@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from trialflow.experiment.nni_views import show_profile, show_trial
-from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, OwnClass, Slot, Trial, TrialStatus
+from trialflow.experiment.showing.nni_views import show_profile, show_trial
+from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus, UserClass
 from trialflow.testing import make_spec
 
 
@@ -22,9 +22,13 @@ def params_of(tuner: AlgorithmSpec) -> Any:
     [
         (AlgorithmSpec("TPE"), "tuner", ("builtinTunerName", "TPE")),
         (AlgorithmSpec("BOHB"), "advisor", ("builtinAdvisorName", "BOHB")),
-        (AlgorithmSpec("Mine", own=OwnClass("tuner", "/c", "/c", "m", "Mine")), "tuner", ("className", "Mine")),
-        (AlgorithmSpec("BOHB", own=OwnClass("tuner", "/c", "/c", "m", "BOHB")), "tuner", ("className", "BOHB")),
-        (AlgorithmSpec("Mine", own=OwnClass("advisor", "/c", "/c", "m", "Mine")), "advisor", ("className", "Mine")),
+        (AlgorithmSpec("Mine", user_class=UserClass("tuner", "/c", "/c", "m", "Mine")), "tuner", ("className", "Mine")),
+        (AlgorithmSpec("BOHB", user_class=UserClass("tuner", "/c", "/c", "m", "BOHB")), "tuner", ("className", "BOHB")),
+        (
+            AlgorithmSpec("Mine", user_class=UserClass("advisor", "/c", "/c", "m", "Mine")),
+            "advisor",
+            ("className", "Mine"),
+        ),
     ],
 )
 def test_an_advisor_is_shown_as_an_advisor(tuner: AlgorithmSpec, section: str, name: tuple[str, str]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trialflow.experiment.notices import Notice, send_notices
-from trialflow.experiment.operations import Operator
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.showing.notices import Notice, send_notices
 from trialflow.records import ExperimentStatus, NoticeEvent, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import NotifierSettings, Settings
 from trialflow.store import Store
@@ -88,7 +88,7 @@ def test_an_end_is_told_once_with_the_reason_and_the_best_trial(
 
 
 def test_an_experiment_that_a_person_stopped_is_no_news(lab: Lab) -> None:
-    Operator(ID, "ann", lab.settings).stop()
+    Actions(ID, "ann", lab.settings).stop()
     assert lab.tell() == []
 
 
@@ -97,8 +97,8 @@ def test_an_experiment_that_was_resumed_ends_again(lab: Lab) -> None:
     lab.finish(ExperimentStatus.DONE)
     assert lab.tell() == ["Slack done"]
     time.sleep(1.1)  # Two ends in one second are one.
-    with lab.store.control(ID, "ann") as control:
-        control.resume(lambda batch: f"run-{batch}", 10, 0)
+    with lab.store.open_change(ID, "ann") as change:
+        change.resume(lambda batch: f"run-{batch}", 10, 0)
     assert lab.tell() == []
     lab.finish(ExperimentStatus.DONE)
     assert lab.tell() == ["Slack done"]

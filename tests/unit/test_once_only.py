@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from trialflow.experiment import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import AlgorithmSpec, ExperimentSpec, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store
@@ -256,7 +256,7 @@ def test_a_trial_survives_the_death_of_whoever_started_it(tmp_path: Path) -> Non
     trial = suggest(manager, 0)
     starter = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from trialflow.experiment import ExperimentManager; from trialflow.settings import Settings\n"
+        "from trialflow.experiment.running import ExperimentManager; from trialflow.settings import Settings\n"
         f"manager = ExperimentManager({manager.id!r}, Settings(home=Path({str(tmp_path)!r})))\n"
         f"manager.training.submit(manager.job_request(manager.store.get_trial({manager.id!r}, {trial.id!r})))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

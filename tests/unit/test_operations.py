@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, StoreError
-from trialflow.experiment import ExperimentManager, TrialWatch, operations
-from trialflow.experiment.asking import read_history, read_past
-from trialflow.experiment.folders import remove_folder
-from trialflow.experiment.logs import LogName, read_trial_log
-from trialflow.experiment.nni_views import show_results
-from trialflow.experiment.operations import Operator
-from trialflow.experiment.study import ExperimentStudy
+from trialflow.experiment.operating import actions as operations
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.operating.folders import remove_folder
+from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running.ask import read_history, read_past
+from trialflow.experiment.showing.logs import LogName, read_trial_log
+from trialflow.experiment.showing.nni_views import show_results
+from trialflow.experiment.showing.study import ExperimentStudy
 from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus
-from trialflow.store import Adjustable, ClaimRefusal, Control, control
+from trialflow.store import Adjustable, ClaimRefusal, ExperimentChange, control
 
 from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
 from .test_once_only import _processes_of as processes_of
@@ -38,20 +39,20 @@ def nobody(_: str) -> bool:
     return False
 
 
-def operate(manager: ExperimentManager) -> Operator:
-    return Operator(manager.id, "ann", manager.settings)
+def operate(manager: ExperimentManager) -> Actions:
+    return Actions(manager.id, "ann", manager.settings)
 
 
 def test_every_change_is_noted_with_who_when_and_what(tmp_path: Path) -> None:
     manager = make_manager(tmp_path)
     before = time.time()
-    operator = operate(manager)
+    actions = operate(manager)
 
-    operator.change(Adjustable.CONCURRENCY, 7)
-    operator.change(Adjustable.TRIAL_NUMBER, 70)
-    operator.change(Adjustable.DURATION, 700.5)
-    operator.change(Adjustable.SEARCH_SPACE, SPACE)
-    operator.stop()
+    actions.change(Adjustable.CONCURRENCY, 7)
+    actions.change(Adjustable.TRIAL_NUMBER, 70)
+    actions.change(Adjustable.DURATION, 700.5)
+    actions.change(Adjustable.SEARCH_SPACE, SPACE)
+    actions.stop()
 
     noted = manager.store.list_changes(manager.id)
     assert [(change.revision, change.who, change.what, change.value) for change in noted] == [
@@ -631,7 +632,7 @@ def test_a_delete_that_died_is_done_by_the_next_one_and_nothing_resumes_in_betwe
     victims = {
         "folder": (operations, "remove_folder"),
         "study": (operations.ExperimentStudy, "delete"),
-        "rows": (Control, "delete"),
+        "rows": (ExperimentChange, "delete"),
     }
     with monkeypatch.context() as patched:
         patched.setattr(*victims[step], lambda *_: 1 / 0)

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from optuna.trial import create_trial
 
-from trialflow.errors import Problem
+from trialflow.messages import Problem, show
 from trialflow.records import JsonObject
-from trialflow.search_space import TYPES, Z_BOUND, Parameter, SearchSpace, parse_search_space, show
+from trialflow.search_space import TYPES, Z_BOUND, Parameter, SearchSpace, parse_search_space
 
 DRAWS = 400
 

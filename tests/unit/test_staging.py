@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trialflow.errors import Problem, StagingError
+from trialflow.errors import StagingError
+from trialflow.messages import Problem
 from trialflow.staging import CodeFile, FolderStorage, scan_code
 from trialflow.staging.files import digest_of
 from trialflow.staging.scan import MAX_DEPTH

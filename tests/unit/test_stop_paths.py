@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trialflow.experiment import ExperimentManager, TrialWatch
-from trialflow.experiment.operations import Operator
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.training.local import LocalTrainingService
 
@@ -68,12 +68,12 @@ def reporting(manager: ExperimentManager) -> Trial:
 
 
 def stop(manager: ExperimentManager, trial: Trial) -> None:
-    Operator(manager.id, "ann", manager.settings).stop()
+    Actions(manager.id, "ann", manager.settings).stop()
 
 
 def kill(manager: ExperimentManager, trial: Trial) -> None:
-    with manager.store.control(manager.id, "ann") as control:
-        control.kill(trial)
+    with manager.store.open_change(manager.id, "ann") as change:
+        change.kill(trial)
 
 
 def end_the_run(manager: ExperimentManager, trial: Trial) -> None:

@@ -20,8 +20,9 @@ from trialflow import builtin
 from trialflow.algorithms import ClassArgs, WithoutEffect
 from trialflow.builtin import ADVISORS
 from trialflow.config.keys import builtin_name, is_advisor
-from trialflow.errors import Problem, TunerError
-from trialflow.experiment.loading import load_experiment
+from trialflow.errors import TunerError
+from trialflow.experiment.loading.load import load_experiment
+from trialflow.messages import Problem
 from trialflow.records import AlgorithmSpec, JsonObject, OptimizeMode
 from trialflow.search_space import parse_search_space
 from trialflow.settings import Settings
@@ -53,11 +54,11 @@ BOWL: JsonObject = {name: {"_type": "uniform", "_value": [-5, 5]} for name in "x
 
 
 def problems_of(name: str, class_args: JsonObject, *, v2: bool = False) -> list[Problem]:
-    def place(field: tuple[str, ...], rule: str, value: str | None, remedy: str) -> Problem:
+    def problem_at(field: tuple[str, ...], rule: str, value: str | None, remedy: str) -> Problem:
         return Problem(".".join(field), rule, value, remedy)
 
     section: Any = "advisor" if name in ADVISORS else "tuner"
-    return check_tuner(AlgorithmSpec(name, class_args), place, section=section, v2=v2)
+    return check_tuner(AlgorithmSpec(name, class_args), problem_at, section=section, v2=v2)
 
 
 def tuner_of(name: str, **class_args: Any) -> Tuner:

@@ -11,7 +11,7 @@ from trialflow.builtin import ASSESSORS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trialflow.errors import Place, Problem
+    from trialflow.messages import Problem, ProblemMaker
     from trialflow.records import AlgorithmSpec
 
 
@@ -55,6 +55,6 @@ def get_assessor(spec: AlgorithmSpec) -> Assessor:
     return assessor
 
 
-def check_assessor(spec: AlgorithmSpec, place: Place) -> list[Problem]:
+def check_assessor(spec: AlgorithmSpec, problem_at: ProblemMaker) -> list[Problem]:
     """What is wrong with the assessor of an experiment file; see `trialflow.algorithms.check_algorithm`."""
-    return check_algorithm(spec, "assessor", ASSESSORS, {}, place)
+    return check_algorithm(spec, "assessor", ASSESSORS, {}, problem_at)

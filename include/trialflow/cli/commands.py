@@ -15,10 +15,10 @@ from trialflow.cli.client import ENDED, Api, ApiError, log_in, wait_for_start
 from trialflow.cli.data import export, import_data
 from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
 from trialflow.cli.logs import log_app
-from trialflow.cli.looking import config_app, experiment_app, show_experiment, top, trial_app, webui_app
 from trialflow.cli.nni import Debug, ExperimentFolder, Foreground, Port, UrlPrefix, add_missing_commands
 from trialflow.cli.output import Form, busy, show, tell
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
+from trialflow.cli.status import config_app, experiment_app, show_experiment, top, trial_app, webui_app
 from trialflow.cli.target import keep_target
 from trialflow.cli.tensorboard import tensorboard_app
 from trialflow.cli.upload import place_experiment

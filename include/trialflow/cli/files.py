@@ -14,7 +14,8 @@ import typer
 
 from trialflow.cli.nni import TrialCommand
 from trialflow.cli.output import Form, show, tell
-from trialflow.errors import ConfigError, Problem, TrainingError
+from trialflow.errors import ConfigError, TrainingError
+from trialflow.messages import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def validate(
 
     Exits with 0 when the experiment can run, and with 1 after a list of everything that is wrong with it.
     """
-    from trialflow.experiment.loading import load_experiment
+    from trialflow.experiment.loading.load import load_experiment
     from trialflow.settings import get_settings
 
     with _problems_on_stderr():
@@ -74,7 +75,7 @@ def generate_search_space(
     _command: TrialCommand = None,
 ) -> None:
     """Write the search space that stands in the annotations of trial code. The code is read, not run."""
-    from trialflow.experiment.annotated import read_search_space
+    from trialflow.experiment.loading.annotated import read_search_space
     from trialflow.settings import get_settings
 
     with _problems_on_stderr():
@@ -95,7 +96,7 @@ def read_platform(config: Path) -> str:
     source = read_source(config.absolute(), "config")
     parsed = parse_experiment(source, AllowedRoots.of((), source.folder))
     if not parsed.platform:
-        raise ConfigError([parsed.place(("trainingServicePlatform",), "must name a platform of NNI's")])
+        raise ConfigError([parsed.problem_at(("trainingServicePlatform",), "must name a platform of NNI's")])
     return parsed.platform
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from trialflow.cli.output import busy
-from trialflow.errors import ConfigError, Problem
+from trialflow.errors import ConfigError
+from trialflow.messages import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trialflow.cli.client import Api
-    from trialflow.experiment.bundle import Bundle
+    from trialflow.experiment.loading.bundle import Bundle
 
 _UPLOADS = "/api/v1/nni/uploads"
 _TIMEOUT_SECONDS = 600.0
@@ -33,7 +34,7 @@ def place_experiment(api: Api, config: Path, dag: str, upload: bool | None) -> s
         ApiError: The server does not take them.
         ConfigError: They have to be sent, and cannot be.
     """
-    from trialflow.experiment.bundle import Bundle
+    from trialflow.experiment.loading.bundle import Bundle
     from trialflow.settings import get_settings
 
     here = str(config.absolute())

@@ -13,8 +13,8 @@ from trialflow.config.formats import Document, Format, add_problems, read_docume
 from trialflow.config.placeholders import find_placeholders
 from trialflow.config.translate import to_v2
 from trialflow.errors import ConfigError
+from trialflow.messages import show
 from trialflow.records import JsonObject
-from trialflow.search_space import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from trialflow.config.source import FieldPath, Source
-    from trialflow.errors import Problem
+    from trialflow.messages import Problem
 
 # An Airflow asset URI and file names are made from the name.
 EXPERIMENT_NAME = re.compile(r"(?!\.{1,2}$)[^/\\]{1,128}")

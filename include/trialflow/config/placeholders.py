@@ -6,13 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from trialflow.config.fields import OPAQUE
-from trialflow.search_space import printable
+from trialflow.messages import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trialflow.config.source import FieldPath, Source
-    from trialflow.errors import Problem
+    from trialflow.messages import Problem
 
 RULE = "still holds a placeholder"
 REMEDY = "Replace it, braces included"

@@ -9,14 +9,13 @@ from pydantic import BaseModel, ValidationError
 
 from trialflow.config import placeholders
 from trialflow.config.placeholders import unfilled_name
-from trialflow.errors import number_remedy
-from trialflow.search_space import show
+from trialflow.messages import number_remedy, show
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from trialflow.config.source import FieldPath, Source
-    from trialflow.errors import Problem
+    from trialflow.messages import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -16,12 +16,12 @@ from trialflow.config.formats import EXPERIMENT_NAME, Document, add_problems, re
 from trialflow.config.paths import expand
 from trialflow.config.placeholders import find_placeholders
 from trialflow.config.source import Source, read_source
-from trialflow.errors import ConfigError, Problem
-from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject, OwnClass
-from trialflow.search_space import SearchSpace, parse_search_space, printable, show
+from trialflow.errors import ConfigError
+from trialflow.messages import Problem, ProblemMaker, printable, show
+from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject, UserClass
+from trialflow.search_space import SearchSpace, parse_search_space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from trialflow.config.paths import AllowedRoots
     from trialflow.config.source import FieldPath
@@ -71,7 +71,7 @@ class ParsedExperiment:
         search_space: The parameters that are right.
         tuner: As the file names it, even when something else is wrong.
         assessor: The same; ``None`` when there is none.
-        place: Makes a problem with a field of the file, which is named in v1 terms.
+        problem_at: Makes a problem with a field of the file, which is named in v1 terms.
         platform: v1's name of it, if NNI knows it.
         code: The code folder and the allowed root it lies in, when both are right.
         training: The section for the training service, when it has the right keys and types.
@@ -85,7 +85,7 @@ class ParsedExperiment:
     problems: list[Problem]
     tuner: AlgorithmSpec | None
     assessor: AlgorithmSpec | None
-    place: Callable[..., Problem]
+    problem_at: ProblemMaker
     platform: str = ""
     code: tuple[Path, Path] | None = None
     training: JsonObject | None = None
@@ -142,7 +142,7 @@ class _Reader:
             problems=self.problems,
             tuner=tuner,
             assessor=assessor,
-            place=self._source.problem,
+            problem_at=self._source.problem,
             platform=self._platform,
             code=code,
             training=training,
@@ -345,7 +345,7 @@ class _Reader:
         arguments = raw.get("classArgs") or {}
         if code is None or not isinstance(arguments, dict):
             return None
-        own = OwnClass(section, str(code[0]), str(code[1]), module, class_name)
+        own = UserClass(section, str(code[0]), str(code[1]), module, class_name)
         return AlgorithmSpec(class_name, arguments, raw.get("includeIntermediateResults") is True, own)
 
     def _read_search_space(self) -> tuple[JsonObject, SearchSpace]:
@@ -365,9 +365,9 @@ class _Reader:
         try:
             raw = read_source(path, self._source.name("searchSpacePath")).data
         except ConfigError as error:
-            place = self._source.problem
+            problem_at = self._source.problem
             self.problems += [
-                found if found.file else place(("searchSpacePath",), found.rule, found.value, found.remedy)
+                found if found.file else problem_at(("searchSpacePath",), found.rule, found.value, found.remedy)
                 for found in error.problems
             ]
             return {}, SearchSpace(())
@@ -385,7 +385,7 @@ class _Reader:
                 self._refuse((key,), rule, "Remove one of them", self._data[key])
 
     def _check_search_space(self, raw: Any, path: Path | None) -> tuple[JsonObject, SearchSpace]:
-        space, problems = parse_search_space(raw, str(path or ""), own=self._suggests_itself)
+        space, problems = parse_search_space(raw, str(path or ""), user_class=self._suggests_itself)
         if path is None:
             problems = [
                 self._source.problem(("searchSpace", *found.field.split(".")), found.rule, found.value, found.remedy)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from trialflow.errors import ConfigError, Problem
-from trialflow.search_space import HIDDEN, is_secret
+from trialflow.errors import ConfigError
+from trialflow.messages import HIDDEN, Problem, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,1 @@
-"""What an experiment does: loading, the life of its trials, and its results."""
-
-from trialflow.experiment.loading import load_experiment
-from trialflow.experiment.manager import ExperimentManager
-from trialflow.experiment.watch import TrialWatch
-
-__all__ = ["ExperimentManager", "TrialWatch", "load_experiment"]
+"""What an experiment does, in four rooms: loading it, running it, operating it, showing it."""

@@ -2,6 +2,6 @@
 
 from trialflow.hosting.check import check_class
 from trialflow.hosting.client import ClassHost
-from trialflow.hosting.parts import missing_parts
+from trialflow.hosting.nni_usage import missing_parts
 
 __all__ = ["ClassHost", "check_class", "missing_parts"]

@@ -5,47 +5,48 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from trialflow.errors import Problem
-from trialflow.hosting.parts import missing_imports, modules, names_of
+from trialflow.hosting.nni_usage import missing_imports, modules, names_of
+from trialflow.messages import Problem, ProblemMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from trialflow.records import OwnClass
+    from trialflow.records import UserClass
 
 _MOST_BYTES = 1 << 20
 
 
 def check_class(
-    own: OwnClass, section: str, files: Mapping[str, Path], place: Callable[..., Problem]
+    user_class: UserClass, section: str, files: Mapping[str, Path], problem_at: ProblemMaker
 ) -> list[Problem]:
     """What is wrong with the file of a class; its folder was checked before.
 
     Args:
-        own: The class.
+        user_class: The class.
         section: ``tuner``, ``assessor`` or ``advisor``.
         files: The files of its folder that are staged, by their names in it.
-        place: Makes a problem with a field of the experiment file.
+        problem_at: Makes a problem with a field of the experiment file.
     """
-    stem = own.module.replace(".", "/")
+    stem = user_class.module.replace(".", "/")
     file = files.get(f"{stem}.py") or files.get(f"{stem}/__init__.py")
     if file is None:
         rule, remedy = "there is no such file in the folder", "Check the name, and the folder's .nniignore"
-        return [place((section, "classFileName"), rule, f"{stem}.py", remedy)]
+        return [problem_at((section, "classFileName"), rule, f"{stem}.py", remedy)]
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise ValueError(f"is larger than {_MOST_BYTES} bytes")
         tree = ast.parse(file.read_bytes(), str(file))
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        return [place((section, "classFileName"), "cannot be read", f"{file}: {error}", "Name a Python file")]
+        return [problem_at((section, "classFileName"), "cannot be read", f"{file}: {error}", "Name a Python file")]
     except SyntaxError as error:
         return [Problem(section, f"is no Python that can be read: {error.msg}", None, "", str(file), error.lineno)]
     problems = []
-    if own.class_name not in names_of(tree.body):
+    if user_class.class_name not in names_of(tree.body):
         classes = ", ".join(node.name for node in tree.body if isinstance(node, ast.ClassDef)) or "none"
         remedy = f"Classes of {file.name}: {classes}"
-        problems.append(place((section, "className"), "there is no such class in the file", own.class_name, remedy))
+        rule = "there is no such class in the file"
+        problems.append(problem_at((section, "className"), rule, user_class.class_name, remedy))
     return problems + [
         Problem(section, "the class imports a part of NNI that Trialflow does not have", name,
                 _describe_parts(name), str(file), line)

@@ -82,12 +82,12 @@ class ClassHost:
         plan = {
             section: {
                 "folder": place,
-                "module": spec.own.module,
-                "class": spec.own.class_name,
+                "module": spec.user_class.module,
+                "class": spec.user_class.class_name,
                 "args": spec.class_args,
             }
             for section, (spec, place) in classes.items()
-            if spec.own is not None
+            if spec.user_class is not None
         }
         self._write("plan.json", plan)
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import Problem
-from trialflow.search_space import printable
+from trialflow.messages import Problem, printable
 from trialflow.staging.files import CodeFile, digest_file
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 from trialflow.errors import NotFoundError
 from trialflow.records import CUSTOMIZED, ExperimentSpec, ExperimentStatus, Slot, StrEnum, Trial, TrialStatus
 from trialflow.store.limits import find_limit
-from trialflow.store.points import take_point
 from trialflow.store.tables import experiments, trials
+from trialflow.store.user_points import take_point
 
 # Reads a specification from its column, and writes it there.
 SPEC: TypeAdapter[ExperimentSpec] = TypeAdapter(ExperimentSpec)

@@ -28,14 +28,14 @@ from trialflow.records import (
     Trial,
     TrialStatus,
 )
+from trialflow.store.changes import ExperimentChange, list_changes
 from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live, release_trial
-from trialflow.store.control import Control, list_changes
 from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
-from trialflow.store.points import count_waiting, list_known_points
-from trialflow.store.reported import ReportedMetrics
+from trialflow.store.metrics import MetricStore
 from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, schema_version, trials
+from trialflow.store.user_points import count_waiting, list_known_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def open_store(url: str) -> Store:
     return Store(url)
 
 
-class Store(ReportedMetrics):
+class Store(MetricStore):
     """One database with the ledger in it.
 
     Args:
@@ -136,10 +136,10 @@ class Store(ReportedMetrics):
             return [_experiment(row) for row in rows]
 
     @contextmanager
-    def control(self, experiment_id: str, who: str) -> Iterator[Control]:
-        """Act on an experiment for a person, in one transaction; see `trialflow.store.control`."""
+    def open_change(self, experiment_id: str, who: str) -> Iterator[ExperimentChange]:
+        """Act on an experiment for a person, in one transaction; see `trialflow.store.changes`."""
         with self._engine.begin() as connection:
-            yield Control(connection, experiment_id, who)
+            yield ExperimentChange(connection, experiment_id, who)
 
     def list_changes(self, experiment_id: str) -> list[Change]:
         """Everything that people did to an experiment, in order."""

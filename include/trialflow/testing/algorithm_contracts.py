@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import check_assessor
 from trialflow.builtin import ADVISORS
-from trialflow.errors import Problem
+from trialflow.messages import Problem
 from trialflow.records import (
     JsonObject,
     OptimizeMode,

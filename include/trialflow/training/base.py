@@ -14,7 +14,7 @@ from trialflow.settings import Settings, get_settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trialflow.errors import Place, Problem
+    from trialflow.messages import Problem, ProblemMaker
     from trialflow.records import JsonObject, Outcome
 
 # platform → the class that serves it
@@ -103,16 +103,16 @@ class TrainingService(ABC):
 
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
-    def check(self, training: JsonObject, place: Place) -> list[Problem]:  # noqa: ARG002
+    def check(self, training: JsonObject, problem_at: ProblemMaker) -> list[Problem]:  # noqa: ARG002
         """What is wrong with the ``training`` section by itself, whatever runs it."""
         return []
 
-    def preflight(self, training: JsonObject, place: Place) -> Preflight:  # noqa: ARG002
+    def preflight(self, training: JsonObject, problem_at: ProblemMaker) -> Preflight:  # noqa: ARG002
         """Ask whatever runs the jobs whether it can; leaves nothing behind.
 
         Args:
             training: A section without problems.
-            place: Makes a problem with a field of the experiment file.
+            problem_at: Makes a problem with a field of the experiment file.
 
         Raises:
             TrainingError: It could not be asked.

@@ -32,7 +32,7 @@ from trialflow.processes import end_processes
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, TrainingService
-from trialflow.training.ending import describe_exit, last_output, read_exit
+from trialflow.training.exits import describe_exit, last_output, read_exit
 from trialflow.trial_files import open_plain
 
 # The installation's own configuration, database address and keys are none of a trial's business.

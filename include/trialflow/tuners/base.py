@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trialflow.algorithms import ClassArgs, check_algorithm, load
 from trialflow.builtin import ADVISORS, REFUSED, TUNERS
-from trialflow.errors import Problem
-from trialflow.search_space import TYPES, show
+from trialflow.messages import Problem, show
+from trialflow.search_space import TYPES
 
 if TYPE_CHECKING:
-    from trialflow.errors import Place
+    from trialflow.messages import ProblemMaker
     from trialflow.records import AlgorithmSpec
     from trialflow.search_space import Parameter, SearchSpace
     from trialflow.tuners.history import History, NoSuggestion, Suggestion
@@ -80,37 +80,38 @@ def get_tuner(spec: AlgorithmSpec) -> Tuner:
 
 
 def check_tuner(
-    spec: AlgorithmSpec, place: Place, *, section: Literal["tuner", "advisor"] = "tuner", v2: bool = False
+    spec: AlgorithmSpec, problem_at: ProblemMaker, *, section: Literal["tuner", "advisor"] = "tuner", v2: bool = False
 ) -> list[Problem]:
     """What is wrong with the tuner of an experiment file; see `trialflow.algorithms.check_algorithm`.
 
     Args:
         spec: As the file names it.
-        place: Makes a problem with a field of the file.
+        problem_at: Makes a problem with a field of the file.
         section: Where the file names it.
         v2: Whether the file is in NNI's v2 format.
     """
     registry, others = (TUNERS, ADVISORS) if section == "tuner" else (ADVISORS, TUNERS)
     other_section = "advisor" if section == "tuner" else "tuner"
     elsewhere = dict.fromkeys(others, f"belongs into the section {other_section}")
-    problems = check_algorithm(spec, section, registry, {**REFUSED, **elsewhere}, place)
+    problems = check_algorithm(spec, section, registry, {**REFUSED, **elsewhere}, problem_at)
     if problems:
         return problems
     tuner = get_tuner(spec)
     if tuner.requires and find_spec(tuner.requires[0]) is None:
         remedy = f"Install trialflow[{tuner.requires[1]}] where Airflow runs"
-        return [place((section, f"builtin{section.capitalize()}Name"), "is not installed", spec.name, remedy)]
-    return [] if v2 or not tuner.args_since_v2 else _refuse_args(spec, section, place)
+        return [problem_at((section, f"builtin{section.capitalize()}Name"), "is not installed", spec.name, remedy)]
+    return [] if v2 or not tuner.args_since_v2 else _refuse_args(spec, section, problem_at)
 
 
-def _refuse_args(spec: AlgorithmSpec, section: str, place: Place) -> list[Problem]:
+def _refuse_args(spec: AlgorithmSpec, section: str, problem_at: ProblemMaker) -> list[Problem]:
     rule, remedy = "takes no class arguments in the v1 format", "none; remove it, or use the v2 format"
+    rule, remedy = f"{spec.name}: {rule}", f"Arguments of {spec.name}: {remedy}"
     return [
-        place((section, "classArgs", name), f"{spec.name}: {rule}", show(value), f"Arguments of {spec.name}: {remedy}")
+        problem_at((section, "classArgs", name), rule, show(value), remedy)
         for name, value in spec.class_args.items()
     ]
 
 
 def check_space(spec: AlgorithmSpec, space: SearchSpace) -> list[Problem]:
     """What a tuner, checked before, cannot take of a search space; one of the user's own says so by itself."""
-    return [] if spec.own is not None else get_tuner(spec).check_space(space)
+    return [] if spec.user_class is not None else get_tuner(spec).check_space(space)

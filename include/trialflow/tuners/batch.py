@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trialflow.algorithms import DirectedClassArgs
-from trialflow.errors import Problem
-from trialflow.search_space import show
+from trialflow.messages import Problem, show
 from trialflow.tuners.base import Tuner
 from trialflow.tuners.history import Suggestion
 

@@ -18,8 +18,7 @@ from enum import Enum, auto
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from trialflow.errors import Problem
-from trialflow.search_space import show
+from trialflow.messages import Problem, show
 from trialflow.tuners.base import Tuner
 from trialflow.tuners.drawing import any_left, can_be_listed
 from trialflow.tuners.history import NoSuggestion, Suggestion, point_of

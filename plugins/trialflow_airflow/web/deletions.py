@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import object_session
 
 from trialflow.errors import NotFoundError
-from trialflow.experiment.operations import Operator
+from trialflow.experiment.operating.actions import Actions
 from trialflow_airflow.identity import identify
 from trialflow_airflow.web import runs
 
@@ -47,10 +47,10 @@ def _act(dag_id: str, run_id: str, _session: Session) -> None:
 
 def _take_care(dag_id: str, run_id: str) -> None:
     try:
-        operator = Operator(identify(dag_id, run_id).experiment_id, WHO)
-        if operator.experiment.owner == dag_id:
-            operator.lose_run(run_id)
-            runs.clear_away(operator)
+        actions = Actions(identify(dag_id, run_id).experiment_id, WHO)
+        if actions.experiment.owner == dag_id:
+            actions.lose_run(run_id)
+            runs.clear_away(actions)
     except NotFoundError:
         pass  # It was no experiment's run, or the experiment was deleted before.
     except Exception:

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from trialflow import __version__
-from trialflow.experiment.nni_views import show_summary
-from trialflow.experiment.operations import Operator
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.showing.nni_views import show_summary
 from trialflow.records import DAG_ID, ExperimentStatus
 from trialflow_airflow.web import runs
 from trialflow_airflow.web.access import Offset, Remover, list_readable, name_experiment, require
@@ -86,6 +86,6 @@ def create_experiment(user: GetUserDep, body: NewExperiment) -> Started:
 @router.delete("/experiments/{experiment_id}", dependencies=[Depends(name_experiment)])
 def delete_experiment(visit: Remover) -> Deleted:
     """Delete an experiment that has ended, with its folder: trials, code and results. Its runs stay in Airflow."""
-    removed = Operator(visit.experiment.id, visit.who).delete(partial(runs.is_alive, visit.experiment.owner))
+    removed = Actions(visit.experiment.id, visit.who).delete(partial(runs.is_alive, visit.experiment.owner))
     runs.delete_pool(visit.experiment)
     return Deleted(id=visit.experiment.id, folder=visit.experiment.folder, folder_deleted=removed)

@@ -12,10 +12,11 @@ from pydantic import BaseModel
 
 from trialflow.config.fields import seconds_of
 from trialflow.config.source import MAX_FILE_BYTES, parse_text
-from trialflow.errors import ConfigError, Problem
-from trialflow.experiment import nni_views
-from trialflow.experiment.logs import LogName, read_trial_log
-from trialflow.experiment.operations import Operator
+from trialflow.errors import ConfigError
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.showing import nni_views
+from trialflow.experiment.showing.logs import LogName, read_trial_log
+from trialflow.messages import Problem
 from trialflow.records import MetricType, TrialStatus
 from trialflow.store import Adjustable, MetricQuery
 from trialflow_airflow.web import runs
@@ -185,30 +186,30 @@ def update_experiment(visit: Editor, update_type: UpdateType, body: NewProfile) 
     value = getattr(body.params, name)
     if value is None:
         raise ConfigError([Problem(f"params.{name}", f"is needed for {update_type}", None, "Send the new value")])
-    operator = Operator(visit.experiment.id, visit.who)
-    operator.change(adjustable, _read(adjustable, value))
-    runs.resize_pool(operator.experiment)
-    batch = operator.plan_on(runs.namer(operator.experiment))
+    actions = Actions(visit.experiment.id, visit.who)
+    actions.change(adjustable, _read(adjustable, value))
+    runs.resize_pool(actions.experiment)
+    batch = actions.plan_on(runs.namer(actions.experiment))
     if batch is not None:
-        runs.start_batch(operator.experiment, batch, visit.who)
-    return _profile(Visit(operator.experiment, visit.who, visit.store))
+        runs.start_batch(actions.experiment, batch, visit.who)
+    return _profile(Visit(actions.experiment, visit.who, visit.store))
 
 
 @router.post("/stop")
 def stop_experiment(visit: Editor) -> dict[str, Any]:
     """End the experiment and its live trials; one that has ended stays as it is, without what a crash left of it."""
-    operator = Operator(visit.experiment.id, visit.who)
-    operator.stop()
-    runs.clear_away(operator)
-    return nni_views.show_status(operator.experiment)
+    actions = Actions(visit.experiment.id, visit.who)
+    actions.stop()
+    runs.clear_away(actions)
+    return nni_views.show_status(actions.experiment)
 
 
 @router.post("/resume")
 def resume_experiment(visit: Starter) -> dict[str, Any]:
     """Let an experiment that has ended, or whose run was lost, go on with the trials that are left."""
     runs.require_startable(visit.experiment)
-    operator = Operator(visit.experiment.id, visit.who)
-    batch = operator.resume(runs.namer(visit.experiment), partial(runs.is_alive, visit.experiment.owner))
+    actions = Actions(visit.experiment.id, visit.who)
+    batch = actions.resume(runs.namer(visit.experiment), partial(runs.is_alive, visit.experiment.owner))
     run_id = runs.start_batch(visit.experiment, batch, visit.who)
     return {"experiment_id": visit.experiment.id, "dag_id": visit.experiment.owner, "run_id": run_id}
 
@@ -216,7 +217,7 @@ def resume_experiment(visit: Starter) -> dict[str, Any]:
 @router.post("/trial-jobs")
 def add_trial(visit: Editor, parameters: Annotated[Any, Body(description="The trial's parameters.")]) -> dict[str, int]:
     """Let a trial with parameters of your own have the next free place; gives the number that it will have."""
-    return {"sequenceId": Operator(visit.experiment.id, visit.who).add(parameters)}
+    return {"sequenceId": Actions(visit.experiment.id, visit.who).add(parameters)}
 
 
 @router.post("/experiment/import-data")
@@ -224,13 +225,13 @@ def import_data(
     visit: Editor, data: Annotated[Any, Body(description='A list of {"parameter": {…}, "value": number}.')]
 ) -> dict[str, int]:
     """Let the tuner know results from elsewhere, in the form of ``export-data``; may be repeated."""
-    return Operator(visit.experiment.id, visit.who).import_data(data)
+    return Actions(visit.experiment.id, visit.who).import_data(data)
 
 
 @router.delete("/trial-jobs/{trial_id}")
 def kill_trial(visit: Editor, trial_id: TrialId) -> dict[str, Any]:
     """End one trial."""
-    return nni_views.show_trial(Operator(visit.experiment.id, visit.who).kill(trial_id), None)
+    return nni_views.show_trial(Actions(visit.experiment.id, visit.who).kill(trial_id), None)
 
 
 # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,13 +16,14 @@ from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import delete, select
 
-from trialflow.errors import ConfigError, ConflictError, NotFoundError, Problem
+from trialflow.errors import ConfigError, ConflictError, NotFoundError
+from trialflow.messages import Problem
 from trialflow_airflow.identity import following_run_id, identify, pool_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trialflow.experiment.operations import Operator
+    from trialflow.experiment.operating.actions import Actions
     from trialflow.records import Experiment
 
 _ALIVE = (DagRunState.QUEUED, DagRunState.RUNNING)
@@ -57,12 +58,12 @@ def start_batch(experiment: Experiment, batch: int, who: str) -> str:
     return run_id
 
 
-def clear_away(operator: Operator) -> None:
+def clear_away(actions: Actions) -> None:
     """Start a run that clears away what an ended experiment has left behind, when no other run is going to."""
-    experiment = operator.experiment
-    batch = operator.plan_clearing(namer(experiment), partial(is_alive, experiment.owner))
+    experiment = actions.experiment
+    batch = actions.plan_clearing(namer(experiment), partial(is_alive, experiment.owner))
     if batch is not None:
-        start_batch(experiment, batch, operator.who)
+        start_batch(experiment, batch, actions.who)
 
 
 def namer(experiment: Experiment) -> Callable[[int], str]:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, status
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from trialflow.experiment.bundle import is_here, prune_uploads, unpack
+from trialflow.experiment.loading.bundle import is_here, prune_uploads, unpack
 from trialflow.records import DAG_ID
 from trialflow.settings import get_settings
 from trialflow_airflow.web.access import get_store, require

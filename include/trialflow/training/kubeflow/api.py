@@ -2,9 +2,9 @@
 
     TrainingError
      └─ ClusterError          the API refused; carries the HTTP status
-         ├─ NotFoundError     404
-         ├─ ConflictError     409
-         ├─ GoneError         410: a watch has to start anew with a list
+         ├─ ApiNotFoundError     404
+         ├─ ApiConflictError     409
+         ├─ ApiGoneError         410: a watch has to start anew with a list
          └─ UnreachableError  no answer, or none that counts: overloaded, restarting, half-way behind a proxy;
                               an `UnavailableError` as well
 
@@ -49,15 +49,15 @@ class ClusterError(TrainingError):
         self.status = status
 
 
-class NotFoundError(ClusterError):
+class ApiNotFoundError(ClusterError):
     """There is no such object, or no such kind."""
 
 
-class ConflictError(ClusterError):
+class ApiConflictError(ClusterError):
     """There is an object of this name already."""
 
 
-class GoneError(ClusterError):
+class ApiGoneError(ClusterError):
     """The version from which a watch was to go on is forgotten."""
 
 
@@ -65,7 +65,7 @@ class UnreachableError(ClusterError, UnavailableError):
     """The API did not answer, or not in a way that says anything about the request."""
 
 
-_ERRORS: Mapping[int, type[ClusterError]] = {404: NotFoundError, 409: ConflictError, 410: GoneError}
+_ERRORS: Mapping[int, type[ClusterError]] = {404: ApiNotFoundError, 409: ApiConflictError, 410: ApiGoneError}
 _TRANSIENT = frozenset({0, 408, 429, 500, 502, 503, 504})
 
 
@@ -79,7 +79,7 @@ class WatchStream:
         """Read events.
 
         Raises:
-            GoneError: The watch has to start anew with a list.
+            ApiGoneError: The watch has to start anew with a list.
             ClusterError: The server ended the watch with an error.
             UnreachableError: The connection broke.
         """
@@ -135,7 +135,7 @@ class ClusterApi:
         """Create an object.
 
         Raises:
-            ConflictError: There is one of this name.
+            ApiConflictError: There is one of this name.
         """
         return self._json("POST", path, query, body)
 
@@ -149,7 +149,7 @@ class ClusterApi:
         policy = "Foreground" if after_dependents else "Background"
         try:
             self._json("DELETE", path, {}, {"propagationPolicy": policy})
-        except NotFoundError:
+        except ApiNotFoundError:
             return False
         return True
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trialflow import trial_files
 from trialflow.metrics import METRICS_FILE
-from trialflow.training.ending import last_output, read_exit
+from trialflow.training.exits import last_output, read_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

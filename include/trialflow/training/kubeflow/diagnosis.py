@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from trialflow.records import Outcome, TrialStatus
-from trialflow.training.ending import describe_exit
+from trialflow.training.exits import describe_exit
 from trialflow.training.kubeflow.conditions import JobStatus, Phase
 from trialflow.training.kubeflow.run_script import LOST_EXIT_CODE
 

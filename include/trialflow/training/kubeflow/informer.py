@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from trialflow.training.kubeflow.api import ClusterApi, ClusterError, GoneError, NotFoundError, UnreachableError
+from trialflow.training.kubeflow.api import ApiGoneError, ApiNotFoundError, ClusterApi, ClusterError, UnreachableError
 from trialflow.training.kubeflow.names import MANAGED_BY, MANAGER, selector
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class JobInformer:
             raise self._trouble or UnreachableError("the cluster's API has not given a list of the jobs yet")
         try:
             return self._api.get(f"{self._path}/{name}")
-        except NotFoundError:
+        except ApiNotFoundError:
             return None
 
     def version_of(self, name: str) -> str | None:
@@ -113,7 +113,7 @@ class JobInformer:
                 if time.monotonic() - opened_at > delay:
                     delay = _FIRST_DELAY_SECONDS
                     continue  # The server ends a watch every half hour or so.
-            except GoneError:
+            except ApiGoneError:
                 logger.info("%s: the watch is too far behind; listing anew", self._path)
                 self._version = None
             except ClusterError as error:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from trialflow.training.base import JobRequest, Preflight
 from trialflow.training.kubeflow.api import (
+    ApiNotFoundError,
     ClusterError,
-    NotFoundError,
     UnreachableError,
     asks_operator,
     resource_path,
@@ -21,7 +21,7 @@ from trialflow.training.kubeflow.pull_secrets import read_registry_login
 from trialflow.training.kubeflow.section import CLUSTER_KEY, GROUP, Cluster, Section, Volume, read_section
 
 if TYPE_CHECKING:
-    from trialflow.errors import Place, Problem
+    from trialflow.messages import Problem, ProblemMaker
     from trialflow.records import JsonObject
     from trialflow.settings import Settings
     from trialflow.training.kubeflow.api import ClusterApi
@@ -56,20 +56,20 @@ def required_rights(section: Section) -> list[tuple[str, str, str]]:
     ]
 
 
-def run_preflight(training: JsonObject, place: Place, api: ClusterApi, settings: Settings) -> Preflight:
+def run_preflight(training: JsonObject, problem_at: ProblemMaker, api: ClusterApi, settings: Settings) -> Preflight:
     """Ask the cluster and look at the storage; see `TrainingService.preflight`.
 
     Raises:
         UnreachableError: The cluster does not answer.
         ClusterError: It does not let us ask.
     """
-    return _Preflight(training, place, api, settings).run()
+    return _Preflight(training, problem_at, api, settings).run()
 
 
 @dataclass
 class _Preflight:
     training: JsonObject
-    place: Place
+    problem_at: ProblemMaker
     api: ClusterApi
     settings: Settings
     problems: list[Problem] = field(default_factory=list)
@@ -135,7 +135,7 @@ class _Preflight:
         wanted = section.config["apiVersion"]
         try:
             group = self.api.get(f"/apis/{GROUP}")
-        except NotFoundError:
+        except ApiNotFoundError:
             group = {"versions": []}
         served = [str(version["version"]) for version in group["versions"]]
         preferred = group.get("preferredVersion", {}).get("version")
@@ -223,7 +223,7 @@ class _Preflight:
                 deployment = self.api.get(resource_path("apps/v1", _OPERATOR_NAMESPACE, "deployments", name))
             except UnreachableError:
                 raise
-            except NotFoundError:
+            except ApiNotFoundError:
                 continue
             except ClusterError:
                 hidden = f"its deployment in {_OPERATOR_NAMESPACE} may not be read; see deploy/role.yaml"
@@ -238,7 +238,7 @@ class _Preflight:
         self.warnings.append(f"whether the training operator runs is not known: {why}")
 
     def _refuse(self, path: tuple[str, ...], rule: str, value: str | None, remedy: str) -> None:
-        self.problems.append(self.place(path, rule, value, remedy))
+        self.problems.append(self.problem_at(path, rule, value, remedy))
 
 
 def _storage_key(volume: Volume) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from trialflow.search_space import show
+from trialflow.messages import show
 from trialflow.training.kubeflow.names import DNS_LABEL, DNS_SUBDOMAIN
 from trialflow.training.kubeflow.overlay import check_template
 from trialflow.training.kubeflow.section import OPERATORS, Operator
@@ -14,7 +14,7 @@ from trialflow.training.kubeflow.section import OPERATORS, Operator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trialflow.errors import Place, Problem
+    from trialflow.messages import Problem, ProblemMaker
     from trialflow.records import JsonObject
 
 API_VERSIONS = ("v1alpha2", "v1beta1", "v1beta2", "v1")
@@ -23,26 +23,27 @@ _CONFIG = ("kubeflowConfig",)
 _SERVER = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?\]?")
 
 
-def check_section(training: JsonObject, place: Place) -> list[Problem]:
+def check_section(training: JsonObject, problem_at: ProblemMaker) -> list[Problem]:
     """Everything that is wrong with a section whose keys and types are right."""
     config = training["kubeflowConfig"]
     operator = OPERATORS[config["operator"]]
-    problems = [*_check_version(config, place), *_check_names(config, place), *_check_storage(config, place)]
-    problems += _check_roles(training, config["operator"], operator, place)
+    problems = [*_check_version(config, problem_at), *_check_names(config, problem_at)]
+    problems += _check_storage(config, problem_at)
+    problems += _check_roles(training, config["operator"], operator, problem_at)
     for name in operator.replica_types:
         if training.get(name):
-            problems += _check_role(training[name], name, operator, place)
+            problems += _check_role(training[name], name, operator, problem_at)
     return problems
 
 
-def _check_version(config: JsonObject, place: Place) -> Iterator[Problem]:
+def _check_version(config: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
     if config["apiVersion"] not in API_VERSIONS:
         rule = f"must be one of {', '.join(API_VERSIONS)}"
         remedy = "Write v1; what the cluster serves is found out"
-        yield place((*_CONFIG, "apiVersion"), rule, show(config["apiVersion"]), remedy)
+        yield problem_at((*_CONFIG, "apiVersion"), rule, show(config["apiVersion"]), remedy)
 
 
-def _check_names(config: JsonObject, place: Place) -> Iterator[Problem]:
+def _check_names(config: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
     pvc = config.get("pvc") or {}
     named: list[tuple[tuple[str, ...], Any, re.Pattern[str], str]] = [
         (("namespace",), config.get("namespace"), DNS_LABEL, "63"),
@@ -52,52 +53,55 @@ def _check_names(config: JsonObject, place: Place) -> Iterator[Problem]:
     for path, name, pattern, length in named:
         if name is not None and not pattern.fullmatch(name):
             rule = f"must be a name as Kubernetes has them: at most {length} lower-case letters, digits and hyphens"
-            yield place((*_CONFIG, *path), rule, show(name), "Correct the name")
+            yield problem_at((*_CONFIG, *path), rule, show(name), "Correct the name")
 
 
-def _check_storage(config: JsonObject, place: Place) -> Iterator[Problem]:
+def _check_storage(config: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
     storage = config["storage"]
     if storage == "azureStorage":
         remedy = "Use storage nfs or pvc; a claim may lie on an Azure file share"
-        yield place((*_CONFIG, "storage"), "is understood, but not built yet", storage, remedy)
+        yield problem_at((*_CONFIG, "storage"), "is understood, but not built yet", storage, remedy)
     elif config.get(storage) is None:
-        yield place((*_CONFIG, storage), f"is required with storage {storage}", None, "Add it")
+        yield problem_at((*_CONFIG, storage), f"is required with storage {storage}", None, "Add it")
     elif storage == "nfs":
-        yield from _check_export(config["nfs"], place)
+        yield from _check_export(config["nfs"], problem_at)
     else:
         path = config["pvc"].get("path") or ""
         if ".." in PurePosixPath(path).parts:
-            yield place((*_CONFIG, "pvc", "path"), "must stay inside the claim", show(path), "Write it without '..'")
+            rule, remedy = "must stay inside the claim", "Write it without '..'"
+            yield problem_at((*_CONFIG, "pvc", "path"), rule, show(path), remedy)
 
 
-def _check_export(nfs: JsonObject, place: Place) -> Iterator[Problem]:
+def _check_export(nfs: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
     path = nfs["path"]
     if not path.startswith("/") or ".." in PurePosixPath(path).parts:
         rule = "must be the absolute path of an export, without '..'"
-        yield place((*_CONFIG, "nfs", "path"), rule, show(path), "Write it as the server exports it")
+        yield problem_at((*_CONFIG, "nfs", "path"), rule, show(path), "Write it as the server exports it")
     if not _SERVER.fullmatch(nfs["server"]):
         rule = "must be the name or the address of a server"
-        yield place((*_CONFIG, "nfs", "server"), rule, show(nfs["server"]), "Write the server alone")
+        yield problem_at((*_CONFIG, "nfs", "server"), rule, show(nfs["server"]), "Write the server alone")
 
 
-def _check_roles(training: JsonObject, name: str, operator: Operator, place: Place) -> Iterator[Problem]:
+def _check_roles(training: JsonObject, name: str, operator: Operator, problem_at: ProblemMaker) -> Iterator[Problem]:
     known = " and ".join(operator.replica_types)
     for role in ("worker", "ps", "master"):
         if training.get(role) and role not in operator.replica_types:
-            yield place(("trial", role), f"is no role of {name}, which has {known}", None, "Remove it, or rename it")
+            rule = f"is no role of {name}, which has {known}"
+            yield problem_at(("trial", role), rule, None, "Remove it, or rename it")
     if not training.get(operator.chief):
         rule = f"is required with {name}: its first replica stands for the trial"
-        yield place(("trial", operator.chief), rule, None, "Describe it")
+        yield problem_at(("trial", operator.chief), rule, None, "Describe it")
 
 
-def _check_role(role: JsonObject, name: str, operator: Operator, place: Place) -> Iterator[Problem]:
+def _check_role(role: JsonObject, name: str, operator: Operator, problem_at: ProblemMaker) -> Iterator[Problem]:
     path = ("trial", name)
     if role["replicas"] < 1:
         remedy = "Write at least 1, or remove the role"
-        yield place((*path, "replicas"), "must be at least 1", str(role["replicas"]), remedy)
+        yield problem_at((*path, "replicas"), "must be at least 1", str(role["replicas"]), remedy)
     elif name == "master" and role["replicas"] != 1:
-        yield place((*path, "replicas"), "must be 1: a job has one master", str(role["replicas"]), "Add workers")
+        yield problem_at((*path, "replicas"), "must be 1: a job has one master", str(role["replicas"]), "Add workers")
     if "\0" in role["command"]:
-        yield place((*path, "command"), "must be a shell command", show(role["command"]), "Remove the NUL character")
+        remedy = "Remove the NUL character"
+        yield problem_at((*path, "command"), "must be a shell command", show(role["command"]), remedy)
     if role.get("podTemplate"):
-        yield from check_template(role["podTemplate"], (*path, "podTemplate"), operator.container, place)
+        yield from check_template(role["podTemplate"], (*path, "podTemplate"), operator.container, problem_at)

@@ -25,10 +25,10 @@ from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, Preflight, TrainingService
 from trialflow.training.kubeflow.api import (
+    ApiConflictError,
+    ApiNotFoundError,
     ClusterApi,
     ClusterError,
-    ConflictError,
-    NotFoundError,
     UnreachableError,
     asks_operator,
     resource_path,
@@ -55,11 +55,11 @@ from trialflow.training.kubeflow.pull_secrets import make_pull_secret
 from trialflow.training.kubeflow.rules import check_section
 from trialflow.training.kubeflow.run_script import make_run_script
 from trialflow.training.kubeflow.section import GROUP, Section, read_section
-from trialflow.training.kubeflow.waiting_room import Wait, waiting_rooms
+from trialflow.training.kubeflow.waiting_pods import BY_CLUSTER, Wait
 from trialflow.trial_files import read_end
 
 if TYPE_CHECKING:
-    from trialflow.errors import Place, Problem
+    from trialflow.messages import Problem, ProblemMaker
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +84,11 @@ class KubeflowTrainingService(TrainingService):
 
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
-    def check(self, training: JsonObject, place: Place) -> list[Problem]:
-        return check_section(training, place)
+    def check(self, training: JsonObject, problem_at: ProblemMaker) -> list[Problem]:
+        return check_section(training, problem_at)
 
-    def preflight(self, training: JsonObject, place: Place) -> Preflight:
-        return run_preflight(training, place, self._api, self.settings)
+    def preflight(self, training: JsonObject, problem_at: ProblemMaker) -> Preflight:
+        return run_preflight(training, problem_at, self._api, self.settings)
 
     def experiment_folder(self, experiment_id: str, training: JsonObject) -> Path:
         return Path(read_section(training).facts.mount) / "nni" / experiment_id
@@ -150,7 +150,7 @@ class KubeflowTrainingService(TrainingService):
     def _replace(self, path: str, body: JsonObject) -> None:
         try:
             self._api.create(path, body)
-        except ConflictError:
+        except ApiConflictError:
             self._api.delete(f"{path}/{body['metadata']['name']}")
             self._api.create(path, body)
 
@@ -196,7 +196,7 @@ class KubeflowTrainingService(TrainingService):
         """Create the job, or find that it is there already."""
         try:
             self._api.create(handle["collection"], self.plan(request))
-        except ConflictError:
+        except ApiConflictError:
             found = self._api.get(f"{handle['collection']}/{handle['name']}")
             labels = found["metadata"].get("labels", {})
             ours = job_labels(request.experiment_id, request.trial_id, request.attempt)
@@ -222,7 +222,7 @@ class KubeflowTrainingService(TrainingService):
     def _has_failed(self, handle: JsonObject) -> bool:
         try:
             job = self._api.get(f"{handle['collection']}/{handle['name']}")
-        except NotFoundError:
+        except ApiNotFoundError:
             return False
         return self._is_kept(read_status(job))
 
@@ -292,7 +292,7 @@ class KubeflowTrainingService(TrainingService):
         return list(found["items"])
 
     def _wait(self, handle: JsonObject, status: JobStatus) -> Wait:
-        return waiting_rooms.of(self._api, handle["namespace"]).explain(handle["name"], status)
+        return BY_CLUSTER.of(self._api, handle["namespace"]).explain(handle["name"], status)
 
     def glance(self, handle: JsonObject) -> str | None:
         """The job's version as the watch has it."""

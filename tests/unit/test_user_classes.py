@@ -17,11 +17,12 @@ import pytest
 import yaml
 
 from trialflow.errors import ConfigError, UserClassError
-from trialflow.experiment import ExperimentManager, load_experiment
-from trialflow.experiment.nni_views import show_profile
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.running import ExperimentManager
+from trialflow.experiment.showing.nni_views import show_profile
 from trialflow.hosting import ClassHost
 from trialflow.processes import end_processes, find_processes
-from trialflow.records import AlgorithmSpec, ExperimentStatus, JsonObject, OwnClass, Slot, Trial, TrialStatus
+from trialflow.records import AlgorithmSpec, ExperimentStatus, JsonObject, Slot, Trial, TrialStatus, UserClass
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal
 
@@ -175,7 +176,7 @@ def own(folder: Path, code: str, kind: str = "tuner", **class_args: Any) -> Algo
     place = folder / kind
     place.mkdir(parents=True, exist_ok=True)
     (place / f"my_{kind}.py").write_text(textwrap.dedent(code))
-    return AlgorithmSpec("Mine", class_args, own=OwnClass(kind, str(place), str(folder), f"my_{kind}", "Mine"))
+    return AlgorithmSpec("Mine", class_args, user_class=UserClass(kind, str(place), str(folder), f"my_{kind}", "Mine"))
 
 
 def tuner_that(body: str) -> str:
@@ -199,7 +200,7 @@ def host(tmp_path: Path) -> Iterator[ClassHost]:
 
 
 def planned(host: ClassHost, folder: Path, *specs: AlgorithmSpec) -> ClassHost:
-    host.plan({spec.own.kind: (spec, spec.own.code_directory) for spec in specs if spec.own})
+    host.plan({spec.user_class.kind: (spec, spec.user_class.code_directory) for spec in specs if spec.own})
     return host
 
 
@@ -429,8 +430,8 @@ def events_of(manager: ExperimentManager, name: str = "events.txt") -> list[str]
 
 
 def host_processes(manager: ExperimentManager) -> list[int]:
-    assert manager.own_classes is not None
-    return find_processes(manager.own_classes.host.mark)
+    assert manager.user_classes is not None
+    return find_processes(manager.user_classes.host.mark)
 
 
 def test_an_experiment_with_a_tuner_of_its_own_survives_the_death_of_its_host(tmp_path: Path) -> None:
@@ -439,7 +440,7 @@ def test_an_experiment_with_a_tuner_of_its_own_survives_the_death_of_its_host(tm
         trial = live_a_trial(manager, Slot(1, index), RUN)
         assert isinstance(trial, Trial)
         if index in (1, 3):
-            kill(manager.own_classes.host)  # type: ignore[union-attr]
+            kill(manager.user_classes.host)  # type: ignore[union-attr]
 
     trials = manager.store.list_trials(manager.id)
     totals = [trial.parameters["total"] for trial in trials if trial.parameters]
@@ -463,7 +464,7 @@ def test_an_asker_that_is_killed_at_any_moment_leaves_one_suggestion_per_trial(t
         """)
     manager = make_experiment(tmp_path, tuner=own(tmp_path, code), trial_concurrency=9, max_trial_number=9)
     program = (
-        "import sys\nfrom pathlib import Path\nfrom trialflow.experiment import ExperimentManager\n"
+        "import sys\nfrom pathlib import Path\nfrom trialflow.experiment.running import ExperimentManager\n"
         "from trialflow.records import Slot\nfrom trialflow.settings import Settings\n"
         "manager = ExperimentManager('expaaaaa', Settings(home=Path(sys.argv[1]), batch_size=6))\n"
         "print('asks', flush=True)\nmanager.suggest(Slot(1, int(sys.argv[2])), 'run-1')\n"
@@ -581,7 +582,7 @@ def test_an_advisor_suggests_waits_and_kills(tmp_path: Path, style: str) -> None
     first, second = (manager.suggest(Slot(1, index), RUN) for index in range(2))
     assert isinstance(first, Trial)
     assert isinstance(second, Trial)
-    kill(manager.own_classes.host)  # type: ignore[union-attr]
+    kill(manager.user_classes.host)  # type: ignore[union-attr]
 
     refused = manager._suggest(Slot(1, 2), RUN)
     go.touch()
@@ -598,12 +599,12 @@ def test_an_advisor_suggests_waits_and_kills(tmp_path: Path, style: str) -> None
 
 
 def test_a_changed_search_space_reaches_the_tuner(tmp_path: Path) -> None:
-    from trialflow.experiment.operations import Operator
+    from trialflow.experiment.operating.actions import Actions
     from trialflow.store import Adjustable
 
     manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
     live_a_trial(manager, Slot(1, 0), RUN)
-    Operator(manager.id, "somebody", manager.settings).change(
+    Actions(manager.id, "somebody", manager.settings).change(
         Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [7, 8]}}
     )
 
@@ -615,7 +616,7 @@ def test_a_changed_search_space_reaches_the_tuner(tmp_path: Path) -> None:
 
 
 def test_what_a_person_gives_is_told_to_the_tuner(tmp_path: Path) -> None:
-    from trialflow.experiment.operations import Operator
+    from trialflow.experiment.operating.actions import Actions
 
     code = tuner_that("""
         def import_data(self, data):
@@ -624,12 +625,12 @@ def test_what_a_person_gives_is_told_to_the_tuner(tmp_path: Path) -> None:
             self.log("customized", parameters, value["default"])
         """)
     manager = make_experiment(tmp_path, tuner=own(tmp_path, code))
-    operator = Operator(manager.id, "somebody", manager.settings)
-    operator.import_data([{"parameter": {"x": 0.25}, "value": 1.5}])
+    actions = Actions(manager.id, "somebody", manager.settings)
+    actions.import_data([{"parameter": {"x": 0.25}, "value": 1.5}])
     live_a_trial(manager, Slot(1, 0), RUN)
-    operator.import_data([{"parameter": {"x": 0.5}, "value": 2.5}])
-    operator.add({"x": 0.75})
-    kill(manager.own_classes.host)  # type: ignore[union-attr]
+    actions.import_data([{"parameter": {"x": 0.5}, "value": 2.5}])
+    actions.add({"x": 0.75})
+    kill(manager.user_classes.host)  # type: ignore[union-attr]
     customized = live_a_trial(manager, Slot(1, 1), RUN)
     suggested = live_a_trial(manager, Slot(1, 2), RUN)
 
@@ -645,13 +646,13 @@ def test_what_a_person_gives_is_told_to_the_tuner(tmp_path: Path) -> None:
 
 
 def test_a_stopped_experiment_leaves_no_host(tmp_path: Path) -> None:
-    from trialflow.experiment.operations import Operator
+    from trialflow.experiment.operating.actions import Actions
 
     manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
     live_a_trial(manager, Slot(1, 0), RUN)
     assert host_processes(manager)
 
-    Operator(manager.id, "somebody", manager.settings).stop()
+    Actions(manager.id, "somebody", manager.settings).stop()
     manager.settle()
     manager.close_run(1, RUN)
 
@@ -695,10 +696,10 @@ def test_a_class_of_the_user_s_own_is_read_from_either_format(tmp_path: Path, se
 
     spec = load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False)
 
-    named = spec.own_classes[section]
+    named = spec.user_classes[section]
     folder, root = str(tmp_path / "own"), os.path.realpath(tmp_path)
-    assert named == AlgorithmSpec("Mine", {"last": 3}, True, OwnClass(section, folder, root, "my_tuner", "Mine"))
-    assert list(spec.own_classes) == [section]
+    assert named == AlgorithmSpec("Mine", {"last": 3}, True, UserClass(section, folder, root, "my_tuner", "Mine"))
+    assert list(spec.user_classes) == [section]
 
 
 @pytest.mark.parametrize(

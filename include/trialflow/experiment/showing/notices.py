@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trialflow.experiment.results import find_best, summarize
+from trialflow.experiment.showing.results import find_best, summarize
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, NoticeEvent, Trial
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def send_notices(store: Store, settings: Settings, send: Callable[[NotifierSetti
                     logger.exception("%s: not told: %s", experiment.id, name)
                     problems.append(f"experiment {experiment.id}: {notifier.path} did not tell {notice.key!r}: {error}")
                 else:
-                    with store.control(experiment.id, _AUTHOR) as control:
-                        control.note(_NOTED_AS, name)
+                    with store.open_change(experiment.id, _AUTHOR) as change:
+                        change.note(_NOTED_AS, name)
     return problems
 
 

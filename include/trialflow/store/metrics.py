@@ -33,7 +33,7 @@ class ReportedMetric(NamedTuple):
         return cls(trial.id, trial.number, metric.type, metric.sequence, json.dumps(metric.value), metric.at)
 
 
-class ReportedMetrics:
+class MetricStore:
     """Reads and writes the metrics of trials; of a trial's attempts the present one counts."""
 
     _engine: sa.Engine

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
 from trialflow.errors import TrainingError, UnavailableError, UserClassError
-from trialflow.experiment.study import intermediate_values
+from trialflow.experiment.showing.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
 from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
 from trialflow.training import TrainingService
 
 if TYPE_CHECKING:
-    from trialflow.experiment.manager import ExperimentManager
-    from trialflow.experiment.own_classes import OwnClasses
+    from trialflow.experiment.running.manager import ExperimentManager
+    from trialflow.experiment.running.user_classes import UserClasses
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class TrialWatch:
         self._store = manager.store
         self._service: TrainingService = manager.training
         spec = manager.experiment.spec
-        builtin = spec.assessor if spec.assessor is not None and spec.assessor.own is None else None
+        builtin = spec.assessor if spec.assessor is not None and spec.assessor.user_class is None else None
         self._assessor: Assessor | None = get_assessor(builtin) if builtin else None
         self._follow(trial)
 
@@ -167,19 +167,19 @@ class TrialWatch:
             return None
         self._store.add_metrics(self.trial, new)
         self._metrics += new
-        own = self._manager.own_classes
-        if own is not None and own.assesses:
-            return self._ask_own(own)
+        user_classes = self._manager.user_classes
+        if user_classes is not None and user_classes.assesses:
+            return self._ask_user_classes(user_classes)
         return self._assess(self._assessor) if self._assessor else None
 
-    def _ask_own(self, own: OwnClasses) -> Outcome | None:
+    def _ask_user_classes(self, user_classes: UserClasses) -> Outcome | None:
         """Have each new intermediate metric judged by a class of the user's own."""
         history = [metric.value for metric in self._metrics if metric.type is MetricType.PERIODICAL]
         try:
             for step in range(self._judged + 1, len(history) + 1):
                 self._judged = step
-                if not own.assess(self.trial, step, history[step - 1]):
-                    reason = f"{own.assessor_name} stopped it at step {step}"
+                if not user_classes.assess(self.trial, step, history[step - 1]):
+                    reason = f"{user_classes.assessor_name} stopped it at step {step}"
                     return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
         except UserClassError as error:
             self._manager.fail(error)

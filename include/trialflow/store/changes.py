@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from trialflow.errors import ConflictError, NotFoundError
 from trialflow.records import Change, ExperimentStatus, KnownPoint, StrEnum, Trial, TrialStatus
-from trialflow.store.points import add_known_points, count_waiting, queue_point
 from trialflow.store.tables import batches, changes, experiments, metrics, points, trials
+from trialflow.store.user_points import add_known_points, count_waiting, queue_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Control:
+class ExperimentChange:
     """One experiment under a person's hands, inside a transaction that commits when all went well.
 
     Args:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from trialflow.errors import ConfigError, ConflictError, StagingError, TrainingError, UnavailableError, UserClassError
-from trialflow.experiment.annotated import carry_out_annotations
-from trialflow.experiment.asking import ask
-from trialflow.experiment.own_classes import ACTIVE, OwnClasses
-from trialflow.experiment.results import Result, write_results
-from trialflow.experiment.study import ExperimentStudy, intermediate_values
+from trialflow.experiment.loading.annotated import carry_out_annotations
+from trialflow.experiment.running.ask import ask
+from trialflow.experiment.running.user_classes import ACTIVE, UserClasses
+from trialflow.experiment.showing.results import Result, write_results
+from trialflow.experiment.showing.study import ExperimentStudy, intermediate_values
 from trialflow.metrics import read_objectives
 from trialflow.records import (
     Experiment,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from trialflow.assessors import Assessor
-    from trialflow.experiment.watch import TrialWatch
+    from trialflow.experiment.running.watch import TrialWatch
     from trialflow.store.limits import Limit
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class ExperimentManager:
         before = self.__dict__.pop("experiment", None)
         if before is not None and before.spec != self.experiment.spec:
             self.__dict__.pop("_study", None)
-            self.__dict__.pop("own_classes", None)
+            self.__dict__.pop("user_classes", None)
         return self.experiment
 
     @cached_property
@@ -108,10 +108,10 @@ class ExperimentManager:
         return ExperimentStudy(self.experiment, self.store.url)
 
     @cached_property
-    def own_classes(self) -> OwnClasses | None:
+    def user_classes(self) -> UserClasses | None:
         """The experiment's tuner, assessor or advisor, if a class of the user's own is one."""
-        has_some = bool(self.experiment.spec.own_classes)
-        return OwnClasses(self.experiment, self.store, self.settings) if has_some else None
+        has_some = bool(self.experiment.spec.user_classes)
+        return UserClasses(self.experiment, self.store, self.settings) if has_some else None
 
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,7 +137,7 @@ class ExperimentManager:
         if spec.use_annotation:
             files = carry_out_annotations(files, spec.search_space)
         place = FolderStorage(Path(self.experiment.folder)).stage(files)
-        if self.own_classes is not None and (problems := self.own_classes.stage()):
+        if self.user_classes is not None and (problems := self.user_classes.stage()):
             raise ConfigError(problems)
         self.training.open_experiment(self.id, spec.training)
         self.store.set_code_folder(self.id, place)
@@ -256,7 +256,7 @@ class ExperimentManager:
         self._catch_up()
         through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
         self.store.change_status(self.id, ExperimentStatus.DONE, from_=through, reason=self.refresh().status_reason)
-        self._close_own_classes()
+        self._close_user_classes()
         experiment, trials = self.refresh(), self.store.list_trials(self.id)
         return write_results(experiment, trials, self._study.importances(), self._objectives(trials))
 
@@ -288,7 +288,7 @@ class ExperimentManager:
         for trial in self.store.list_unreported(self.id, None if ended else run_id):
             self.cancel(trial, TrialStatus.USER_CANCELED, reason)
         if ended:
-            self._close_own_classes()
+            self._close_user_classes()
         is_last = self.store.close_batch(self.id, batch) == 0 and ended
         if is_last:
             self.training.close_experiment(self.id, self.experiment.spec.training)
@@ -319,7 +319,7 @@ class ExperimentManager:
                 return trial
             self.refresh()  # The search space may have been changed while there was no room.
             if trial.parameters is None:
-                own = self.own_classes
+                own = self.user_classes
                 answer = own.suggest(trial) if own and own.suggests else ask(self.experiment, self.store)
                 if isinstance(answer, NoSuggestion):
                     return self._take_back(trial, answer)
@@ -428,7 +428,7 @@ class ExperimentManager:
         """End the experiment whose own class has failed, and the trials that still run."""
         logger.error("%s: %s", self.id, error)
         self._end(ExperimentStatus.ERROR, str(error))
-        self._close_own_classes()
+        self._close_user_classes()
 
     def _end(self, status: ExperimentStatus, reason: str) -> None:
         for trial in self._note_end(status, reason):
@@ -445,20 +445,20 @@ class ExperimentManager:
 
     def _catch_up(self) -> None:
         """Let the experiment's own classes know of every trial that was reported."""
-        if self.own_classes is None:
+        if self.user_classes is None:
             return
         try:
-            self.own_classes.catch_up()
+            self.user_classes.catch_up()
         except UserClassError as error:
             self.fail(error)
 
-    def _close_own_classes(self) -> None:
-        if self.own_classes is not None:
-            self.own_classes.close()
+    def _close_user_classes(self) -> None:
+        if self.user_classes is not None:
+            self.user_classes.close()
 
     def _look_at(self, trial: Trial) -> Trial | None:
         """Poll a live trial once, where that is cheap; gives it when it has ended."""
-        from trialflow.experiment.watch import TrialWatch
+        from trialflow.experiment.running.watch import TrialWatch
 
         if trial.job is None or not self.training.is_cheap:
             return None

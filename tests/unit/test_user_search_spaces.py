@@ -10,16 +10,16 @@ import pytest
 import yaml
 
 from trialflow.errors import ConfigError
-from trialflow.experiment import load_experiment
-from trialflow.experiment.operations import Operator
-from trialflow.experiment.study import ExperimentStudy
+from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.operating.actions import Actions
+from trialflow.experiment.showing.study import ExperimentStudy
 from trialflow.records import Slot, Trial
 from trialflow.search_space import parse_search_space
 from trialflow.settings import Settings
 from trialflow.store import Adjustable
 
 from .test_manager import RUN, live_a_trial, study_of
-from .test_own_classes import TUNER, make_experiment, own, tuner_that, write_file
+from .test_user_classes import TUNER, make_experiment, own, tuner_that, write_file
 
 OWN_TYPES = [{"x": [1, 100]}, {"x": {"_type": "my", "_value": "abc"}}, {"x": 3, "y": {"_type": "choice"}}, {}]
 # What x is, is for the tuner to say; y is one of NNI's.
@@ -80,12 +80,12 @@ def test_only_a_class_that_suggests_has_types_of_its_own(tmp_path: Path) -> None
 @pytest.mark.parametrize(("space", "latents"), [(SPACE, {"y": 0.25}), ({"x": [1, 100]}, {})])
 def test_an_experiment_with_types_of_its_own_lives_to_its_end(tmp_path: Path, space: Any, latents: Any) -> None:
     manager = make_experiment(tmp_path, tuner=own(tmp_path, DRAWS), search_space=space, max_trial_number=3)
-    operator = Operator(manager.id, "somebody", manager.settings)
+    actions = Actions(manager.id, "somebody", manager.settings)
     first = live_a_trial(manager, Slot(1, 0), RUN)
-    operator.change(Adjustable.SEARCH_SPACE, {"x": [1, 50]})
+    actions.change(Adjustable.SEARCH_SPACE, {"x": [1, 50]})
     second = live_a_trial(manager, Slot(1, 1), RUN)
-    operator.add({"w": 9, "x": 5})
-    assert operator.import_data([{"parameter": {"v": 1}, "value": 1}]) == {"imported": 1, "known": 0, "fit": 1}
+    actions.add({"w": 9, "x": 5})
+    assert actions.import_data([{"parameter": {"v": 1}, "value": 1}]) == {"imported": 1, "known": 0, "fit": 1}
     third = live_a_trial(manager, Slot(1, 2), RUN)
 
     result = manager.conclude()
@@ -104,7 +104,7 @@ def test_a_changed_space_of_its_own_types_must_still_be_finite(tmp_path: Path) -
     manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
 
     with pytest.raises(ConfigError, match="must be an object of finite JSON values"):
-        Operator(manager.id, "somebody", manager.settings).change(Adjustable.SEARCH_SPACE, {"x": float("nan")})
+        Actions(manager.id, "somebody", manager.settings).change(Adjustable.SEARCH_SPACE, {"x": float("nan")})
 
 
 def test_of_two_parameters_with_one_path_neither_counts() -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trialflow.config.fields import MOST_TRIALS
-from trialflow.errors import ConfigError, ConflictError, Problem
-from trialflow.experiment.folders import remove_folder
-from trialflow.experiment.given import check_parameters, count_fitting, read_known_points
-from trialflow.experiment.manager import ExperimentManager
-from trialflow.experiment.study import ExperimentStudy
+from trialflow.errors import ConfigError, ConflictError
+from trialflow.experiment.operating.folders import remove_folder
+from trialflow.experiment.operating.user_points import check_parameters, count_fitting, read_known_points
+from trialflow.experiment.running.manager import ExperimentManager
+from trialflow.experiment.showing.study import ExperimentStudy
+from trialflow.messages import Problem
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Trial
 from trialflow.search_space import parse_search_space
 from trialflow.store import Adjustable
@@ -31,7 +32,7 @@ _MOST = {
 }
 
 
-class Operator:
+class Actions:
     """A person at the controls of one experiment.
 
     Args:
@@ -65,20 +66,20 @@ class Operator:
             raise ConflictError(
                 f"experiment {self.experiment.id} is {self.experiment.status}; resume it, then change the search space"
             )
-        with self.store.control(self.experiment.id, self.who) as control:
-            control.change(limit, value)
+        with self.store.open_change(self.experiment.id, self.who) as change:
+            change.change(limit, value)
         return self._look()
 
     def stop(self) -> Experiment:
         """End the experiment and its live trials; one that has ended stays as it is."""
-        with self.store.control(self.experiment.id, self.who) as control:
-            control.stop()
+        with self.store.open_change(self.experiment.id, self.who) as change:
+            change.stop()
         return self._look()
 
     def lose_run(self, run_id: str) -> None:
         """End what a run carried that somebody has deleted."""
-        with self.store.control(self.experiment.id, self.who) as control:
-            control.lose_run(run_id)
+        with self.store.open_change(self.experiment.id, self.who) as change:
+            change.lose_run(run_id)
 
     def plan_clearing(self, run_id_of: Callable[[int], str], is_alive: Callable[[str], bool]) -> int | None:
         """Plan a batch for an ended experiment of which something is left that no run is going to clear away.
@@ -92,8 +93,8 @@ class Operator:
         runs = self.store.list_runs(experiment.id, only_open=True)
         if not experiment.status.is_final or not left or any(map(is_alive, runs)):
             return None
-        with self.store.control(experiment.id, self.who) as control:
-            return control.open_clearing(run_id_of, newest)
+        with self.store.open_change(experiment.id, self.who) as change:
+            return change.open_clearing(run_id_of, newest)
 
     def kill(self, trial_id: str) -> Trial:
         """End one trial.
@@ -102,8 +103,8 @@ class Operator:
             ConflictError: It has ended already.
         """
         trial = self.store.get_trial(self.experiment.id, trial_id)
-        with self.store.control(self.experiment.id, self.who) as control:
-            killed = control.kill(trial)
+        with self.store.open_change(self.experiment.id, self.who) as change:
+            killed = change.kill(trial)
         trial = self.store.get_trial(self.experiment.id, trial_id)
         if not killed:
             raise ConflictError(f"trial {trial.label} has ended already: {trial.status}")
@@ -119,8 +120,8 @@ class Operator:
             ConflictError: The experiment has no trials left.
         """
         checked = check_parameters(self.experiment, parameters)
-        with self.store.control(self.experiment.id, self.who) as control:
-            return control.add(checked)
+        with self.store.open_change(self.experiment.id, self.who) as change:
+            return change.add(checked)
 
     def import_data(self, raw: Any) -> JsonObject:
         """Let the tuner know results from elsewhere; what was imported before is passed over.
@@ -133,8 +134,8 @@ class Operator:
             ConfigError: They are not in the form in which they are exported.
         """
         points = read_known_points(raw)
-        with self.store.control(self.experiment.id, self.who) as control:
-            new = control.import_points(points)
+        with self.store.open_change(self.experiment.id, self.who) as change:
+            new = change.import_points(points)
         return {"imported": new, "known": len(points) - new, "fit": count_fitting(self.experiment, points)}
 
     def delete(self, is_alive: Callable[[str], bool]) -> bool:
@@ -154,12 +155,12 @@ class Operator:
         """
         experiment = self._look()
         self._require_no_run(is_alive)
-        with self.store.control(experiment.id, self.who) as control:
-            control.retire()
+        with self.store.open_change(experiment.id, self.who) as change:
+            change.retire()
         removed = remove_folder(experiment)
         ExperimentStudy(experiment, self.store.url).delete()
-        with self.store.control(experiment.id, self.who) as control:
-            control.delete()
+        with self.store.open_change(experiment.id, self.who) as change:
+            change.delete()
         return removed
 
     def plan_on(self, run_id_of: Callable[[int], str]) -> int | None:
@@ -202,8 +203,8 @@ class Operator:
                 f"experiment {experiment.id} has used up its duration; raise it first: "
                 f"nnictl update duration {experiment.id} --value {2 * experiment.max_duration_seconds:.0f}s"
             )
-        with self.store.control(experiment.id, self.who) as control:
-            return control.resume(run_id_of, self.manager.settings.batch_size, newest)
+        with self.store.open_change(experiment.id, self.who) as change:
+            return change.resume(run_id_of, self.manager.settings.batch_size, newest)
 
     def _require_no_run(self, is_alive: Callable[[str], bool]) -> None:
         runs = self.store.list_runs(self.experiment.id, only_open=True)
@@ -237,7 +238,7 @@ def _check_search_space(experiment: Experiment, raw: JsonObject) -> None:
     if experiment.spec.use_annotation:
         rule = "stands in the annotations of the code, and cannot be changed while it runs"
         raise ConfigError([Problem("searchSpace", rule, None, "Start another experiment")])
-    space, problems = parse_search_space(raw, own=experiment.spec.suggests_itself)
+    space, problems = parse_search_space(raw, user_class=experiment.spec.suggests_itself)
     problems = problems or check_space(experiment.spec.tuner, space)
     if problems:
         raise ConfigError(problems)

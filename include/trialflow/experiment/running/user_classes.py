@@ -18,7 +18,7 @@ from trialflow.staging import FolderStorage, scan_code
 from trialflow.tuners import NoSuggestion, Suggestion
 
 if TYPE_CHECKING:
-    from trialflow.errors import Problem
+    from trialflow.messages import Problem
     from trialflow.records import Experiment, Metric
     from trialflow.settings import Settings
     from trialflow.store import Store
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 ACTIVE = (ExperimentStatus.INITIALIZED, ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL)
 
 
-class OwnClasses:
+class UserClasses:
     """The classes of one experiment.
 
     Order of calls: `stage` before the first trial; `suggest`, `assess` and `catch_up` while the experiment is active;
@@ -45,7 +45,7 @@ class OwnClasses:
         self._experiment = experiment
         self._store = store
         self._settings = settings
-        self._classes = experiment.spec.own_classes
+        self._classes = experiment.spec.user_classes
         self.host = ClassHost(experiment.id, Path(experiment.folder), settings.class_call_seconds)
 
     @property
@@ -67,8 +67,8 @@ class OwnClasses:
         """Copy the code of the classes to the experiment's folder; done once, however often it is called."""
         places = {}
         for kind, spec in self._classes.items():
-            assert spec.own is not None
-            folder, root = Path(spec.own.code_directory), Path(spec.own.code_root)
+            assert spec.user_class is not None
+            folder, root = Path(spec.user_class.code_directory), Path(spec.user_class.code_root)
             files, problems = scan_code(folder, root, self._settings.max_code_bytes, self._settings.max_code_files)
             if problems:
                 return problems

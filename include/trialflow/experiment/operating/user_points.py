@@ -6,10 +6,11 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import ConfigError, Problem
+from trialflow.errors import ConfigError
+from trialflow.messages import Problem, show
 from trialflow.metrics import read_number
 from trialflow.records import KnownPoint
-from trialflow.search_space import parse_search_space, show
+from trialflow.search_space import parse_search_space
 
 if TYPE_CHECKING:
     from trialflow.records import Experiment, JsonObject

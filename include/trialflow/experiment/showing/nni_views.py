@@ -65,17 +65,17 @@ def _show_params(experiment: Experiment) -> JsonObject:
 
 def _show_suggesting(spec: AlgorithmSpec) -> JsonObject:
     """The tuner, or the advisor that stands in its place; each under the key that it has in NNI."""
-    is_advisor = spec.name in ADVISORS if spec.own is None else spec.own.kind == "advisor"
+    is_advisor = spec.name in ADVISORS if spec.user_class is None else spec.user_class.kind == "advisor"
     if is_advisor:
         return {"advisor": _show_algorithm(spec, "builtinAdvisorName")}
     return {"tuner": _show_algorithm(spec, "builtinTunerName")}
 
 
 def _show_algorithm(spec: AlgorithmSpec, name_key: str) -> JsonObject:
-    if spec.own is None:
+    if spec.user_class is None:
         return {name_key: spec.name, "classArgs": spec.class_args}
-    file = f"{spec.own.module.replace('.', '/')}.py"
-    where = {"codeDir": spec.own.code_directory, "classFileName": file, "className": spec.own.class_name}
+    file = f"{spec.user_class.module.replace('.', '/')}.py"
+    where = {"codeDir": spec.user_class.code_directory, "classFileName": file, "className": spec.user_class.class_name}
     return {**where, "classArgs": spec.class_args}
 
 

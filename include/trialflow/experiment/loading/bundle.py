@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING
 
 from trialflow.config.formats import read_document
 from trialflow.config.source import read_source
-from trialflow.errors import ConfigError, Problem
-from trialflow.search_space import show
+from trialflow.errors import ConfigError
+from trialflow.messages import Problem, show
 from trialflow.staging.files import CodeFile, digest_file, digest_of
 from trialflow.staging.scan import IGNORE_FILE, MAX_DEPTH, scan_code
 

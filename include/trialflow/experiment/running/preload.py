@@ -38,7 +38,7 @@ class _NoJobs(LocalTrainingService):
 
 
 def _rehearse(settings: Settings) -> None:
-    from trialflow.experiment.manager import ExperimentManager
+    from trialflow.experiment.running.manager import ExperimentManager
 
     spec = ExperimentSpec(
         name="preload",

@@ -16,10 +16,10 @@ from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
 from trialflow.config.keys import v2_platform
 from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
-from trialflow.errors import ConfigError, Problem
-from trialflow.experiment.annotated import with_search_space_of_code
+from trialflow.errors import ConfigError
+from trialflow.experiment.loading.annotated import with_search_space_of_code
 from trialflow.hosting import check_class, missing_parts
-from trialflow.search_space import show
+from trialflow.messages import Problem, show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
 from trialflow.training.base import get_training_service
@@ -67,7 +67,7 @@ def load_experiment(
 
 
 def _preflight(spec: ExperimentSpec, parsed: ParsedExperiment, settings: Settings) -> ExperimentSpec:
-    found = get_training_service(spec.platform, settings).preflight(spec.training, parsed.place)
+    found = get_training_service(spec.platform, settings).preflight(spec.training, parsed.problem_at)
     if found.problems:
         raise ConfigError(found.problems)
     return replace(spec, training=found.training, warnings=(*spec.warnings, *found.warnings))
@@ -113,45 +113,45 @@ def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
     problems: list[Problem] = []
-    if parsed.tuner is not None and parsed.tuner.own is None:
-        problems += check_tuner(parsed.tuner, parsed.place, v2=parsed.is_v2)
-    if parsed.advisor is not None and parsed.advisor.own is None:
-        problems += check_tuner(parsed.advisor, parsed.place, section="advisor", v2=parsed.is_v2)
+    if parsed.tuner is not None and parsed.tuner.user_class is None:
+        problems += check_tuner(parsed.tuner, parsed.problem_at, v2=parsed.is_v2)
+    if parsed.advisor is not None and parsed.advisor.user_class is None:
+        problems += check_tuner(parsed.advisor, parsed.problem_at, section="advisor", v2=parsed.is_v2)
     suggesting = parsed.tuner or parsed.advisor
     if problems or suggesting is None:
         return problems
     return [
-        parsed.place(("searchSpacePath",), f"{found.field}: {found.rule}", found.value, found.remedy)
+        parsed.problem_at(("searchSpacePath",), f"{found.field}: {found.rule}", found.value, found.remedy)
         for found in check_space(suggesting, parsed.search_space)
     ]
 
 
 def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     """What the parts that will carry the experiment out have to say about it."""
-    problems = _check_own_classes(parsed, settings)
-    if parsed.assessor is not None and parsed.assessor.own is None:
-        problems += check_assessor(parsed.assessor, parsed.place)
+    problems = _check_user_classes(parsed, settings)
+    if parsed.assessor is not None and parsed.assessor.user_class is None:
+        problems += check_assessor(parsed.assessor, parsed.problem_at)
     if parsed.platform and parsed.platform not in TRAINING_SERVICES:
         rule = "is understood, but trials cannot run there yet"
         remedy = f"Use one of: {', '.join(TRAINING_SERVICES)}"
         written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
-        problems.append(parsed.place(("trainingServicePlatform",), rule, written, remedy))
+        problems.append(parsed.problem_at(("trainingServicePlatform",), rule, written, remedy))
     elif parsed.training is not None:
-        problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.place)
+        problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.problem_at)
     if parsed.code is not None:
         problems += _list_folder(*parsed.code, ("trial", "codeDir"), parsed, settings)[1]
     return problems
 
 
-def _check_own_classes(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
+def _check_user_classes(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     problems: list[Problem] = []
     for section in ("tuner", "assessor", "advisor"):
         spec: AlgorithmSpec | None = getattr(parsed, section)
-        if spec is not None and spec.own is not None:
-            place = (Path(spec.own.code_directory), Path(spec.own.code_root))
+        if spec is not None and spec.user_class is not None:
+            place = (Path(spec.user_class.code_directory), Path(spec.user_class.code_root))
             listed, found = _list_folder(*place, (section, "codeDir"), parsed, settings)
             # What a link leads to, out of the folder, is not even looked at.
-            problems += found or check_class(spec.own, section, listed, parsed.place)
+            problems += found or check_class(spec.user_class, section, listed, parsed.problem_at)
     return problems
 
 
@@ -161,9 +161,9 @@ def _find_idle_arguments(parsed: ParsedExperiment) -> Iterator[str]:
     built = {"tuner": get_tuner, "assessor": get_assessor, "advisor": get_tuner}
     for section, get in built.items():
         spec: AlgorithmSpec | None = getattr(parsed, section)
-        if spec is not None and spec.own is None:
+        if spec is not None and spec.user_class is None:
             for path, why in find_without_effect(get(spec).args):
-                yield f"{parsed.place((section, 'classArgs', *path), why).field} has no effect: {why}"
+                yield f"{parsed.problem_at((section, 'classArgs', *path), why).field} has no effect: {why}"
 
 
 def _find_missing_parts(parsed: ParsedExperiment, settings: Settings) -> list[str]:
@@ -188,6 +188,6 @@ def _list_folder(
     """The files of a code folder by their names in it, and what is wrong with them."""
     listed, problems = list_code(folder, root, settings.max_code_bytes, settings.max_code_files)
     return {name: path for name, path, _ in listed}, [
-        problem if problem.file else parsed.place(field, problem.rule, problem.value, problem.remedy)
+        problem if problem.file else parsed.problem_at(field, problem.rule, problem.value, problem.remedy)
         for problem in problems
     ]

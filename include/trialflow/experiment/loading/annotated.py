@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.annotations import read_annotations
-from trialflow.errors import ConfigError, Problem
+from trialflow.errors import ConfigError
+from trialflow.messages import Problem
 from trialflow.records import JsonObject
 from trialflow.search_space import parse_search_space
 from trialflow.staging.scan import list_code
@@ -35,7 +36,7 @@ def with_search_space_of_code(parsed: ParsedExperiment, settings: Settings) -> P
     raw, _, problems = _read((name, path) for name, path, _ in listed)
     if not raw and not problems:
         rule = "needs a search space, and no file of the code holds an annotation with a parameter"
-        problems = [parsed.place(("useAnnotation",), rule, None, _REMEDY)]
+        problems = [parsed.problem_at(("useAnnotation",), rule, None, _REMEDY)]
     return replace(
         parsed,
         spec=parsed.spec and replace(parsed.spec, search_space=raw),

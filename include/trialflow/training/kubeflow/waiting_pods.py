@@ -41,7 +41,7 @@ class Wait:
     since: float
 
 
-class WaitingRoom:
+class WaitingPods:
     """The pods of ours in one namespace, and the warnings about them.
 
     Args:
@@ -107,17 +107,17 @@ def _group(found: JsonObject, key: Callable[[JsonObject], str]) -> dict[str, lis
     return groups
 
 
-class WaitingRooms:
+class _WaitingPodsByCluster:
     """Every waiting room of this process, one per cluster and namespace."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rooms: dict[tuple[int, str], tuple[ClusterApi, WaitingRoom]] = {}
+        self._rooms: dict[tuple[int, str], tuple[ClusterApi, WaitingPods]] = {}
 
-    def of(self, api: ClusterApi, namespace: str) -> WaitingRoom:
+    def of(self, api: ClusterApi, namespace: str) -> WaitingPods:
         """The waiting room of a namespace."""
         with self._lock:
-            return self._rooms.setdefault((id(api), namespace), (api, WaitingRoom(api, namespace)))[1]
+            return self._rooms.setdefault((id(api), namespace), (api, WaitingPods(api, namespace)))[1]
 
 
-waiting_rooms = WaitingRooms()
+BY_CLUSTER = _WaitingPodsByCluster()

@@ -1,0 +1,1 @@
+"""Showing an experiment: results, logs, notices, and the views of other tools."""

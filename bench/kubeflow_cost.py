@@ -32,7 +32,7 @@ from bench.compare_with_nni import DAG_ID, write_code
 from rich.console import Console
 from rich.table import Table
 from tests.cluster.cluster import TRIALFLOW_USER, NfsShare, wait_until
-from tests.cluster.user_class import OwnCluster, Request
+from tests.cluster.own import OwnCluster, Request
 
 from trialflow.records import Trial
 from trialflow.store import Store

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tests.cluster.build import BuildError, locked, prepare, say
 from tests.cluster.cluster import ClusterError
+from tests.cluster.own import OwnCluster
 from tests.cluster.sandbox import SandboxError
-from tests.cluster.user_class import OwnCluster
 
 _DEFAULT_HOME = Path(__file__).resolve().parents[2] / ".trialflow" / "cluster"
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.given import GivenCluster
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 
 
 @pytest.fixture(scope="session")

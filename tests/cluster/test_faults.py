@@ -9,7 +9,7 @@ from kubernetes.client import CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 
 from tests.cluster.cluster import ClusterError, wait_until
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 from tests.cluster.workloads import (
     PATIENCE_SECONDS,
     make_job,

@@ -16,7 +16,7 @@ import yaml
 from kubernetes.client import CoreV1Api, CustomObjectsApi
 
 from tests.cluster.cluster import TRIALFLOW_USER, Cluster, NfsShare, wait_until
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 from tests.cluster.workloads import wait_for_job
 from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, problem_at
 from trialflow.experiment.loading import load_experiment

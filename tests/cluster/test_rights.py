@@ -10,7 +10,7 @@ from kubernetes.client import AuthorizationV1Api, CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 
 from tests.cluster.cluster import TRIALFLOW_USER, Cluster, read_role, wait_until
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 from tests.cluster.workloads import PATIENCE_SECONDS, make_job, read_job
 
 VERBS = ("create", "get", "list", "watch", "update", "patch", "delete", "deletecollection")

@@ -15,7 +15,7 @@ from kubernetes.client import CoreV1Api
 
 from tests.cluster.cluster import wait_until
 from tests.cluster.holder import SYSCTLS
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 from tests.cluster.workloads import PATIENCE_SECONDS, make_pod, pod_spec
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 KEEPER = """
 import sys, time
 from pathlib import Path
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 OwnCluster.make(Path(sys.argv[1])).up(tied=True)
 print("up", flush=True)
 time.sleep(600)

@@ -21,7 +21,7 @@ from trialflow.experiment.showing.logs import LogName, read_trial_log
 from trialflow.experiment.showing.nni_views import show_results
 from trialflow.experiment.showing.study import ExperimentStudy
 from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus
-from trialflow.store import Adjustable, ClaimRefusal, ExperimentChange, control
+from trialflow.store import Adjustable, ClaimRefusal, ExperimentChange, changes
 
 from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
 from .test_once_only import _processes_of as processes_of
@@ -294,7 +294,7 @@ def test_an_experiment_is_not_resumed_again_before_its_run_was_made_and_is_when_
         operate(manager).resume(run_id, nobody)
 
     assert manager.store.list_runs(manager.id) == [RUN, "run-2"]
-    monkeypatch.setattr(control, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(changes, "_START_SECONDS", 0.0)
     assert operate(manager).resume(run_id, nobody) == 3
 
 
@@ -303,7 +303,7 @@ def test_an_experiment_is_not_resumed_again_before_its_run_was_made_and_is_when_
 def test_of_two_who_see_at_once_that_no_run_goes_on_only_one_opens_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
-    monkeypatch.setattr(control, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(changes, "_START_SECONDS", 0.0)
     manager = make_manager(tmp_path, SLEEP, max_trial_number=3)
     manager.plan_batch(1, RUN)
     suggest(manager, 0)

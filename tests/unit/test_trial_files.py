@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trialflow import trial_files
-from trialflow.training import ending
+from trialflow.training import exits
 from trialflow.training.kubeflow.attempt_folder import AttemptFolder
 from trialflow.training.kubeflow.section import Role
 
@@ -162,7 +162,7 @@ def test_a_flood_of_replicas_is_not_looked_through(trapped: Trapped, monkeypatch
         asked.append(path)
         return read_part(root, path, offset, max_bytes)
 
-    monkeypatch.setattr(ending, "read_part", read)
+    monkeypatch.setattr(exits, "read_part", read)
     trapped.folder.exits()
     assert len(asked) == 1000
 

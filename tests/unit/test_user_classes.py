@@ -200,7 +200,7 @@ def host(tmp_path: Path) -> Iterator[ClassHost]:
 
 
 def planned(host: ClassHost, folder: Path, *specs: AlgorithmSpec) -> ClassHost:
-    host.plan({spec.user_class.kind: (spec, spec.user_class.code_directory) for spec in specs if spec.own})
+    host.plan({spec.user_class.kind: (spec, spec.user_class.code_directory) for spec in specs if spec.user_class})
     return host
 
 

@@ -15,7 +15,7 @@ from kubernetes.client import CoreV1Api, CustomObjectsApi
 
 from tests.airflow.conftest import Run, wait_until
 from tests.cluster.dag.lab import HELD, ClusterLab, task_log, trials
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 from trialflow.records import Trial, TrialStatus
 
 PAGE = Path(__file__).parents[3] / "docs" / "kubeflow.md"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.airflow.conftest import Run, kill_component, wait_until
 from tests.cluster.dag.lab import ClusterLab
-from tests.cluster.user_class import OwnCluster
+from tests.cluster.own import OwnCluster
 from trialflow.records import Trial, TrialStatus
 
 ALIVE, TRIALS = 6, 10

@@ -319,8 +319,11 @@ class ExperimentManager:
                 return trial
             self.refresh()  # The search space may have been changed while there was no room.
             if trial.parameters is None:
-                own = self.user_classes
-                answer = own.suggest(trial) if own and own.suggests else ask(self.experiment, self.store)
+                user_classes = self.user_classes
+                if user_classes is not None and user_classes.suggests:
+                    answer = user_classes.suggest(trial)
+                else:
+                    answer = ask(self.experiment, self.store)
                 if isinstance(answer, NoSuggestion):
                     return self._take_back(trial, answer)
                 self.store.set_parameters(trial, answer.parameters, answer.note)

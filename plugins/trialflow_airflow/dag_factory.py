@@ -6,7 +6,6 @@ load_experiment → stage_code → plan_batch → trial[ suggest → submit → 
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param, TriggerRule, task_group
@@ -24,15 +23,30 @@ from trialflow_airflow.operators import (
     TrialSuggestOperator,
     trial_label,
 )
+from trialflow_airflow.retries import CLEANUP_RETRIES, OUTLASTS_AN_OUTAGE, RefusalRetryPolicy
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 _DEFAULT_ARGUMENTS = {
     "owner": "trialflow",
-    # A step that was killed is run again at once; what is wrong for good fails without a retry.
-    "retries": 3,
-    "retry_delay": timedelta(seconds=2),
+    **OUTLASTS_AN_OUTAGE,
+    "retry_policy": RefusalRetryPolicy(),
+    "weight_rule": "absolute",
+}
+# The order in which Airflow starts tasks that are ready, over all experiments. It looks at 16 at a time, and most
+# suggestions only wait for room: with Airflow's own weights, they kept reports from slots that were free.
+_WEIGHTS = {
+    "suggest": 1,
+    "load_experiment": 2,
+    "stage_code": 3,
+    "plan_batch": 4,
+    "submit": 5,
+    "await": 6,
+    "next_batch": 7,
+    "report": 8,
+    "finish": 9,
+    "cleanup": 10,
 }
 _CONFIG_DESCRIPTION = """The experiment: the **path of an NNI YAML file** as the worker sees it, or the file's whole
 **text**, pasted. Over the API also an object. A text needs absolute paths, or the folder below."""
@@ -93,23 +107,27 @@ def _params(config: str | None) -> dict[str, Param]:
 
 
 def _add_tasks() -> None:
-    plan = PlanBatchOperator(task_id="plan_batch")
-    LoadExperimentOperator(task_id="load_experiment") >> StageCodeOperator(task_id="stage_code") >> plan
+    plan = PlanBatchOperator(**_named("plan_batch"))
+    LoadExperimentOperator(**_named("load_experiment")) >> StageCodeOperator(**_named("stage_code")) >> plan
     common = {"map_index_template": "{{ trial_label(ti) }}", "do_xcom_push": False}
 
     @task_group(group_id="trial")
     def trial(slot: int) -> None:  # noqa: ARG001  # a task knows its slot by its map index, without an XCom
         # While one suggestion waits for room, the next ones are started: then they are there when their turn comes.
-        suggest = TrialSuggestOperator(task_id="suggest", max_active_tis_per_dagrun=3, **common)
-        submit = TrialSubmitOperator(task_id="submit", **common)
-        wait = TrialAwaitOperator(task_id="await", **common)
+        suggest = TrialSuggestOperator(max_active_tis_per_dagrun=3, **_named("suggest"), **common)
+        submit = TrialSubmitOperator(**_named("submit"), **common)
+        wait = TrialAwaitOperator(**_named("await"), **common)
         # Runs also when the task before it failed or was stopped: then it clears the trial away.
-        report = TrialReportOperator(task_id="report", trigger_rule=TriggerRule.NONE_SKIPPED, **common)
+        report = TrialReportOperator(trigger_rule=TriggerRule.NONE_SKIPPED, **_named("report"), **common)
         suggest >> submit >> wait >> report
 
     trials = trial.expand(slot=plan.output)
-    next_batch = NextBatchOperator(task_id="next_batch", trigger_rule=TriggerRule.ALL_DONE)
-    finish = FinishOperator(task_id="finish", trigger_rule=TriggerRule.ALL_DONE)
-    cleanup = CleanupOperator(task_id="cleanup").as_teardown()
+    next_batch = NextBatchOperator(trigger_rule=TriggerRule.ALL_DONE, **_named("next_batch"))
+    finish = FinishOperator(trigger_rule=TriggerRule.ALL_DONE, **_named("finish"))
+    cleanup = CleanupOperator(retries=CLEANUP_RETRIES, retry_policy=None, **_named("cleanup")).as_teardown()
     trials.dag.get_task("trial.suggest") >> next_batch
     [trials, next_batch] >> finish >> cleanup
+
+
+def _named(task_id: str) -> dict[str, Any]:
+    return {"task_id": task_id, "priority_weight": _WEIGHTS[task_id]}

@@ -21,7 +21,7 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.timezone import utcnow
 
-from trialflow.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
+from trialflow.errors import ConfigError, ConflictError, NotFoundError, TrainingError, UnavailableError
 from trialflow.experiment.loading import load_experiment
 from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
@@ -92,7 +92,9 @@ class LoadExperimentOperator(_ExperimentOperator):
         params = context["params"]
         try:
             spec = load_experiment(params["config"], self.settings, params.get("folder") or "")
-        except ConfigError as error:
+        except UnavailableError:
+            raise
+        except (ConfigError, TrainingError) as error:
             raise AirflowFailException(str(error)) from error
         manager = ExperimentManager.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
         _require_own(manager, context)

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -442,3 +443,44 @@ def test_a_problem_with_a_name_that_is_not_text_can_be_printed(code: Path) -> No
     (code / os.fsdecode(b"\xff\n")).symlink_to("missing")
 
     assert only(scan(code)[1]).value == r"\udcff\n"
+
+
+def test_no_ignore_file_can_hold_up_whoever_lists_the_code(code: Path) -> None:
+    (code / ".nniignore").write_text(f"{'*a' * 40}b\n")
+    (code / ("a" * 200)).write_text("")
+
+    began = time.process_time()
+    files, problems = scan(code)
+
+    assert time.process_time() - began < 2
+    assert problems == []
+    assert "a" * 200 in {file.name for file in files}
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("a\n" * 1001, "must not have more than 1000 lines"),
+        ("a" * 16_385, "must not have more than 1000 lines or 16384 bytes"),
+        (("?" * 60 + "\n") * 268, "the patterns are too large"),
+    ],
+    ids=["lines", "bytes", "patterns"],
+)
+def test_an_ignore_file_without_measure_is_a_problem(code: Path, content: str, rule: str) -> None:
+    (code / ".nniignore").write_text(content)
+    assert rule in only(scan(code)[1]).rule
+
+
+def test_an_ignore_file_that_is_no_file_is_not_waited_for(code: Path) -> None:
+    os.mkfifo(code / ".nniignore")
+    assert "no plain file" in only(scan(code)[1]).rule
+
+
+def test_an_ignore_file_may_be_a_link_inside_of_the_allowed_folder_only(code: Path, tmp_path: Path) -> None:
+    (code / "patterns").write_text("*.py\n")
+    (code / ".nniignore").symlink_to("patterns")
+    assert {file.name for file in scan(code)[0]}.isdisjoint({"main.py"})
+
+    (code / ".nniignore").unlink()
+    (code / ".nniignore").symlink_to("/etc/hostname")
+    assert "leads out of" in only(scan(code)[1]).rule

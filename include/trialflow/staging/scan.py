@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialflow.messages import Problem, printable
 from trialflow.staging.files import CodeFile, digest_file
+from trialflow.trial_files import read_part
 
 if TYPE_CHECKING:
     import pathspec
@@ -18,6 +19,8 @@ IGNORE_FILE = ".nniignore"
 MAX_DEPTH = 100
 # Never part of what a trial runs.
 _ALWAYS_IGNORED = [".git/", "__pycache__/", ".nniignore"]
+_MOST_IGNORE_BYTES = 1 << 14
+_MOST_PATTERNS = 1000
 
 
 @dataclass
@@ -56,7 +59,7 @@ def list_code(
     folder: Path, root: Path, max_bytes: int, max_files: int
 ) -> tuple[list[tuple[str, Path, os.stat_result]], list[Problem]]:
     """The walk of `scan_code` without reading any file's content: enough to check a folder."""
-    ignored, problems = _read_ignore_file(folder)
+    ignored, problems = _read_ignore_file(folder, root)
     scan = _Scan(root, ignored, max_bytes, max_files, problems=problems)
     _walk(scan, folder, "", (os.path.realpath(folder),))
     if scan.too_large:
@@ -66,22 +69,47 @@ def list_code(
     return scan.paths, scan.problems
 
 
-def _read_ignore_file(folder: Path) -> tuple[pathspec.PathSpec[Any], list[Problem]]:
-    import pathspec
-
-    lines: list[str] = []
-    problems = []
+def _read_ignore_file(folder: Path, root: Path) -> tuple[pathspec.PathSpec[Any], list[Problem]]:
+    lines, rule = _read_lines(folder / IGNORE_FILE, root)
     try:
-        lines = (folder / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        pass
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(IGNORE_FILE, f"cannot be read: {error}", None, "Correct or remove it", str(folder)))
-    try:
-        return pathspec.PathSpec.from_lines("gitignore", lines + _ALWAYS_IGNORED), problems
+        found = _matcher(lines)
     except ValueError as error:
-        problems.append(Problem(IGNORE_FILE, f"has a malformed pattern: {error}", None, "Correct it", str(folder)))
-        return pathspec.PathSpec.from_lines("gitignore", _ALWAYS_IGNORED), problems
+        found, rule = _matcher([]), f"has a malformed pattern: {printable(str(error))}"
+    return found, [Problem(IGNORE_FILE, rule, None, "Correct or remove it", str(folder))] if rule else []
+
+
+def _matcher(lines: list[str]) -> pathspec.PathSpec[Any]:
+    """Matches names with patterns in a time that grows with the length of the name alone, whatever the patterns.
+
+    Raises:
+        ValueError: A pattern is malformed, or all together are too large.
+    """
+    import pathspec
+    import re2
+
+    try:
+        return pathspec.PathSpec.from_lines("gitignore", lines + _ALWAYS_IGNORED, backend="re2")
+    except re2.error as error:
+        raise ValueError("the patterns are too large; write fewer or shorter ones") from error
+
+
+def _read_lines(path: Path, root: Path) -> tuple[list[str], str]:
+    """The patterns of an ignore file, none without one, and the rule that the file breaks."""
+    real = Path(os.path.realpath(path))
+    if not os.path.lexists(path):
+        return [], ""
+    if not real.is_relative_to(root):
+        return [], f"is a link that leads out of the allowed folder {root}"
+    try:
+        content = read_part(real.parent, real, 0, _MOST_IGNORE_BYTES + 1).content
+        lines = content.decode("utf-8").splitlines()
+    except FileNotFoundError:
+        return [], "cannot be read: it is no plain file"
+    except (OSError, UnicodeDecodeError) as error:
+        return [], f"cannot be read: {error}"
+    if len(content) > _MOST_IGNORE_BYTES or len(lines) > _MOST_PATTERNS:
+        return [], f"must not have more than {_MOST_PATTERNS} lines or {_MOST_IGNORE_BYTES} bytes"
+    return lines, ""
 
 
 def _walk(scan: _Scan, folder: Path, prefix: str, parents: tuple[str, ...]) -> None:
@@ -99,7 +127,8 @@ def _walk(scan: _Scan, folder: Path, prefix: str, parents: tuple[str, ...]) -> N
 
 def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None:
     is_folder = _is_folder(path)
-    if scan.ignored.match_file(f"{name}/" if is_folder else name):
+    shown = name.encode(errors="surrogateescape").decode(errors="replace")  # Patterns are matched in UTF-8.
+    if scan.ignored.match_file(f"{shown}/" if is_folder else shown):
         return
     real = os.path.realpath(path)
     try:

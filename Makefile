@@ -85,10 +85,11 @@ cluster: $(VENV)/.ready-dev  ## Start a private Kubernetes with the training ope
 cluster-down: $(VENV)/.ready-dev  ## End the private Kubernetes and everything that it started
 	@$(BIN)/python -m tests.cluster down
 
-check: $(VENV)/.ready-dev  ## Check style, types and the layers
+check: $(VENV)/.ready-dev  ## Check style, types, the layers and the dependencies
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 bench: $(VENV)/.ready-dev  ## Compare with NNI 3.0 in one run; about 15 minutes
 	$(BIN)/python bench/compare_with_nni.py

@@ -15,8 +15,7 @@ from airflow.policies import hookimpl
 from trialflow_airflow.identity import identify, pool_name
 
 if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
-    from airflow.models.taskinstance import TaskInstance
+    from trialflow_airflow.airflow_internals import DagRun, TaskInstance
 
 _POOLED_OPERATORS = ("TrialSubmitOperator", "TrialAwaitOperator")
 

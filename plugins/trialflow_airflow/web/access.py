@@ -6,16 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep
-from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Path, Query, Request, status
 
 from trialflow.errors import NotFoundError
 from trialflow.records import Experiment
 from trialflow.settings import get_settings
 from trialflow.store import Store, open_store
+from trialflow_airflow.airflow_internals import DagAccessEntity, DagDetails, DagModel, GetUserDep, get_auth_manager
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from airflow.models.dagrun import DagRun
 from sqlalchemy import event
 from sqlalchemy.orm import object_session
 
 from trialflow.errors import NotFoundError
 from trialflow.experiment.operating.actions import Actions
+from trialflow_airflow.airflow_internals import DagRun
 from trialflow_airflow.identity import identify
 from trialflow_airflow.web import runs
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
-from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +12,7 @@ from trialflow import __version__
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing.nni_views import show_summary
 from trialflow.records import DAG_ID, ExperimentStatus
+from trialflow_airflow.airflow_internals import GetUserDep
 from trialflow_airflow.web import runs
 from trialflow_airflow.web.access import Offset, Remover, list_readable, name_experiment, require
 

@@ -6,18 +6,22 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.api.common.trigger_dag import trigger_dag
-from airflow.exceptions import DagNotFound, DagRunAlreadyExists, ParamValidationError
-from airflow.models.dag import DagModel
-from airflow.models.dagrun import DagRun
-from airflow.models.pool import Pool
-from airflow.utils.session import create_session
-from airflow.utils.state import DagRunState
-from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import delete, select
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError
 from trialflow.messages import Problem
+from trialflow_airflow.airflow_internals import (
+    DagModel,
+    DagNotFound,
+    DagRun,
+    DagRunAlreadyExists,
+    DagRunState,
+    DagRunTriggeredByType,
+    ParamValidationError,
+    Pool,
+    create_session,
+    trigger_dag,
+)
 from trialflow_airflow.identity import following_run_id, identify, pool_name
 
 if TYPE_CHECKING:

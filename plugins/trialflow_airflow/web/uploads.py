@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, status
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trialflow.experiment.loading.bundle import is_here, prune_uploads, unpack
 from trialflow.records import DAG_ID
 from trialflow.settings import get_settings
+from trialflow_airflow.airflow_internals import GetUserDep
 from trialflow_airflow.web.access import get_store, require
 
 if TYPE_CHECKING:

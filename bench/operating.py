@@ -42,7 +42,7 @@ def fill(store: Store) -> None:
         {
             "experiment_id": ID, "id": f"t{number:04}", "number": number, "batch": 1, "slot": number, "run_id": "bench",
             "status": TrialStatus.SUCCEEDED, "attempt": 1, "claimed_at": now, "parameters": {"x": number / TRIALS},
-            "sampler_number": number, "job": {"folder": f"/nowhere/trials/t{number:04}/1"}, "started_at": now,
+            "job": {"folder": f"/nowhere/trials/t{number:04}/1"}, "started_at": now,
             "ended_at": now + 1, "reported_at": now + 1, "exit_code": 0, "value": number / TRIALS, "reason": "",
         }
         for number in range(TRIALS)

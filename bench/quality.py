@@ -149,7 +149,7 @@ def fill_store(url: str, trials: int) -> None:
     rows = []
     for number in range(trials):
         parameters = _point(number)
-        own = {"id": f"{number:05d}", "number": number, "slot": number, "sampler_number": number}
+        own = {"id": f"{number:05d}", "number": number, "slot": number}
         rows.append({**common, **own, "parameters": parameters, "value": problem.regret(parameters)})
     with sa.create_engine(url).begin() as connection:
         connection.execute(trials_table.insert(), rows)

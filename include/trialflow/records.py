@@ -136,6 +136,7 @@ class ExperimentSpec:
         code_root: The allowed root in which ``code_directory`` was found to lie.
         training: What the training service needs, in its own terms (``command`` for ``local``).
         warnings: Keys that were accepted and have no effect, one sentence each.
+        first_search_space: The one with which the experiment began; ``None`` while nobody has changed it.
     """
 
     name: str
@@ -156,6 +157,7 @@ class ExperimentSpec:
     use_annotation: bool = False
     description: str = ""
     warnings: tuple[str, ...] = ()
+    first_search_space: JsonObject | None = None
 
     @property
     def optimize_mode(self) -> OptimizeMode:
@@ -254,12 +256,11 @@ class Trial:
         run_id: The DAG run that claimed the trial.
         parameters: ``None`` while the tuner is still being asked.
         note: What the tuner wants to read on this trial when it is asked for later ones.
-        sampler_number: The number of this trial in the Optuna study; ``None`` until it stands there.
         job: The training service's handle of the attempt's job; ``None`` before it was submitted.
         followed_at: When those who follow the job took over from whoever claimed the trial.
         value: The final metric as the tuner sees it; ``None`` when there is none that counts.
         reason: Why the status is what it is, for people; empty when nothing is unusual.
-        reported_at: When the tuner was told; a trial without it still holds its place under the cap.
+        reported_at: Since when its result counts and its place under the cap is free.
     """
 
     experiment_id: str
@@ -272,7 +273,6 @@ class Trial:
     claimed_at: float
     parameters: JsonObject | None = None
     note: JsonObject | None = None
-    sampler_number: int | None = None
     job: JsonObject | None = None
     followed_at: float | None = None
     started_at: float | None = None

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
         default="auto",
         description="Which `nni` a trial imports: 'auto' prefers an installed one, 'own' forces Trialflow's.",
     )
+    study_interval_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="How often the Optuna study of a running experiment is brought up to date, for those who watch it "
+        "with optuna-dashboard; 0: only when the experiment ends.",
+    )
     class_call_seconds: float = Field(
         default=600.0, gt=0, description="How long one call of a tuner, assessor or advisor of the user's own may take."
     )

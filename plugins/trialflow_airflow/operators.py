@@ -198,7 +198,7 @@ class TrialAwaitOperator(_TrialOperator):
 
 
 class TrialReportOperator(_TrialOperator):
-    """Tell the tuner; the task of a trial that failed fails as well, so that it is seen."""
+    """Let the result count; the task of a trial that failed fails as well, so that it is seen."""
 
     def execute(self, context: Context) -> None:
         manager = self.manager(context)
@@ -208,6 +208,7 @@ class TrialReportOperator(_TrialOperator):
         except UnavailableError as error:
             self.log.warning("Trial %s is reported later, its job cannot be cleared away: %s", trial.label, error)
             raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds())) from error
+        manager.refresh_study()
         if trial.status is TrialStatus.FAILED:
             raise AirflowFailException(f"trial {trial.label} failed: {trial.reason}")
         self.log.info("Trial %s: %s, value %s %s", trial.label, trial.status, trial.value, trial.reason)

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from trialflow.assessors import get_assessor
@@ -20,12 +19,13 @@ from trialflow.errors import ConflictError
 from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.experiment.running import manager as manager_module
 from trialflow.experiment.showing.nni_views import show_trial
-from trialflow.experiment.showing.study import MOST_STEPS
 from trialflow.records import AlgorithmSpec, ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal, Store
 from trialflow.testing import make_spec
 from trialflow.training.local import LocalTrainingService
+
+from .studies import states_of, study_of
 
 RUN = "run-1"
 TIMEOUT_SECONDS = 90
@@ -97,14 +97,6 @@ def live(manager: ExperimentManager) -> list[Trial | ClaimRefusal]:
     return answers
 
 
-def study_of(manager: ExperimentManager) -> optuna.Study:
-    return optuna.load_study(study_name=manager.id, storage=manager.store.url)
-
-
-def told(manager: ExperimentManager) -> list[str]:
-    return [trial.state.name for trial in study_of(manager).get_trials(deepcopy=False)]
-
-
 def snapshot(manager: ExperimentManager) -> list[Any]:
     """Everything that the store and the study know."""
     trials = manager.store.list_trials(manager.id)
@@ -134,7 +126,7 @@ def test_an_experiment_lives_through_all_its_batches(tmp_path: Path, concurrency
     assert {trial.status for trial in trials} == {TrialStatus.SUCCEEDED}
     assert all(trial.value == (trial.parameters or {})["x"] for trial in trials)
     assert max(most_alive) == concurrency
-    assert told(manager) == ["COMPLETE"] * 10
+    assert states_of(manager) == ["COMPLETE"] * 10
     assert [trial.value for trial in study_of(manager).get_trials()] == [trial.value for trial in trials]
 
 
@@ -298,7 +290,7 @@ def test_a_trial_without_a_result_is_told_as_failed(
     assert ended.status is status
     assert reason in ended.reason
     assert bool(ended.reason) is bool(reason)
-    assert told(manager) == [state]
+    assert states_of(manager) == [state]
 
 
 def test_what_a_trial_reported_before_it_failed_is_shown_and_does_not_count(tmp_path: Path) -> None:
@@ -311,7 +303,7 @@ def test_what_a_trial_reported_before_it_failed_is_shown_and_does_not_count(tmp_
     assert "its final metric of 0.93 does not count, because it failed" in ended.reason
     shown = show_trial(ended, manager.store.list_finals(manager.id)[ended.id])
     assert json.loads(shown["finalMetricData"][0]["data"]) == 0.93
-    assert (told(manager), manager.refresh().status) == (["FAIL"], ExperimentStatus.RUNNING)
+    assert (states_of(manager), manager.refresh().status) == (["FAIL"], ExperimentStatus.RUNNING)
     assert manager.conclude().best is None
 
 
@@ -357,7 +349,7 @@ def test_a_run_that_hands_over_cancels_its_own_trials_only(tmp_path: Path) -> No
     assert [trial.id for trial in manager.store.list_unreported(manager.id)] == [theirs.id]
     assert manager.close_run(2, "run-2") is True
     assert manager.experiment.status is ExperimentStatus.STOPPED
-    assert told(manager) == ["FAIL", "FAIL"]
+    assert states_of(manager) == ["FAIL", "FAIL"]
 
 
 @pytest.mark.parametrize(("batch", "run_id"), [(1, "run-7"), (2, RUN), (999_999, "run-999999")])
@@ -446,7 +438,7 @@ def test_a_cancelled_trial_keeps_the_result_that_it_had_already(tmp_path: Path) 
     kept = manager.cancel(ended, TrialStatus.USER_CANCELED, "too late")
 
     assert (kept.status, kept.value, kept.reason) == (TrialStatus.SUCCEEDED, ended.value, ended.reason)
-    assert told(manager) == ["COMPLETE"]
+    assert states_of(manager) == ["COMPLETE"]
 
 
 def test_a_suggestion_that_waits_for_room_reports_what_has_ended(tmp_path: Path) -> None:
@@ -461,7 +453,7 @@ def test_a_suggestion_that_waits_for_room_reports_what_has_ended(tmp_path: Path)
 
     assert isinstance(second, Trial)
     assert manager.store.get_trial(manager.id, first.id).status is TrialStatus.SUCCEEDED
-    assert told(manager) == ["COMPLETE", "RUNNING"]
+    assert states_of(manager) == ["COMPLETE", "RUNNING"]
 
 
 def test_an_experiment_with_several_objectives_leaves_its_front(tmp_path: Path) -> None:
@@ -503,7 +495,7 @@ nni.report_final_result(metric if nni.get_sequence_id() else {"default": x})
     assert {row["id"] for row in rows if row["front"] == "1"} == front
     assert [row["objective.cost"] for row in rows[1:]] == [str(float(points[row["id"]][1])) for row in rows[1:]]
     assert (folder / "front.png").stat().st_size > 1000
-    study = optuna.load_study(study_name=manager.id, storage=manager.store.url)
+    study = study_of(manager)
     assert {tuple(trial.values) for trial in study.best_trials} == {points[one] for one in front}
 
 
@@ -528,16 +520,3 @@ def test_the_metrics_of_a_trial_that_succeeded_are_read_once(tmp_path: Path, mon
         x = [(trial.parameters or {})["x"] for trial in ended]
         assert sorted(manager.histories(assessor, running)) == sorted([one, one + 1, one + 2] for one in x)
     assert sorted(read) == sorted(trial.id for trial in ended)
-
-
-def test_the_study_takes_some_of_many_steps(tmp_path: Path) -> None:
-    steps = 10 * MOST_STEPS + 7
-    code = GOOD.replace("range(3)", f"range({steps})").replace("(x + step)", "(step)")
-    manager = make_manager(tmp_path, code)
-
-    manager.report(follow(manager, suggest(manager, 0)))
-
-    (trial,) = study_of(manager).get_trials()
-    assert MOST_STEPS / 2 < len(trial.intermediate_values) <= MOST_STEPS
-    assert all(step == value for step, value in trial.intermediate_values.items())
-    assert trial.last_step == steps - 1

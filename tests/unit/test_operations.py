@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, StoreError
@@ -19,11 +20,11 @@ from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.experiment.running.ask import read_history, read_past
 from trialflow.experiment.showing.logs import LogName, read_trial_log
 from trialflow.experiment.showing.nni_views import show_results
-from trialflow.experiment.showing.study import ExperimentStudy
 from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.store import Adjustable, ClaimRefusal, ExperimentChange, changes
 
-from .test_manager import RUN, follow, live, make_manager, study_of, suggest, told
+from .studies import states_of, study_of
+from .test_manager import RUN, follow, live, make_manager, suggest
 from .test_once_only import _processes_of as processes_of
 from .test_once_only import waiting_for
 
@@ -146,7 +147,7 @@ def test_a_choice_gets_other_options_and_what_fits_them_is_still_known(tmp_path:
     assert names == [["n", "x"]] * 4 + [["n", "x (2)"]] * 8 + [["n", "x"]]
     manager.close_run(1, RUN)
     manager.conclude()
-    assert told(manager)[:12] == ["COMPLETE"] * 12
+    assert states_of(manager)[:12] == ["COMPLETE"] * 12
 
 
 def test_a_parameter_of_another_kind_goes_on_under_another_name_in_the_study(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_stop_ends_every_live_trial_and_a_later_claim_is_refused(tmp_path: Pat
     assert (ended.status, ended.reason) == (TrialStatus.USER_CANCELED, "stopped by ann")
     assert manager.is_idle()
     assert processes_of(manager) == []
-    assert told(manager) == ["FAIL", "FAIL"]
+    assert states_of(manager) == ["FAIL", "FAIL"]
     assert manager.store.get_trial(manager.id, other.id).status is TrialStatus.USER_CANCELED
     operate(manager).stop()
     assert [change.what for change in manager.store.list_changes(manager.id)] == ["stop"]
@@ -234,7 +235,7 @@ def test_a_stopped_experiment_is_resumed_with_what_is_left(tmp_path: Path) -> No
     assert manager.is_idle()
     assert manager.conclude().experiment.status is ExperimentStatus.DONE
     assert manager.close_run(2, "run-2") is True
-    assert told(manager) == ["COMPLETE"] * 3
+    assert states_of(manager) == ["COMPLETE"] * 3
 
 
 def test_an_experiment_whose_first_run_never_planned_its_batch_is_resumed_in_the_second(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_trials_that_a_crash_left_running_are_taken_up_by_the_resumed_run(tmp_pa
     for trial in taken:
         assert isinstance(trial, Trial)
         assert later.report(follow(later, trial)).attempt == 1
-    assert told(manager) == ["COMPLETE"] * 2
+    assert states_of(manager) == ["COMPLETE"] * 2
     assert later.conclude().experiment.status is ExperimentStatus.DONE
     assert later.close_run(batch, run_id(batch)) is True
 
@@ -417,7 +418,7 @@ def test_a_hand_made_trial_has_the_next_place_under_the_cap_and_the_number_that_
         assert (trial.number, trial.parameters, trial.is_customized) == (slot, {"x": value}, True)
         assert manager.report(follow(manager, trial)).value == value
     assert suggest(manager, 3).is_customized is False
-    assert told(manager) == ["COMPLETE"] * 3 + ["RUNNING"]
+    assert states_of(manager) == ["COMPLETE"] * 3 + ["RUNNING"]
     seen = [(trial.value, trial.given) for trial in read_past(manager.experiment, manager.store)]
     assert seen[1:3] == [(0.25, True), (7.0, True)]
     manager.close_run(1, RUN)
@@ -434,13 +435,13 @@ def test_a_hand_made_trial_needs_a_trial_that_is_left_and_the_names_of_the_searc
     assert [change.what for change in manager.store.list_changes(manager.id)] == ["add"]
 
 
-def test_whoever_dies_between_claim_and_study_leaves_a_hand_made_trial_that_goes_on(
+def test_whoever_dies_between_claim_and_job_leaves_a_hand_made_trial_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = make_manager(tmp_path)
     operate(manager).add({"x": 0.125})
     with monkeypatch.context() as patched:
-        patched.setattr(ExperimentStudy, "find", lambda *_: 1 / 0)
+        patched.setattr(ExperimentManager, "submit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             manager.suggest(Slot(1, 0), RUN)
 
@@ -448,7 +449,7 @@ def test_whoever_dies_between_claim_and_study_leaves_a_hand_made_trial_that_goes
 
     assert (trial.number, trial.parameters) == (0, {"x": 0.125})
     assert manager.report(follow(manager, trial)).value == 0.125
-    assert told(manager) == ["COMPLETE"]
+    assert states_of(manager) == ["COMPLETE"]
 
 
 def test_a_tuner_that_waits_or_has_nothing_left_does_not_keep_a_hand_made_trial_from_its_place(tmp_path: Path) -> None:
@@ -594,9 +595,8 @@ def test_an_experiment_that_ended_is_deleted_with_everything_and_its_neighbour_s
     assert not Path(manager.experiment.folder).exists()
     assert (outside / "file").exists()
     assert Path(neighbour.experiment.folder).exists()
-    with pytest.raises(KeyError):
-        told(manager)
-    assert told(neighbour) == []
+    assert manager.id not in optuna.get_all_study_names(manager.store.url)
+    assert states_of(neighbour) == []
     with sqlite3.connect(tmp_path / "trialflow.db") as rows:
         tables = [name for (name,) in rows.execute("SELECT name FROM sqlite_master WHERE name LIKE 'trialflow_%'")]
         for table in set(tables) - {"trialflow_schema", "trialflow_experiments"}:
@@ -631,7 +631,7 @@ def test_a_delete_that_died_is_done_by_the_next_one_and_nothing_resumes_in_betwe
     end(manager)
     victims = {
         "folder": (operations, "remove_folder"),
-        "study": (operations.ExperimentStudy, "delete"),
+        "study": (operations, "delete_study"),
         "rows": (ExperimentChange, "delete"),
     }
     with monkeypatch.context() as patched:

@@ -13,7 +13,8 @@ from trialflow.experiment.running import ExperimentManager, TrialWatch
 from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.training.local import LocalTrainingService
 
-from .test_manager import RUN, follow, make_manager, told
+from .studies import states_of
+from .test_manager import RUN, follow, make_manager
 from .test_once_only import _processes_of as processes_of
 
 SLEEP = "import time\ntime.sleep(60)"
@@ -134,9 +135,9 @@ def test_nothing_is_left_of_a_trial(
     orphans = processes_of(manager)
     assert orphans == []
     assert manager.store.count_live(manager.id) == 0
-    assert "RUNNING" not in told(manager)
+    assert "RUNNING" not in states_of(manager)
     if bring is reporting:
-        assert (ended.status, ended.value, told(manager)[0]) == (TrialStatus.SUCCEEDED, 0.25, "COMPLETE")
+        assert (ended.status, ended.value, states_of(manager)[0]) == (TrialStatus.SUCCEEDED, 0.25, "COMPLETE")
     else:
         assert ended.status in CANCELED
         assert ended.reason

@@ -12,13 +12,14 @@ import yaml
 from trialflow.errors import ConfigError
 from trialflow.experiment.loading import load_experiment
 from trialflow.experiment.operating.actions import Actions
-from trialflow.experiment.showing.study import ExperimentStudy
+from trialflow.experiment.showing.study import StudySource, find_importances
 from trialflow.records import Slot, Trial
 from trialflow.search_space import parse_search_space
 from trialflow.settings import Settings
 from trialflow.store import Adjustable
 
-from .test_manager import RUN, live_a_trial, study_of
+from .studies import study_of
+from .test_manager import RUN, live_a_trial
 from .test_user_classes import TUNER, make_experiment, own, tuner_that, write_file
 
 OWN_TYPES = [{"x": [1, 100]}, {"x": {"_type": "my", "_value": "abc"}}, {"x": 3, "y": {"_type": "choice"}}, {}]
@@ -93,10 +94,10 @@ def test_an_experiment_with_types_of_its_own_lives_to_its_end(tmp_path: Path, sp
     assert [trial.parameters for trial in (first, second, third) if isinstance(trial, Trial)] == [
         {"x": 100, "y": 0.25, "z": ["its own"]}, {"x": 49, "y": 0.25, "z": ["its own"]}, {"w": 9, "x": 5},
     ]  # fmt: skip
-    assert [trial.params for trial in study_of(manager).trials] == [latents, {}, {}]
+    assert [trial.params for trial in study_of(manager).trials] == [latents, {}, {}, {}]
     assert study_of(manager).trials[0].user_attrs["x"] == 100
     assert result.best is not None
-    assert ExperimentStudy(manager.refresh(), manager.store.url).importances() == {}
+    assert find_importances(StudySource.read(manager.store, manager.id)) == {}
     manager.close_run(1, RUN)
 
 

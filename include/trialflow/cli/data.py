@@ -11,16 +11,21 @@ import csv
 import io
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from trialflow.cli.client import ApiError
+from trialflow.cli.client import NNI, Api, ApiError
 from trialflow.cli.output import show, tell
 from trialflow.cli.shared import ExperimentId, asking, fail
 
 Kind = Literal["csv", "json"]
+ExportKind = Literal["csv", "json", "optuna"]
+# A study of many thousand trials takes its time.
+_STUDY_SECONDS = 600.0
 _PREFIX = "parameter."
 # A spreadsheet would take a text that begins like this for a formula.
 _FORMULA = ("=", "+", "-", "@")
@@ -30,24 +35,29 @@ def export(
     context: typer.Context,
     file: Annotated[Path, typer.Option("--filename", "-f", help="Where to write.", metavar="FILE")],
     experiment: ExperimentId = None,
-    kind: Annotated[Kind, typer.Option("--type", "-t", help="The file's format.")] = "json",
+    kind: Annotated[ExportKind, typer.Option("--type", "-t", help="The file's format; optuna: a study.")] = "json",
     intermediate: Annotated[bool, typer.Option("--intermediate", "-i", help="Intermediate ones, too.")] = False,
 ) -> None:
-    """Write parameters and values of the trials that have one into a file."""
-    if intermediate and kind != "json":
-        fail("intermediate results are lists, which only a JSON file can hold; leave out --intermediate or --type csv")
+    """Write parameters and values of the trials that have one into a file, or all trials as an Optuna study.
+
+    A study is an SQLite file. Show it with: optuna-dashboard sqlite:///FILE
+    """
+    if intermediate and kind == "csv":
+        fail("intermediate results are lists, which a CSV file cannot hold; leave out --intermediate or --type csv")
     with asking(context) as (api, form):
         found = api.find(experiment)
+        if kind == "optuna":
+            _export_study(api, found["id"], file, intermediate=intermediate)
+            tell(f"The Optuna study {found['id']} was written to {file}", form, {"id": found["id"], "file": str(file)})
+            return
         results = api.get(f"/experiments/{found['id']}/export-data")
         if intermediate:
             of_trial: dict[str, list[Any]] = defaultdict(list)
             for metric in api.get_all(f"/experiments/{found['id']}/metric-data", type="PERIODICAL"):
                 of_trial[metric["trialJobId"]].append(json.loads(metric["data"]))
             results = [{**result, "intermediate": of_trial[result["id"]]} for result in results]
-        try:
+        with _writing(file):
             _write(file, kind, results)
-        except OSError as error:
-            raise ApiError(f"{file} cannot be written: {error.strerror}") from error
         written = {"id": found["id"], "trials": len(results), "file": str(file)}
         tell(f"{len(results)} trials of {found['id']} were written to {file}", form, written)
 
@@ -64,6 +74,22 @@ def import_data(
         found = api.find(experiment)
         answer = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/experiment/import-data", json=results).json()
         show([{"id": found["id"], **answer}], form, answer)
+
+
+def _export_study(api: Api, experiment_id: str, file: Path, *, intermediate: bool) -> None:
+    params = {"intermediate": "true" if intermediate else None}
+    path = f"{NNI}/experiments/{experiment_id}/export-study"
+    study = api.ask("GET", path, params=params, timeout=_STUDY_SECONDS).content
+    with _writing(file):
+        file.write_bytes(study)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ApiError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _write(file: Path, kind: Kind, results: list[dict[str, Any]]) -> None:

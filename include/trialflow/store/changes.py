@@ -60,7 +60,8 @@ class ExperimentChange:
         """Change a limit or the search space; what was claimed before stays as it is."""
         row = self._lock()
         if limit is Adjustable.SEARCH_SPACE:
-            self._update(spec={**row["spec"], "search_space": value})
+            first = row["spec"].get("first_search_space") or row["spec"]["search_space"]
+            self._update(spec={**row["spec"], "search_space": value, "first_search_space": first})
         else:
             self._update(**{_COLUMNS[limit]: value})
         self._note(limit.value, value)

@@ -1,8 +1,8 @@
 """The ledger: every experiment, trial and metric, in rows that survive kill -9 of any process at any point.
 
-Order of calls for a trial: `claim` → `set_parameters` (or `release`) → `set_sampler_number` → `set_job` →
-`set_followed` → (`set_reason`, `set_running`, `add_metrics`)* → `set_ended` → `set_reported`. Each may be repeated: a
-repetition finds what the first call wrote and changes nothing.
+Order of calls for a trial: `claim` → `set_parameters` (or `release`) → `set_job` → `set_followed` →
+(`set_reason`, `set_running`, `add_metrics`)* → `set_ended` → `set_reported`. Each may be repeated: a repetition finds
+what the first call wrote and changes nothing.
 """
 
 from __future__ import annotations
@@ -85,6 +85,10 @@ class Store(MetricStore):
     def study_lock(self, experiment_id: str) -> AbstractContextManager[None]:
         """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""
         return study_lock(self._engine, experiment_id)
+
+    def projection_lock(self, experiment_id: str) -> AbstractContextManager[None]:
+        """Hold the experiment's Optuna study while writing it; nothing that runs trials waits for this lock."""
+        return study_lock(self._engine, f"{experiment_id} study")
 
     def notices_lock(self) -> AbstractContextManager[None]:
         """Hold all notices, so that each is sent by one process."""
@@ -359,10 +363,6 @@ class Store(MetricStore):
     def set_parameters(self, trial: Trial, parameters: JsonObject, note: JsonObject) -> None:
         """Note what the tuner suggested, and what it wants to remember of it; the first note stands."""
         self._update_trial(trial, trials.c.parameters.is_(None), parameters=parameters, note=note)
-
-    def set_sampler_number(self, trial: Trial, number: int) -> None:
-        """Note which trial of the Optuna study this one is; the first note stands."""
-        self._update_trial(trial, trials.c.sampler_number.is_(None), sampler_number=number)
 
     def set_job(self, trial: Trial, job: JsonObject) -> None:
         """Note the handle of the attempt's job; the first note of an attempt stands."""

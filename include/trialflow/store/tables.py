@@ -88,7 +88,6 @@ trials = sa.Table(
     sa.Column("claimed_at", sa.Float, nullable=False),
     sa.Column("parameters", sa.JSON(none_as_null=True)),
     sa.Column("note", sa.JSON(none_as_null=True)),
-    sa.Column("sampler_number", sa.Integer),
     sa.Column("job", sa.JSON(none_as_null=True)),
     sa.Column("followed_at", sa.Float),
     sa.Column("started_at", sa.Float),

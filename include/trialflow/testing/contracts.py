@@ -158,12 +158,11 @@ class StoreContract:
         trial = claim(store)
         for value in (1, 2):
             store.set_parameters(trial, {"x": value}, {"note": value})
-            store.set_sampler_number(trial, value)
             store.set_job(trial, {"job": value})
             store.set_running(trial, float(value))
             store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED, exit_code=value), float(value))
         noted = store.get_trial(_ID, trial.id)
-        assert (noted.parameters, noted.note, noted.sampler_number) == ({"x": 1}, {"note": 1}, 1)
+        assert (noted.parameters, noted.note) == ({"x": 1}, {"note": 1})
         assert noted.job == {"job": 1}
         assert (noted.started_at, noted.exit_code, noted.value) == (1.0, 1, 1.0)
 

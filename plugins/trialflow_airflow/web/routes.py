@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel
+from starlette.background import BackgroundTask
 
 from trialflow.config.fields import seconds_of
 from trialflow.config.source import MAX_FILE_BYTES, parse_text
@@ -16,6 +19,7 @@ from trialflow.errors import ConfigError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
 from trialflow.experiment.showing.logs import LogName, read_trial_log
+from trialflow.experiment.showing.study import StudySource, write_study
 from trialflow.messages import Problem
 from trialflow.records import MetricType, TrialStatus
 from trialflow.store import Adjustable, MetricQuery
@@ -162,6 +166,15 @@ def list_latest_metrics(visit: Reader, limit: MetricLimit = None, offset: Offset
 def export_data(visit: Reader) -> list[dict[str, Any]]:
     """Parameters and value of every trial that has one."""
     return nni_views.show_results(visit.store.list_trials(visit.experiment.id))
+
+
+@router.get("/export-study", response_class=FileResponse)
+def export_study(visit: Reader, intermediate: bool = False) -> FileResponse:
+    """The experiment as an Optuna study, in an SQLite database with nothing else in it."""
+    folder = TemporaryDirectory(prefix="trialflow-study-")
+    file = FilePath(folder.name) / f"{visit.experiment.id}.db"
+    write_study(StudySource.read(visit.store, visit.experiment.id, with_steps=intermediate), f"sqlite:///{file}")
+    return FileResponse(file, filename=file.name, background=BackgroundTask(folder.cleanup))
 
 
 @router.get("/changes")

@@ -226,8 +226,7 @@ def test_a_trial_becomes_what_the_table_says(lab: ClusterLab, cases: dict[str, C
     trial = case.trial
     assert trial is not None
     assert (trial.status.value, trial.attempt) == (row.status, row.jobs), trial.reason
-    assert trial.sampler_number is not None
-    assert case.run.told()[trial.sampler_number] == row.told
+    assert case.run.told()[trial.number] == row.told
     if row.told == "COMPLETE":
         assert (trial.value, trial.reason) == ((trial.parameters or {})["x"], "")
     else:

@@ -13,7 +13,7 @@ from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.folders import remove_folder
 from trialflow.experiment.operating.user_points import check_parameters, count_fitting, read_known_points
 from trialflow.experiment.running.manager import ExperimentManager
-from trialflow.experiment.showing.study import ExperimentStudy
+from trialflow.experiment.showing.study import delete_study
 from trialflow.messages import Problem
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Trial
 from trialflow.search_space import parse_search_space
@@ -158,7 +158,7 @@ class Actions:
         with self.store.open_change(experiment.id, self.who) as change:
             change.retire()
         removed = remove_folder(experiment)
-        ExperimentStudy(experiment, self.store.url).delete()
+        delete_study(experiment.id, self.store.url)
         with self.store.open_change(experiment.id, self.who) as change:
             change.delete()
         return removed

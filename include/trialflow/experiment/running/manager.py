@@ -17,9 +17,8 @@ from trialflow.errors import ConfigError, ConflictError, StagingError, TrainingE
 from trialflow.experiment.loading.annotated import carry_out_annotations
 from trialflow.experiment.running.ask import ask
 from trialflow.experiment.running.user_classes import ACTIVE, UserClasses
-from trialflow.experiment.showing.results import Result, write_results
-from trialflow.experiment.showing.study import ExperimentStudy, intermediate_values
-from trialflow.metrics import read_objectives
+from trialflow.experiment.showing.results import Result, has_results, write_results
+from trialflow.experiment.showing.study import StudySource, find_importances, intermediate_values, write_study
 from trialflow.records import (
     Experiment,
     ExperimentSpec,
@@ -50,6 +49,8 @@ _SUBMISSION_SECONDS = 5.0
 _HANDOVER_SECONDS = 30.0
 # How often the ledger is asked which trials go on.
 _LOOK_SECONDS = 0.5
+# Beside the results: when the study was last written while the experiment ran.
+_STUDY_STAMP = ".study"
 
 
 class ExperimentManager:
@@ -82,7 +83,6 @@ class ExperimentManager:
         folder = service.experiment_folder(experiment_id, spec.training)
         folder.mkdir(parents=True, exist_ok=True)
         manager.store.create_experiment(experiment_id, spec, str(folder), owner)
-        manager._study.create()
         return manager
 
     @cached_property
@@ -94,7 +94,6 @@ class ExperimentManager:
         """Read the experiment anew; what was made for another search space is made again."""
         before = self.__dict__.pop("experiment", None)
         if before is not None and before.spec != self.experiment.spec:
-            self.__dict__.pop("_study", None)
             self.__dict__.pop("user_classes", None)
         return self.experiment
 
@@ -102,10 +101,6 @@ class ExperimentManager:
     def training(self) -> TrainingService:
         """Where the experiment's jobs run."""
         return get_training_service(self.experiment.spec.platform, self.settings)
-
-    @cached_property
-    def _study(self) -> ExperimentStudy:
-        return ExperimentStudy(self.experiment, self.store.url)
 
     @cached_property
     def user_classes(self) -> UserClasses | None:
@@ -257,16 +252,31 @@ class ExperimentManager:
         through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
         self.store.change_status(self.id, ExperimentStatus.DONE, from_=through, reason=self.refresh().status_reason)
         self._close_user_classes()
-        experiment, trials = self.refresh(), self.store.list_trials(self.id)
-        return write_results(experiment, trials, self._study.importances(), self._objectives(trials))
+        self.refresh()
+        return self._write_results()
 
-    def _objectives(self, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
-        """With several objectives, what each trial with a value reached in all of them, by its id."""
-        keys = self.experiment.spec.objectives
-        if len(keys) == 1:
-            return {}
-        finals = self.store.list_finals(self.id)
-        return {trial.id: read_objectives(finals[trial.id].value, keys) for trial in trials if trial.value is not None}
+    def _write_results(self) -> Result:
+        source = StudySource.read(self.store, self.id)
+        result = write_results(source.experiment, source.trials, find_importances(source), source.objectives)
+        self._write_study(source)
+        return result
+
+    def refresh_study(self) -> None:
+        """Bring the Optuna study up to date for those who watch it, as often as the installation asks for."""
+        interval, stamp = self.settings.study_interval_seconds, Path(self.experiment.folder) / _STUDY_STAMP
+        with suppress(FileNotFoundError):
+            if not interval or time.time() - stamp.stat().st_mtime < interval:
+                return
+        stamp.touch()
+        self._write_study(StudySource.read(self.store, self.id))
+
+    def _write_study(self, source: StudySource) -> None:
+        """Write the study; nothing depends on it, so that a failure is only told."""
+        try:
+            with self.store.projection_lock(self.id):
+                write_study(source, self.store.url)
+        except Exception:
+            logger.exception("%s: the Optuna study could not be written", self.id)
 
     def close_run(self, batch: int, run_id: str) -> bool:
         """Clear up behind a run: whatever it claimed and did not bring to its end is cancelled.
@@ -291,8 +301,15 @@ class ExperimentManager:
             self._close_user_classes()
         is_last = self.store.close_batch(self.id, batch) == 0 and ended
         if is_last:
+            self._require_results()
             self.training.close_experiment(self.id, self.experiment.spec.training)
         return is_last
+
+    def _require_results(self) -> None:
+        """Write the results of an experiment that ended in another way than by its last task."""
+        folder = Path(self.experiment.folder)
+        if folder.is_dir() and not has_results(self.experiment):
+            self._write_results()
 
     # ── the steps of a trial ─────────────────────────────────────────────────────────────────────────────────
 
@@ -315,10 +332,11 @@ class ExperimentManager:
     def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
-            if isinstance(trial, ClaimRefusal) or trial.sampler_number is not None or trial.ended_at is not None:
+            if isinstance(trial, ClaimRefusal):
                 return trial
-            self.refresh()  # The search space may have been changed while there was no room.
-            if trial.parameters is None:
+            # Parameters are there when a person gave them, or whoever asked for them died here.
+            if trial.parameters is None and trial.ended_at is None:
+                self.refresh()  # The search space may have been changed while there was no room.
                 user_classes = self.user_classes
                 if user_classes is not None and user_classes.suggests:
                     answer = user_classes.suggest(trial)
@@ -327,11 +345,6 @@ class ExperimentManager:
                 if isinstance(answer, NoSuggestion):
                     return self._take_back(trial, answer)
                 self.store.set_parameters(trial, answer.parameters, answer.note)
-                trial = self.store.get_trial(self.id, trial.id)
-                number = self._study.add(trial)
-            else:  # A person gave them, or whoever asked for them died here.
-                number = self._study.find(trial)
-            self.store.set_sampler_number(trial, number)
         trial = self.store.get_trial(self.id, trial.id)
         with suppress(UnavailableError):  # Its own task tries again, and says why.
             trial = self.submit(trial)
@@ -410,10 +423,7 @@ class ExperimentManager:
             self.store.set_ended(trial, outcome, None)
             trial = self.store.get_trial(self.id, trial.id)
         self.training.cancel(self.training.handle(self.job_request(trial)))
-        with self.store.study_lock(self.id):
-            if trial.parameters is not None:
-                self._study.tell(trial, self.store.list_metrics(trial))
-            self.store.set_reported(trial)
+        self.store.set_reported(trial)
         return self.store.get_trial(self.id, trial.id)
 
     def _end_at_limit(self) -> None:

@@ -109,6 +109,15 @@ def summarize(experiment: Experiment, trials: Sequence[Trial]) -> Result:
     return Result(experiment, best, {status: count for status, count in counts.items() if count})
 
 
+def has_results(experiment: Experiment) -> bool:
+    """Whether the results that stand in the experiment's folder are of its present end."""
+    try:
+        found = json.loads((Path(experiment.folder) / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (found.get("status"), found.get("ended_at")) == (experiment.status.value, experiment.ended_at)
+
+
 def write_results(
     experiment: Experiment,
     trials: Sequence[Trial],

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
-from trialflow.errors import NotFoundError, StoreError
+from trialflow.errors import NotFoundError
 from trialflow.records import Metric, MetricType, Slot, Trial, TrialStatus
 from trialflow.store import Store
 from trialflow.store.engine import get_engine
@@ -28,7 +23,6 @@ from trialflow.testing import StoreContract
 from trialflow.testing.contracts import start_experiment
 
 EXPERIMENT = "contract"
-_database_numbers = count()
 
 # Claims its own slots while room comes and goes, and prints the number of live trials that it saw while it held one.
 CLAIMER = """
@@ -94,47 +88,6 @@ def process(code: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
 def read_line(started: subprocess.Popen[str]) -> str:
     assert started.stdout is not None
     return started.stdout.readline().strip()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The socket folder of a server of our own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # It may not like the machine's XDG_RUNTIME_DIR.
-        import pgserver
-    # A short path, for a socket's name is limited; as root the server runs as a user of its own, who has to get there.
-    with tempfile.TemporaryDirectory(prefix="trialflow-pg-") as folder:
-        Path(folder).chmod(0o755)
-        data = Path(folder) / "data"
-        server = pgserver.get_server(data, cleanup_mode=None)
-        socket_folder = str(server.get_postmaster_info().socket_dir)
-        with admin_engine(socket_folder).connect() as connection:
-            # No test cuts the power.
-            connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
-            connection.execute(sa.text("SELECT pg_reload_conf()"))
-        yield socket_folder
-        # At once, for nobody will read what it keeps; an orderly end takes it up to 20 seconds.
-        postmaster = server.get_postmaster_info().process
-        postmaster.send_signal(signal.SIGQUIT)
-        postmaster.wait(30)
-        server.cleanup()
-
-
-def admin_engine(socket_folder: str) -> sa.Engine:
-    url = f"postgresql+psycopg://postgres@/postgres?host={socket_folder}"
-    return sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'store.db'}"
-    folder = request.getfixturevalue("postgresql")
-    name = f"test_{next(_database_numbers)}"
-    with admin_engine(folder).connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    return f"postgresql+psycopg://postgres@/{name}?host={folder}"
 
 
 @pytest.fixture
@@ -237,13 +190,6 @@ def test_a_store_locked_by_another_process_is_waited_for(tmp_path: Path) -> None
         store.set_parameters(trial, {"x": 1}, {})
         assert time.monotonic() - start > 5
     assert store.get_trial(EXPERIMENT, trial.id).parameters == {"x": 1}
-
-
-def test_a_store_of_another_version_is_refused(store: Store) -> None:
-    with sa.create_engine(store.url, poolclass=sa.NullPool).begin() as connection:
-        connection.execute(sa.text("UPDATE trialflow_schema SET version = 99"))
-    with pytest.raises(StoreError, match="version 99"):
-        Store(store.url)
 
 
 def test_a_store_can_be_opened_by_processes_at_once(url: str) -> None:

@@ -34,7 +34,8 @@ from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
 from trialflow.store.metrics import MetricStore
-from trialflow.store.tables import SCHEMA_VERSION, batches, experiments, metadata, schema_version, trials
+from trialflow.store.migrations import bring_up_to_date
+from trialflow.store.tables import batches, experiments, trials
 from trialflow.store.user_points import count_waiting, list_known_points
 
 if TYPE_CHECKING:
@@ -54,33 +55,16 @@ class Store(MetricStore):
 
     Args:
         url: SQLAlchemy URL, ``sqlite:////…`` or ``postgresql+psycopg://…``. The tables are made when they are
-            missing.
+            missing, and migrated when an older version of Trialflow has made them.
 
     Raises:
-        StoreError: The database holds tables of another version of Trialflow.
+        StoreError: The database holds tables of a version of Trialflow from which no way leads to this one.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._engine = get_engine(url)
-        if not sa.inspect(self._engine).has_table(schema_version.name):
-            self._create_tables()
-        with self._reading() as connection:
-            version = connection.execute(sa.select(schema_version.c.version)).scalar()
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"the store's tables have version {version}, this Trialflow needs {SCHEMA_VERSION}; "
-                "point TRIALFLOW_STORE at a new database, or run the version that made this one"
-            )
-
-    def _create_tables(self) -> None:
-        """Create the tables, in one transaction that a second creator waits for."""
-        with self._engine.begin() as connection:
-            if self._engine.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7421)"))
-            metadata.create_all(connection)
-            if connection.execute(sa.select(schema_version)).first() is None:
-                connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))
+        bring_up_to_date(self._engine)
 
     def study_lock(self, experiment_id: str) -> AbstractContextManager[None]:
         """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""

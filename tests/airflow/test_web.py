@@ -57,6 +57,7 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
     ("GET", "{}/metric-data-range/0/3", None, READ),
     ("GET", "{}/metric-data-latest", None, READ),
     ("GET", "{}/export-data", None, READ),
+    ("GET", "{}/export-study", None, READ),
     ("GET", "{}/changes", None, READ),
     ("GET", "{}/runs", None, READ),
     (

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from trialflow.records import ExperimentStatus
@@ -82,11 +83,14 @@ def test_an_experiment_is_created_looked_at_changed_and_stopped_from_a_shell(
         "update", "concurrency", name, "-v", "0", exit_code=1
     )
     assert nnictl("log", "trial", name, "-T", trial).startswith("tried 0.")
+    nnictl("experiment", "export", name, "-f", "study.db", "-t", "optuna")
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / 'study.db'}")
     exported = json.loads(nnictl("experiment", "export", name, "-f", "results.json", "--output", "json"))
     results = json.loads((tmp_path / "results.json").read_text())
     assert (exported["trials"], [(result["id"], result["value"]) for result in results]) == (
         1, [(trial, results[0]["parameter"]["x"])]
     )  # fmt: skip
+    assert study.best_value == results[0]["value"]
 
     assert nnictl("stop", name) == f"{name}\tSTOPPED\tstopped by user\n"
     wait_until(lambda: not trial_processes(run.experiment.folder), "every trial to be gone", 30)

@@ -70,6 +70,7 @@ class FakeAirflow(ThreadingHTTPServer):
         # What the log of the trial T0009 holds each time it is asked for; None: there is none yet.
         self.written: list[str | None] = []
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
+        self.study = b"SQLite format 3\0"
         self.metrics: list[Any] = []
         self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}
         self.runs = ["run 1"]
@@ -133,6 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "runs"): self.server.runs,
             ("GET", "metric-data"): self.server.metrics,
             ("GET", "export-data"): self.server.results,
+            ("GET", "export-study"): self.server.study,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
             ("POST", "trial-jobs"): {"sequenceId": 7},
             ("POST", "known"): {"known": self.server.known},

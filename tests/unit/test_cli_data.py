@@ -20,6 +20,13 @@ def test_results_are_exported_as_csv_and_as_json(logged_in: FakeAirflow, tmp_pat
     assert json.loads((tmp_path / "json").read_text())[0]["value"] == 0.5
 
 
+def test_a_study_is_written_as_the_server_sends_it(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    file = tmp_path / "study.db"
+    done = run("experiment", "export", "-f", str(file), "-t", "optuna")
+    assert (done.exit_code, file.read_bytes()) == (0, logged_in.study), done.output
+    assert "was written to" in done.output
+
+
 PARAMETERS = [
     {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
     {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},

@@ -203,7 +203,7 @@ def test_a_new_database_can_be_opened_twice_at_the_same_moment(tmp_path: Path) -
 
     def open_all() -> None:
         for number in range(200):
-            together.wait(10)
+            together.wait(60)
             with get_engine(f"sqlite:///{tmp_path}/{number}.db").connect():
                 pass
 

@@ -8,10 +8,9 @@ from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Body, Path, Query, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel
-from starlette.background import BackgroundTask
 
 from trialflow.config.fields import seconds_of
 from trialflow.config.source import MAX_FILE_BYTES, parse_text
@@ -169,12 +168,13 @@ def export_data(visit: Reader) -> list[dict[str, Any]]:
 
 
 @router.get("/export-study", response_class=FileResponse)
-def export_study(visit: Reader, intermediate: bool = False) -> FileResponse:
+def export_study(visit: Reader, background: BackgroundTasks, intermediate: bool = False) -> FileResponse:
     """The experiment as an Optuna study, in an SQLite database with nothing else in it."""
     folder = TemporaryDirectory(prefix="trialflow-study-")
     file = FilePath(folder.name) / f"{visit.experiment.id}.db"
     write_study(StudySource.read(visit.store, visit.experiment.id, with_steps=intermediate), f"sqlite:///{file}")
-    return FileResponse(file, filename=file.name, background=BackgroundTask(folder.cleanup))
+    background.add_task(folder.cleanup)
+    return FileResponse(file, filename=file.name)
 
 
 @router.get("/changes")

@@ -33,7 +33,7 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/.ready  ## Tune a model on handwritten digits in a private Airflow, and show how it went
-	$(EMBEDDED) demo
+	$(BIN)/python -m trialflow_airflow.demo
 
 up: $(VENV)/.ready  ## Start the private Airflow for the browser; prints its address and login
 	$(EMBEDDED) up

@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trialflow.experiment.loading import load_experiment
-from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentSteps, TrialWatch
 from trialflow.records import Trial
 from trialflow.settings import Settings
 from trialflow.store import Store
@@ -217,10 +217,10 @@ def store_statements_per_trial(trials: int = 10) -> float:
     write_code(FOLDER / "statements" / "code")
     config = {"config": experiment_config(1, trials), "folder": str(FOLDER / "statements" / "code")}
     settings = Settings(home=FOLDER / "statements" / "home")
-    manager = ExperimentManager.create("statements", load_experiment(settings=settings, **config), settings)
-    manager.stage_code()
-    manager.start()
-    slots = manager.plan_batch(1, "bench")
+    steps = ExperimentSteps.create("statements", load_experiment(settings=settings, **config), settings)
+    steps.stage_code()
+    steps.start()
+    slots = steps.plan_batch(1, "bench")
     counted = 0
 
     def count(*_: object) -> None:
@@ -230,14 +230,14 @@ def store_statements_per_trial(trials: int = 10) -> float:
     sa.event.listen(sa.Engine, "before_cursor_execute", count)
     try:
         for slot in slots:
-            trial = manager.suggest(slot, "bench")
+            trial = steps.trials.suggest(slot, "bench")
             assert isinstance(trial, Trial)
-            service, request = manager.training, manager.job_request(trial)
+            service, request = steps.context.training, steps.context.job_request(trial)
             while service.poll(service.handle(request)).outcome is None:
                 time.sleep(0.02)
-            ended = TrialWatch(manager, trial).poll()
+            ended = TrialWatch(steps.context, trial).poll()
             assert ended is not None
-            manager.report(ended)
+            steps.trials.report(ended)
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", count)
     return counted / trials

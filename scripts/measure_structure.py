@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 SOURCES = ("include/trialflow", "plugins")
 PROSE = ("README.md", "ARCHITECTURE.md", "docs")
@@ -67,34 +67,40 @@ def measure(checkout: Path) -> dict[str, str]:
 
 def find_circles(checkout: Path) -> list[set[str]]:
     """The groups of modules that import each other, counting imports in functions and under TYPE_CHECKING."""
-    imports = {module: set(_imports_of(module, path)) for module, path in list_modules(checkout).items()}
-    imports = {module: found & imports.keys() - {module} for module, found in imports.items()}
+    modules = list_modules(checkout)
+    imports = {module: set(_imports_of(module, path, modules)) - {module} for module, path in modules.items()}
     reachable = {module: _reach(module, imports) for module in imports}
     circles = {frozenset(other for other in reachable[module] if module in reachable[other]) for module in imports}
     return [set(circle) for circle in circles if circle]
 
 
 def list_modules(checkout: Path) -> dict[str, Path]:
-    """Every module of the packages, with its file; the SDK apart, which is copied beside a trial's code."""
+    """Every module of the packages, with its file; the SDK by the name under which trial code imports it."""
     roots = [checkout / "include", checkout / "plugins"]
     return {
-        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        _own_name(".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")): path
         for root in roots
         for path in sorted(root.rglob("*.py"))
-        if "sdk" not in path.parts
     }
 
 
-def _imports_of(module: str, path: Path) -> Iterator[str]:
-    """What a module imports; a name that may itself be a module counts as that module."""
+def _imports_of(module: str, path: Path, modules: Container[str]) -> Iterator[str]:
+    """Which of these a module imports; of a package from which it takes a module, that module alone."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-            # A package that re-exports its modules is passed through, not imported, by the modules in it.
-            if not module.startswith(f"{node.module}."):
-                yield node.module
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            source = _own_name(".".join([*parents, *filter(None, [node.module])]))
+            found = [f"{source}.{alias.name}" for alias in node.names]
+            names = [name if name in modules else source for name in found]
+        yield from (name for name in map(_own_name, names) if name in modules)
+
+
+def _own_name(module: str) -> str:
+    return module.removeprefix("trialflow.sdk.")
 
 
 def _reach(start: str, imports: dict[str, set[str]]) -> set[str]:

@@ -7,13 +7,10 @@ from enum import Enum
 from typing import Any
 
 JsonObject = dict[str, Any]
-# The DAG that runs an experiment for which no other one is named.
-DAG_ID = "nni_experiment"
 # The key of the metric that counts, in a metric that is an object.
 DEFAULT = "default"
 # The note on a trial whose parameters a person gave.
 CUSTOMIZED: JsonObject = {"parameter_source": "customized"}
-_LONGEST_TASK_LABEL = 250
 
 
 class StrEnum(str, Enum):
@@ -219,6 +216,10 @@ class Experiment:
             return 0.0
         return max(0.0, (self.ended_at or now) - self.started_at - self.idle_seconds)
 
+    def is_overdue(self, now: float) -> bool:
+        """Whether maxExecDuration is over."""
+        return self.started_at is not None and self.duration_seconds(now) >= self.max_duration_seconds
+
 
 @dataclass(frozen=True)
 class Change:
@@ -293,15 +294,6 @@ class Trial:
         parameters = "" if self.parameters is None else f" {describe_parameters(self.parameters)}"
         return f"#{self.number} {self.id}{parameters}"
 
-    @property
-    def task_label(self) -> str:
-        """The trial with what it waits for or has come to, no longer than Airflow's column for it."""
-        if self.ended_at is None:
-            text = f"{self.label}: {self.reason:.80}" if self.reason else self.label
-        else:
-            text = f"{self.label} → {self.status if self.value is None else format(self.value, '.6g')}"
-        return _one_line(text, _LONGEST_TASK_LABEL)
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -345,10 +337,11 @@ class Outcome:
 
 def describe_parameters(parameters: JsonObject, max_length: int = 160) -> str:
     """Print parameters on one short line: ``lr=0.0123 layer=Conv(k=3)``."""
-    return _one_line(" ".join(f"{name}={_describe_value(value)}" for name, value in parameters.items()), max_length)
+    return one_line(" ".join(f"{name}={_describe_value(value)}" for name, value in parameters.items()), max_length)
 
 
-def _one_line(text: str, max_length: int) -> str:
+def one_line(text: str, max_length: int) -> str:
+    """The text without line ends and other signs that do not print, and no longer than that."""
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text)
     return text if len(text) <= max_length else text[: max_length - 1] + "…"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param, TriggerRule, task_group
 
+from trialflow.claim_rules import SUGGESTIONS_AT_A_TIME
 from trialflow_airflow.operators import (
     CleanupOperator,
     FinishOperator,
@@ -113,8 +114,7 @@ def _add_tasks() -> None:
 
     @task_group(group_id="trial")
     def trial(slot: int) -> None:  # noqa: ARG001  # a task knows its slot by its map index, without an XCom
-        # While one suggestion waits for room, the next ones are started: then they are there when their turn comes.
-        suggest = TrialSuggestOperator(max_active_tis_per_dagrun=3, **_named("suggest"), **common)
+        suggest = TrialSuggestOperator(max_active_tis_per_dagrun=SUGGESTIONS_AT_A_TIME, **_named("suggest"), **common)
         submit = TrialSubmitOperator(**_named("submit"), **common)
         wait = TrialAwaitOperator(**_named("await"), **common)
         # Runs also when the task before it failed or was stopped: then it clears the trial away.

@@ -1,4 +1,7 @@
-"""The demo: run one experiment on the private Airflow, show how it goes, and what came of it."""
+"""The demo: run one experiment on the private Airflow, show how it goes, and what came of it.
+
+    python -m trialflow_airflow.demo
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ from trialflow.experiment.showing.results import (
     TRIALS_FILE,
     find_best,
 )
-from trialflow.records import DAG_ID, Experiment, ExperimentStatus, Trial, describe_parameters
+from trialflow.records import Experiment, ExperimentStatus, Trial, describe_parameters
 from trialflow.settings import Settings
 from trialflow.store import Store
-from trialflow_airflow.embedded import USER, Client, Embedded
-from trialflow_airflow.identity import identify
+from trialflow_airflow.embedded import CHECKOUT, USER, Client, Embedded
+from trialflow_airflow.identity import DAG_ID, identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -240,3 +243,7 @@ def _show(console: Console, embedded: Embedded, run_id: str, state: str) -> int:
         return 1
     console.print(f"Best: {best.value:.4f} with {escape(describe_parameters(best.parameters or {}))}")
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_demo(Embedded.open(), CHECKOUT / "examples" / "01-digits" / "config.yml"))

@@ -1,6 +1,6 @@
 """A private Airflow for one person on one machine: SQLite, LocalExecutor, 127.0.0.1 only.
 
-    python -m trialflow_airflow.embedded up | down | demo | env
+    python -m trialflow_airflow.embedded up | down | env
 
 Everything it writes lies in one folder (TRIALFLOW_EMBEDDED_HOME, by default ``.trialflow`` in the checkout). Its
 components run in one process group, which is ended as a whole: Airflow's own ``standalone`` leaves some behind. What
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from trialflow.records import DAG_ID
+from trialflow_airflow.identity import DAG_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -432,10 +432,6 @@ def main() -> None:
     elif command == "env":
         for name, value in embedded.settings().items():
             print(f"export {name}={shlex.quote(value)}")
-    elif command == "demo":
-        from trialflow_airflow.demo import run_demo
-
-        raise SystemExit(run_demo(embedded, CHECKOUT / "examples" / "01-digits" / "config.yml"))
     else:
         raise SystemExit(__doc__)
 

@@ -12,6 +12,8 @@ import re
 import string
 from typing import NamedTuple
 
+# The DAG that runs an experiment for which no other one is named.
+DAG_ID = "nni_experiment"
 _ALPHABET = string.ascii_lowercase + string.digits
 _ID_LENGTH = 8
 _FOLLOWING_RUN = re.compile(rf"trialflow__([a-z0-9]{{{_ID_LENGTH}}})__batch_([2-9]|[1-9][0-9]{{1,5}})")

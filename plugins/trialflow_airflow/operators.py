@@ -21,12 +21,13 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.timezone import utcnow
 
+from trialflow.claim_rules import ClaimRefusal
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, TrainingError, UnavailableError
 from trialflow.experiment.loading import load_experiment
-from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentContext, ExperimentSteps, TrialWatch
+from trialflow.experiment.showing.labels import task_label
 from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
-from trialflow.store import ClaimRefusal
 from trialflow_airflow import cluster
 from trialflow_airflow.airflow_api import connect
 from trialflow_airflow.identity import RunIdentity, following_run_id, identify, pool_name
@@ -60,11 +61,11 @@ class _ExperimentOperator(BaseOperator):
         """The run's experiment and batch."""
         return identify(context["ti"].dag_id, context["ti"].run_id)
 
-    def manager(self, context: Context) -> ExperimentManager:
-        """The manager of the run's experiment; fails for good without it, or if the run was not planned for it."""
-        manager = ExperimentManager(self.identity(context).experiment_id, self.settings)
-        _require_own(manager, context)
-        return manager
+    def steps(self, context: Context) -> ExperimentSteps:
+        """The steps of the run's experiment; fails for good without it, or if the run was not planned for it."""
+        steps = ExperimentSteps(ExperimentContext(self.identity(context).experiment_id, self.settings))
+        _require_own(steps, context)
+        return steps
 
     def worker_deadline(self) -> float:
         """Until when this task may wait in the worker, on the monotonic clock."""
@@ -76,10 +77,10 @@ class LoadExperimentOperator(_ExperimentOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         identity = self.identity(context)
-        manager = self._create(context, identity) if identity.batch == 1 else self.manager(context)
-        experiment = manager.experiment
+        steps = self._create(context, identity) if identity.batch == 1 else self.steps(context)
+        experiment = steps.context.experiment
         if experiment.status.is_final:
-            manager.settle()  # This run is there to clear away what others have left behind.
+            steps.trials.report_ended()  # This run is there to clear away what others have left behind.
         for warning in experiment.spec.warnings:
             self.log.warning("%s: %s", experiment.id, warning)
         connect(self.settings.api_connection).ensure_pool(
@@ -88,7 +89,7 @@ class LoadExperimentOperator(_ExperimentOperator):
         self.log.info("Experiment %s (%s) lies in %s", experiment.id, experiment.spec.name, experiment.folder)
         return {"experiment_id": experiment.id, "name": experiment.spec.name, "folder": experiment.folder}
 
-    def _create(self, context: Context, identity: RunIdentity) -> ExperimentManager:
+    def _create(self, context: Context, identity: RunIdentity) -> ExperimentSteps:
         params = context["params"]
         try:
             spec = load_experiment(params["config"], self.settings, params.get("folder") or "")
@@ -96,21 +97,21 @@ class LoadExperimentOperator(_ExperimentOperator):
             raise
         except (ConfigError, TrainingError) as error:
             raise AirflowFailException(str(error)) from error
-        manager = ExperimentManager.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
-        _require_own(manager, context)
-        return manager
+        steps = ExperimentSteps.create(identity.experiment_id, spec, self.settings, context["ti"].dag_id)
+        _require_own(steps, context)
+        return steps
 
 
 class StageCodeOperator(_ExperimentOperator):
     """Copy the code to the experiment's folder, and let trials be claimed."""
 
     def execute(self, context: Context) -> None:
-        manager = self.manager(context)
+        steps = self.steps(context)
         try:
-            place = manager.stage_code()
+            place = steps.stage_code()
         except ConfigError as error:
             raise AirflowFailException(str(error)) from error
-        manager.start()
+        steps.start()
         self.log.info("The code lies in %s", place)
 
 
@@ -118,20 +119,20 @@ class PlanBatchOperator(_ExperimentOperator):
     """Give the slots of this run's trial batch, over which the trials are mapped."""
 
     def execute(self, context: Context) -> list[int]:
-        slots = self.manager(context).plan_batch(self.identity(context).batch, context["ti"].run_id)
+        slots = self.steps(context).plan_batch(self.identity(context).batch, context["ti"].run_id)
         return [slot.index for slot in slots]
 
 
 class _TrialOperator(_ExperimentOperator):
     """A task of one trial, found by the run's batch and the task's map index."""
 
-    def find_trial(self, context: Context, manager: ExperimentManager) -> Trial:
+    def find_trial(self, context: Context, steps: ExperimentSteps) -> Trial:
         """The trial of this task's slot.
 
         Raises:
             AirflowSkipException: None was claimed for it.
         """
-        trial = manager.store.find_trial(manager.id, _slot(context["ti"]))
+        trial = steps.context.store.find_trial(steps.context.id, _slot(context["ti"]))
         if trial is None:
             raise AirflowSkipException("no trial was claimed for this slot")
         return trial
@@ -141,18 +142,18 @@ class TrialSuggestOperator(_TrialOperator):
     """Claim a trial as soon as the cap allows one, and ask the tuner for its parameters."""
 
     def execute(self, context: Context) -> None:
-        manager, slot = self.manager(context), _slot(context["ti"])
+        steps, slot = self.steps(context), _slot(context["ti"])
         deadline = self.worker_deadline()
-        while isinstance(answer := manager.suggest(slot, context["ti"].run_id), ClaimRefusal) and answer.may_change:
-            if manager.must_give_way():
-                self.log.info("Making way for a suggestion that was interrupted")
-                raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds()))
+        while isinstance(answer := steps.trials.suggest(slot, context["ti"].run_id), ClaimRefusal) and answer.waits:
             if time.monotonic() >= deadline:
-                trigger = ExperimentTrigger(manager.id, "room", after=manager.asked_in_vain_after)
+                trigger = ExperimentTrigger(steps.context.id, "room", after=steps.trials.asked_in_vain_after)
                 self.defer(trigger=trigger, method_name="resume")
             time.sleep(_POLL_SECONDS)
+        if answer is ClaimRefusal.GIVE_WAY:
+            self.log.info("Making way for a suggestion that was interrupted")
+            raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds()))
         if isinstance(answer, ClaimRefusal):
-            raise AirflowSkipException(f"no more trials for experiment {manager.id}: {answer}")
+            raise AirflowSkipException(f"no more trials for experiment {steps.context.id}: {answer}")
         self.log.info("Trial %s", answer.label)
 
     def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -164,10 +165,10 @@ class TrialSubmitOperator(_TrialOperator):
     """Start the trial's job; one that nobody takes for the time being is submitted by whoever waits for it."""
 
     def execute(self, context: Context) -> None:
-        manager = self.manager(context)
-        trial = self.find_trial(context, manager)
+        steps = self.steps(context)
+        trial = self.find_trial(context, steps)
         try:
-            trial = manager.hand_over(trial)
+            trial = steps.trials.hand_over(trial)
         except UnavailableError as error:
             self.log.warning("Trial %s waits: %s", trial.label, error)
         else:
@@ -178,15 +179,15 @@ class TrialAwaitOperator(_TrialOperator):
     """Wait until the trial's job has ended, in the worker for a while, then in the triggerer."""
 
     def execute(self, context: Context) -> None:
-        manager = self.manager(context)
-        trial = self.find_trial(context, manager)
-        shown, watch = trial.reason, TrialWatch(manager, trial)
+        steps = self.steps(context)
+        trial = self.find_trial(context, steps)
+        shown, watch = trial.reason, TrialWatch(steps.context, trial)
         deadline = self.worker_deadline()
         while (ended := watch.poll()) is None:
             # What waits for something waits long; and only a task that begins is given another label. The way leads
             # over the triggerer: a task that is rescheduled at once may be taken for one that has died.
             if time.monotonic() >= deadline or watch.trial.reason:
-                self.defer(trigger=TrialTrigger(manager.id, trial.id, shown), method_name="resume")
+                self.defer(trigger=TrialTrigger(steps.context.id, trial.id, shown), method_name="resume")
             time.sleep(_POLL_SECONDS)
         self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)
 
@@ -201,14 +202,14 @@ class TrialReportOperator(_TrialOperator):
     """Let the result count; the task of a trial that failed fails as well, so that it is seen."""
 
     def execute(self, context: Context) -> None:
-        manager = self.manager(context)
-        trial = self.find_trial(context, manager)
+        steps = self.steps(context)
+        trial = self.find_trial(context, steps)
         try:
-            trial = manager.report(trial)
+            trial = steps.trials.report(trial)
         except UnavailableError as error:
-            self.log.warning("Trial %s is reported later, its job cannot be cleared away: %s", trial.label, error)
+            self.log.warning("Trial %s is reported later, its job cannot be cancelled: %s", trial.label, error)
             raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds())) from error
-        manager.refresh_study()
+        steps.refresh_study()
         if trial.status is TrialStatus.FAILED:
             raise AirflowFailException(f"trial {trial.label} failed: {trial.reason}")
         self.log.info("Trial %s: %s, value %s %s", trial.label, trial.status, trial.value, trial.reason)
@@ -223,12 +224,12 @@ class NextBatchOperator(TriggerDagRunOperator):
     def execute(self, context: Context) -> None:
         experiment_id, batch = identify(context["ti"].dag_id, context["ti"].run_id)
         run_id = following_run_id(experiment_id, batch + 1)
-        manager = ExperimentManager(experiment_id)
+        steps = ExperimentSteps(ExperimentContext(experiment_id))
         try:
-            _require_own(manager, context)
+            _require_own(steps, context)
         except _MissingError as error:  # It is `finish` that fails.
             raise AirflowSkipException(str(error)) from error
-        following = manager.plan_next_batch(batch, run_id)
+        following = steps.plan_next_batch(batch, run_id)
         if following is None:
             raise AirflowSkipException(f"batch {batch} is the last of experiment {experiment_id}")
         self.trigger_run_id = run_id
@@ -243,28 +244,28 @@ class FinishOperator(_ExperimentOperator):
         super().__init__(outlets=[RESULT_ALIAS], **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        manager = self.manager(context)
+        steps = self.steps(context)
         batch = self.identity(context).batch
         deadline = self.worker_deadline()
-        while not self._is_over(manager, batch):
+        while not self._is_over(steps, batch):
             if time.monotonic() >= deadline:
-                self.defer(trigger=ExperimentTrigger(manager.id, waits_for="idle"), method_name="resume")
+                self.defer(trigger=ExperimentTrigger(steps.context.id, waits_for="idle"), method_name="resume")
             time.sleep(_POLL_SECONDS)
-        result = manager.conclude().to_json()
+        result = steps.conclude().to_json()
         if result["status"] == ExperimentStatus.ERROR:
-            raise AirflowFailException(f"experiment {manager.id}: {manager.experiment.status_reason}")
+            raise AirflowFailException(f"experiment {steps.context.id}: {steps.context.experiment.status_reason}")
         if result["best"] is not None:
             name = result["experiment_name"]
             asset = Asset(name=f"trialflow-{name}", uri=result_asset_uri(name))
             context["outlet_events"][RESULT_ALIAS].add(asset, extra=result)
-        self.log.info("Best of experiment %s: %s", manager.id, result["best"])
+        self.log.info("Best of experiment %s: %s", steps.context.id, result["best"])
         return result
 
-    def _is_over(self, manager: ExperimentManager, batch: int) -> bool:
+    def _is_over(self, steps: ExperimentSteps, batch: int) -> bool:
         """Whether no trial is live; skips this task when another batch was planned, also while it waited."""
-        idle = manager.is_idle()
-        if manager.store.newest_batch(manager.id) > batch:
-            raise AirflowSkipException(f"experiment {manager.id} goes on in batch {batch + 1}")
+        idle = steps.trials.is_idle()
+        if steps.context.store.newest_batch(steps.context.id) > batch:
+            raise AirflowSkipException(f"experiment {steps.context.id} goes on in batch {batch + 1}")
         return idle
 
     def resume(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
@@ -277,26 +278,26 @@ class CleanupOperator(_ExperimentOperator):
 
     def execute(self, context: Context) -> None:
         try:
-            manager = self.manager(context)
-            was_last = self._close_run(manager, context)
+            steps = self.steps(context)
+            was_last = self._close_run(steps, context)
         except (_MissingError, NotFoundError) as error:
             raise AirflowSkipException(str(error)) from error
         if was_last:
-            connect(self.settings.api_connection).delete_pool(pool_name(manager.id))
-        elif not manager.experiment.status.is_final:
-            self._require_following(manager, context["ti"], context)
+            connect(self.settings.api_connection).delete_pool(pool_name(steps.context.id))
+        elif not steps.context.experiment.status.is_final:
+            self._require_following(steps, context["ti"], context)
 
-    def _require_following(self, manager: ExperimentManager, ti: Any, context: Context) -> None:
+    def _require_following(self, steps: ExperimentSteps, ti: Any, context: Context) -> None:
         """Trigger the run of the newest batch if whoever planned it did not come to that, for good."""
-        newest = manager.store.newest_batch(manager.id)
-        run_id = following_run_id(manager.id, newest)
+        newest = steps.context.store.newest_batch(steps.context.id)
+        run_id = following_run_id(steps.context.id, newest)
         if ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run_id]):
             return
-        self.log.warning("Batch %d of experiment %s was planned, but its run was never made", newest, manager.id)
+        self.log.warning("Batch %d of experiment %s was planned, but its run was never made", newest, steps.context.id)
         raise DagRunTriggerException(
             trigger_dag_id=ti.dag_id,
             dag_run_id=run_id,
-            conf=_following_conf(context, manager.id, newest),
+            conf=_following_conf(context, steps.context.id, newest),
             reset_dag_run=False,
             skip_when_already_exists=True,
             wait_for_completion=False,
@@ -306,16 +307,16 @@ class CleanupOperator(_ExperimentOperator):
             deferrable=False,
         )
 
-    def _close_run(self, manager: ExperimentManager, context: Context) -> bool:
+    def _close_run(self, steps: ExperimentSteps, context: Context) -> bool:
         """Close the run, as soon as what runs the jobs is there; nobody else would do it."""
         deadline = time.monotonic() + self.settings.waiting_limit_seconds
         while True:
             try:
-                return manager.close_run(self.identity(context).batch, context["ti"].run_id)
+                return steps.close_run(self.identity(context).batch, context["ti"].run_id)
             except UnavailableError as error:
                 if time.monotonic() >= deadline:
                     raise
-                self.log.warning("The run's jobs cannot be cleared away: %s", error)
+                self.log.warning("The run's jobs cannot be cancelled: %s", error)
                 time.sleep(_UNAVAILABLE_SECONDS)
 
 
@@ -328,29 +329,29 @@ def result_asset_uri(experiment_name: str) -> str:
 
 def trial_label(ti: Any) -> str:
     """How a mapped task instance is called in Airflow's UI: trial, parameters and, where it is known, the result."""
-    manager = ExperimentManager(identify(ti.dag_id, ti.run_id).experiment_id)
-    trial = manager.store.find_trial(manager.id, _slot(ti))
+    context = ExperimentContext(identify(ti.dag_id, ti.run_id).experiment_id)
+    trial = context.store.find_trial(context.id, _slot(ti))
     if trial is None or trial.parameters is None:
         return ""
     if trial.job is None and ti.task_id.endswith("submit"):
         return ""  # Asked for before the task has run: the label can wait, the trial should not.
-    return trial.task_label
+    return task_label(trial)
 
 
 def _following_conf(context: Context, experiment_id: str, batch: int) -> dict[str, Any]:
     return {**(context["dag_run"].conf or {}), "experiment_id": experiment_id, "batch": batch}
 
 
-def _require_own(manager: ExperimentManager, context: Context) -> None:
+def _require_own(steps: ExperimentSteps, context: Context) -> None:
     """Fail for good without the experiment, or if the run only pretends to carry it: anybody may give it such an id."""
     ti = context["ti"]
     try:
-        manager.require_run(identify(ti.dag_id, ti.run_id).batch, ti.run_id, ti.dag_id)
+        steps.require_run(identify(ti.dag_id, ti.run_id).batch, ti.run_id, ti.dag_id)
     except ConflictError as error:
         raise AirflowFailException(str(error)) from error
     except NotFoundError as error:
         raise _MissingError(
-            f"there is no experiment {manager.id}: it was never made, and the log of load_experiment says why, "
+            f"there is no experiment {steps.context.id}: it was never made, and the log of load_experiment says why, "
             "or it was deleted"
         ) from error
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.configuration import conf
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentContext, TrialSteps, TrialWatch
 from trialflow_airflow import cluster
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ExperimentTrigger(BaseTrigger):
     Args:
         experiment_id: The experiment.
         waits_for: Which of the two.
-        after: See `ExperimentManager.has_news`.
+        after: See `TrialSteps.has_news`.
     """
 
     def __init__(self, experiment_id: str, waits_for: Literal["room", "idle"], after: int | None = None) -> None:
@@ -92,8 +92,8 @@ class ExperimentTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         resumable_at = time.monotonic() + recovery_seconds()
-        manager = await _open_manager(self.experiment_id)
-        check = partial(manager.has_news, self.after) if self.waits_for == "room" else manager.is_idle
+        trials = TrialSteps(await _open_context(self.experiment_id))
+        check = partial(trials.has_news, self.after) if self.waits_for == "room" else trials.is_idle
         while not await asyncio.to_thread(check):
             await asyncio.sleep(_POLL_SECONDS)
         await asyncio.sleep(resumable_at - time.monotonic())
@@ -134,13 +134,13 @@ class _Poller:
     """Follows every trial that is waited for, all of them in one thread; runs while there is one."""
 
     _waiting: dict[asyncio.Future[Trial], _Waiter] = field(default_factory=dict)
-    _managers: dict[str, ExperimentManager] = field(default_factory=dict)
+    _contexts: dict[str, ExperimentContext] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
 
     async def wait_for(self, experiment_id: str, trial_id: str, reason: str) -> Trial:
         """The trial, once it has ended or waits for something else than ``reason``."""
-        manager = await _open_manager(experiment_id, self._managers)
-        watch = await asyncio.to_thread(self._open, manager, trial_id)
+        context = await _open_context(experiment_id, self._contexts)
+        watch = await asyncio.to_thread(self._open, context, trial_id)
         future: asyncio.Future[Trial] = asyncio.get_running_loop().create_future()
         self._waiting[future] = _Waiter(watch, reason)
         if self._task is None or self._task.done():
@@ -150,8 +150,8 @@ class _Poller:
         finally:
             self._waiting.pop(future, None)
 
-    def _open(self, manager: ExperimentManager, trial_id: str) -> TrialWatch:
-        return TrialWatch(manager, manager.store.get_trial(manager.id, trial_id))
+    def _open(self, context: ExperimentContext, trial_id: str) -> TrialWatch:
+        return TrialWatch(context, context.store.get_trial(context.id, trial_id))
 
     async def _run(self) -> None:
         while self._waiting:
@@ -163,7 +163,7 @@ class _Poller:
                 else:
                     future.set_result(end)
             await asyncio.sleep(_POLL_SECONDS)
-        self._managers.clear()
+        self._contexts.clear()
 
 
 def _look(waiting: list[tuple[asyncio.Future[Trial], _Waiter]]) -> list[_End]:
@@ -180,18 +180,18 @@ def _look(waiting: list[tuple[asyncio.Future[Trial], _Waiter]]) -> list[_End]:
     return ends
 
 
-async def _open_manager(
-    experiment_id: str, known: dict[str, ExperimentManager] | None = None
-) -> ExperimentManager:
-    """The manager of an experiment, with the way to its cluster open for the threads that will act."""
+async def _open_context(
+    experiment_id: str, known: dict[str, ExperimentContext] | None = None
+) -> ExperimentContext:
+    """The context of an experiment, with the way to its cluster open for the threads that will act."""
     known = {} if known is None else known
     if experiment_id not in known:
-        known.setdefault(experiment_id, await asyncio.to_thread(ExperimentManager, experiment_id))
-    manager = known[experiment_id]
-    experiment = await asyncio.to_thread(lambda: manager.experiment)
+        known.setdefault(experiment_id, await asyncio.to_thread(ExperimentContext, experiment_id))
+    context = known[experiment_id]
+    experiment = await asyncio.to_thread(lambda: context.experiment)
     if experiment.spec.platform == "kubeflow":
-        await cluster.aconnect(manager.settings.kubernetes_connection)
-    return manager
+        await cluster.aconnect(context.settings.kubernetes_connection)
+    return context
 
 
 # One for all experiments, under "", and one for each whose own classes judge its trials, which may take their time.
@@ -199,5 +199,5 @@ _pollers: defaultdict[str, _Poller] = defaultdict(_Poller)
 
 
 async def _poller_of(experiment_id: str) -> _Poller:
-    manager = await _open_manager(experiment_id)
-    return _pollers[experiment_id if manager.user_classes else ""]
+    context = await _open_context(experiment_id)
+    return _pollers[experiment_id if context.user_classes else ""]

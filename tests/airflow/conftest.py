@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 DAG_ID = "nni_experiment"
 # What a test waits for at most; nothing here takes half of it.
 PATIENCE_SECONDS = 300.0
+# A trial that takes its time.
+SLOW = """
+import time
+import nni
+nni.get_next_parameter()
+time.sleep({seconds})
+nni.report_final_result(1.0)
+"""
 # Recover from killed processes sooner than an installation, which takes minutes; a machine that is busy must not
 # take a slow task for a dead one.
 QUICK_RECOVERY = {

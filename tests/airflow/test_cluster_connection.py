@@ -21,7 +21,7 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from tests.unit.kubeflow_lab import Lab, make_lab, make_role, make_running_lab, make_training
 from trialflow.errors import TrainingError
-from trialflow.experiment.running import ExperimentManager
+from trialflow.experiment.running import ExperimentSteps
 from trialflow.records import Slot, Trial, TrialStatus
 from trialflow.settings import get_settings
 from trialflow.testing import make_spec
@@ -94,22 +94,22 @@ def test_the_triggerer_fetches_it_beforehand_and_again_when_it_has_changed(
     assert cluster_api().namespace == "other"
 
 
-def follow_one(lab: Lab, name: str, code: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ExperimentManager, Trial]:
+def follow_one(lab: Lab, name: str, code: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ExperimentSteps, Trial]:
     """A submitted trial, for a triggerer that knows nothing of the cluster yet."""
     monkeypatch.setenv("TRIALFLOW_HOME", str(lab.settings.home))
     monkeypatch.setenv("TRIALFLOW_KUBERNETES_CONNECTION", ID)
     get_settings.cache_clear()
     training = make_training(lab.storage, worker=make_role("sleep 1"))
     spec = make_spec(platform="kubeflow", training=training, code_directory=str(code), code_root=str(code))
-    manager, run = ExperimentManager.create(name, spec, lab.settings, "dag"), following_run_id(name, 2)
-    manager.stage_code()
-    manager.start()
-    manager.plan_batch(2, run)
-    trial = manager.suggest(Slot(2, 0), run)
+    steps, run = ExperimentSteps.create(name, spec, lab.settings, "dag"), following_run_id(name, 2)
+    steps.stage_code()
+    steps.start()
+    steps.plan_batch(2, run)
+    trial = steps.trials.suggest(Slot(2, 0), run)
     assert isinstance(trial, Trial)
-    manager.submit(trial)
+    steps.context.submit(trial)
     use_cluster(None)
-    return manager, trial
+    return steps, trial
 
 
 def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
@@ -118,14 +118,14 @@ def test_a_trial_is_followed_in_the_triggerer_over_airflow_s_connection(
     code = tmp_path / "code"
     code.mkdir()
     with make_running_lab(tmp_path) as lab:
-        manager, trial = follow_one(lab, "expaaaaa", code, monkeypatch)
+        steps, trial = follow_one(lab, "expaaaaa", code, monkeypatch)
         connections[ID] = connection(lab.cluster, tmp_path, "default")
 
         async def follow() -> list[object]:
             return [event async for event in TrialTrigger("expaaaaa", trial.id).run()]
 
         assert [type(event) for event in asyncio.run(follow())] == [TaskSuccessEvent]
-        assert manager.store.get_trial("expaaaaa", trial.id).status is TrialStatus.SUCCEEDED
+        assert steps.context.store.get_trial("expaaaaa", trial.id).status is TrialStatus.SUCCEEDED
     get_settings.cache_clear()
 
 
@@ -135,16 +135,16 @@ def test_a_trial_that_waits_is_handed_back_once_for_its_label(
     monkeypatch.setattr(waiting_pods, "PATIENCE_SECONDS", -1.0)
     (tmp_path / "code").mkdir()
     with make_lab(tmp_path) as lab:
-        manager, trial = follow_one(lab, "expbbbbb", tmp_path / "code", monkeypatch)
+        steps, trial = follow_one(lab, "expbbbbb", tmp_path / "code", monkeypatch)
         connections[ID] = connection(lab.cluster, tmp_path, "default")
 
         async def next_event(trigger: TrialTrigger) -> TriggerEvent:
             return await anext(trigger.run())
 
-        event = asyncio.run(next_event(TrialTrigger(manager.id, trial.id)))
+        event = asyncio.run(next_event(TrialTrigger(steps.context.id, trial.id)))
         assert "the operator has not taken the job up" in event.payload["reason"]
 
-        name, arguments = TrialTrigger(manager.id, trial.id, event.payload["reason"]).serialize()
+        name, arguments = TrialTrigger(steps.context.id, trial.id, event.payload["reason"]).serialize()
         again = resolve_name(name)(**arguments)
         threading.Timer(2.0, set_condition, [lab.cluster, lab.cluster.all("tfjobs")[0], "Succeeded"]).start()
         assert isinstance(asyncio.run(next_event(again)), TaskSuccessEvent)
@@ -160,18 +160,18 @@ def test_a_trial_s_tasks_outlast_a_cluster_that_is_away(
     run = following_run_id("expccccc", 2)
     context = {"ti": SimpleNamespace(dag_id="dag", run_id=run, map_index=0)}
     with make_lab(tmp_path) as lab:
-        manager, trial = follow_one(lab, "expccccc", tmp_path / "code", monkeypatch)
+        steps, trial = follow_one(lab, "expccccc", tmp_path / "code", monkeypatch)
         connections[ID] = connection(lab.cluster, tmp_path, "default")
         lab.cluster.go_away()
 
         with pytest.raises(AirflowRescheduleException):
             operators.TrialReportOperator(task_id="report").execute(context)
 
-        assert manager.store.get_trial(manager.id, trial.id).reported_at is None
+        assert steps.context.store.get_trial(steps.context.id, trial.id).reported_at is None
         threading.Timer(1.0, lab.cluster.come_back).start()
         operators.CleanupOperator(task_id="cleanup").execute(context)
         assert lab.cluster.all("tfjobs") == []
-        assert manager.store.get_trial(manager.id, trial.id).reported_at is not None
+        assert steps.context.store.get_trial(steps.context.id, trial.id).reported_at is not None
     get_settings.cache_clear()
 
 

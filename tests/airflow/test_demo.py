@@ -21,7 +21,7 @@ def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) ->
     foreign = tmp_path / "foreign.db"
     of_another = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{foreign}"}
     environment = {**os.environ, **of_another, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "trialflow_airflow.embedded", "demo"]
+    command = [sys.executable, "-m", "trialflow_airflow.demo"]
     shell = {**os.environ, **Embedded.open(tmp_path).settings()}  # After: eval "$(make env)"
     with subprocess.Popen(["sleep", "420"], env=shell) as bystander:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420, check=False)
@@ -47,7 +47,7 @@ def start_demo(home: Path) -> subprocess.Popen[str]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "trialflow_airflow.embedded", "demo"],
+            [sys.executable, "-m", "trialflow_airflow.demo"],
             env={**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(home)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -112,7 +112,7 @@ def test_a_demo_that_is_told_to_end_leaves_the_airflow_that_ran_before(lab: Lab)
 
 def test_a_terminal_that_is_closed_while_airflow_starts_leaves_nothing_running(tmp_path: Path) -> None:
     terminal, inside = os.openpty()
-    command = [sys.executable, "-m", "trialflow_airflow.embedded", "demo"]
+    command = [sys.executable, "-m", "trialflow_airflow.demo"]
     environment = {**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stdout=inside, stderr=inside, start_new_session=True) as demo:
         os.close(inside)

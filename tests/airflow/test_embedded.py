@@ -14,13 +14,12 @@ import pytest
 from rich.console import Console
 
 from trialflow.experiment.operating.actions import Actions
-from trialflow.experiment.running import ExperimentManager
-from trialflow.records import DAG_ID
+from trialflow.experiment.running import ExperimentSteps
 from trialflow.settings import Settings
 from trialflow.testing import make_spec
 from trialflow_airflow.demo import _Demo, _show
 from trialflow_airflow.embedded import Embedded
-from trialflow_airflow.identity import identify
+from trialflow_airflow.identity import DAG_ID, identify
 
 RUN = "demo__1"
 COMMAND = f"{sys.executable} -m trialflow_airflow.embedded"
@@ -66,17 +65,17 @@ def test_it_has_nothing_of_another_airflow_that_the_shell_is_set_up_for(
     assert "of another one" not in environment.values()
 
 
-def make_experiment(embedded: Embedded) -> ExperimentManager:
+def make_experiment(embedded: Embedded) -> ExperimentSteps:
     """The experiment of the demo's run, without Airflow."""
     settings = Settings(home=embedded.home, store=embedded.store_url)
-    return ExperimentManager.create(identify(DAG_ID, RUN).experiment_id, make_spec(), settings)
+    return ExperimentSteps.create(identify(DAG_ID, RUN).experiment_id, make_spec(), settings)
 
 
 def test_the_demo_names_the_files_that_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     embedded = Embedded.open(tmp_path)
-    manager = make_experiment(embedded)
-    manager.conclude()
-    folder = Path(manager.experiment.folder)
+    steps = make_experiment(embedded)
+    steps.conclude()
+    folder = Path(steps.context.experiment.folder)
     assert not (folder / "history.png").exists()
 
     assert _show(Console(width=200), embedded, RUN, "failed") == 1
@@ -94,11 +93,11 @@ def test_a_demo_that_is_interrupted_twice_says_what_it_did_not_wait_for(
     monkeypatch.setattr(_Demo, "_stop_run", MagicMock(side_effect=KeyboardInterrupt(signal.SIGINT)))
     demo.may_run = True
     assert demo.stop() == f"The run {RUN} goes on with the next make up."
-    manager = make_experiment(demo.embedded)
+    context = make_experiment(demo.embedded).context
     assert demo.stop() == (
-        f"Experiment {manager.id} was not stopped, and goes on with the next make up: nnictl stop {manager.id}"
+        f"Experiment {context.id} was not stopped, and goes on with the next make up: nnictl stop {context.id}"
     )
-    Actions(manager.id, "ann", manager.settings).stop()
+    Actions(context.id, "ann", context.settings).stop()
     assert demo.stop() == (
-        f"Experiment {manager.id} is STOPPED with 0 of 0 trials done; the next make up clears away what is left of it."
+        f"Experiment {context.id} is STOPPED with 0 of 0 trials done; the next make up clears away what is left of it."
     )

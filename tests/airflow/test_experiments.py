@@ -15,7 +15,7 @@ import pytest
 from trialflow.records import ExperimentStatus, TrialStatus
 from trialflow_airflow.identity import following_run_id, pool_name
 
-from .conftest import DAG_ID, RETRAINED, Lab, Run, most_alive, trial_processes, wait_until, write_experiment
+from .conftest import DAG_ID, RETRAINED, SLOW, Lab, Run, most_alive, trial_processes, wait_until, write_experiment
 
 if TYPE_CHECKING:
     from typing import Any
@@ -56,13 +56,6 @@ EXPECTED: list[tuple[str, float | None, str]] = [
     ("SUCCEEDED", None, "no final metric"),
     ("SUCCEEDED", 0.75, "cut off"),
 ]
-SLOW = """
-import time
-import nni
-nni.get_next_parameter()
-time.sleep({seconds})
-nni.report_final_result(1.0)
-"""
 # In NNI's v2 format, with annotations: the first trial never ends, the second one reaches the goal.
 ANNOTATED = """
 import time

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from trialflow.experiment.operating.actions import Actions
-from trialflow.experiment.running import ExperimentManager
+from trialflow.experiment.running import ExperimentSteps
 from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow.testing import make_spec
@@ -42,18 +42,18 @@ OUTLETS = OutletEventAccessors()
 
 
 @pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExperimentManager]:
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExperimentSteps]:
     """An experiment whose first run carries a trial that was claimed."""
     monkeypatch.setenv("TRIALFLOW_HOME", str(tmp_path))
     monkeypatch.setattr(operators, "connect", MagicMock())
     get_settings.cache_clear()
     code = write_experiment(tmp_path / "code").parent
     spec = make_spec(code_directory=str(code), code_root=str(code), training={"command": "true"}, max_trial_number=9)
-    made = ExperimentManager.create(ID, spec, Settings(home=tmp_path, batch_size=1), OWNER)
+    made = ExperimentSteps.create(ID, spec, Settings(home=tmp_path, batch_size=1), OWNER)
     made.stage_code()
     made.start()
     made.plan_batch(1, FIRST_RUN)
-    assert isinstance(made.store.claim(ID, Slot(1, 0), FIRST_RUN), Trial)
+    assert isinstance(made.context.store.claim(ID, Slot(1, 0), FIRST_RUN), Trial)
     yield made
     get_settings.cache_clear()
 
@@ -70,9 +70,10 @@ def run(task: type[Any], dag_id: str, run_id: str, *there: str) -> Any:
     return task(task_id="task").execute(context)
 
 
-def state(manager: ExperimentManager) -> list[Any]:
+def state(steps: ExperimentSteps) -> list[Any]:
     """All that a run may have done to an experiment."""
-    return [manager.refresh(), manager.store.list_trials(ID), manager.store.list_runs(ID, only_open=True)]
+    store = steps.context.store
+    return [steps.context.refresh(), store.list_trials(ID), store.list_runs(ID, only_open=True)]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -85,33 +86,33 @@ def state(manager: ExperimentManager) -> list[Any]:
     ],
 )
 def test_a_run_that_was_not_planned_can_do_nothing_to_the_experiment_that_its_id_names(
-    manager: ExperimentManager, task: type[Any], dag_id: str, run_id: str
+    steps: ExperimentSteps, task: type[Any], dag_id: str, run_id: str
 ) -> None:
-    manager.plan_next_batch(1, following_run_id(ID, 2))
-    before = state(manager)
+    steps.plan_next_batch(1, following_run_id(ID, 2))
+    before = state(steps)
 
     with pytest.raises(AirflowFailException, match=f"was not planned to carry batch .* of experiment {ID}; trigger"):
         run(task, dag_id, run_id)
 
-    assert state(manager) == before
+    assert state(steps) == before
 
 
 def test_a_run_that_was_planned_clears_up_and_so_does_one_that_never_came_to_plan(
-    manager: ExperimentManager,
+    steps: ExperimentSteps,
 ) -> None:
-    manager.plan_next_batch(1, following_run_id(ID, 2))
+    steps.plan_next_batch(1, following_run_id(ID, 2))
     run(operators.CleanupOperator, OWNER, following_run_id(ID, 2))
-    assert manager.refresh().status is ExperimentStatus.STOPPED
+    assert steps.context.refresh().status is ExperimentStatus.STOPPED
 
     other = identify(OWNER, "manual__2").experiment_id
-    ExperimentManager.create(other, manager.experiment.spec, manager.settings, OWNER)
+    ExperimentSteps.create(other, steps.context.experiment.spec, steps.context.settings, OWNER)
     run(operators.CleanupOperator, OWNER, "manual__2")
-    assert manager.store.get_experiment(other).status is ExperimentStatus.STOPPED
+    assert steps.context.store.get_experiment(other).status is ExperimentStatus.STOPPED
 
 
 @pytest.mark.parametrize("task", TASKS[1:])
 def test_without_the_experiment_no_task_is_tried_again_and_the_log_that_says_why_is_named(
-    manager: ExperimentManager, task: type[Any]
+    steps: ExperimentSteps, task: type[Any]
 ) -> None:
     has_nothing_to_do = task in (operators.NextBatchOperator, operators.CleanupOperator)
     expected = AirflowSkipException if has_nothing_to_do else AirflowFailException
@@ -120,9 +121,9 @@ def test_without_the_experiment_no_task_is_tried_again_and_the_log_that_says_why
         run(task, OWNER, "manual__3")
 
 
-def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: ExperimentManager) -> None:
+def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(steps: ExperimentSteps) -> None:
     second = following_run_id(ID, 2)
-    manager.plan_next_batch(1, second)
+    steps.plan_next_batch(1, second)
     run(operators.CleanupOperator, OWNER, FIRST_RUN, second)
     with pytest.raises(DagRunTriggerException) as raised:
         run(operators.CleanupOperator, OWNER, FIRST_RUN)
@@ -130,17 +131,17 @@ def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(manager: Experi
     made = raised.value
     assert (made.trigger_dag_id, made.dag_run_id, made.skip_when_already_exists) == (OWNER, second, True)
     assert made.conf == {"config": "not read", "experiment_id": ID, "batch": 2}
-    assert manager.refresh().status is ExperimentStatus.RUNNING
-    Actions(ID, "ann", manager.settings).stop()
+    assert steps.context.refresh().status is ExperimentStatus.RUNNING
+    Actions(ID, "ann", steps.context.settings).stop()
     run(operators.CleanupOperator, OWNER, FIRST_RUN)
 
 
 @pytest.mark.parametrize("value", [0.5, None])
-def test_the_asset_is_updated_if_there_is_a_best_trial(manager: ExperimentManager, value: float | None) -> None:
-    trial = manager.suggest(Slot(1, 0), FIRST_RUN)
+def test_the_asset_is_updated_if_there_is_a_best_trial(steps: ExperimentSteps, value: float | None) -> None:
+    trial = steps.trials.suggest(Slot(1, 0), FIRST_RUN)
     assert isinstance(trial, Trial)
     status = TrialStatus.FAILED if value is None else TrialStatus.SUCCEEDED
-    manager.store.set_ended(trial, Outcome(status, 0 if value else 1), value)
+    steps.context.store.set_ended(trial, Outcome(status, 0 if value else 1), value)
     OUTLETS[operators.RESULT_ALIAS].asset_alias_events.clear()
 
     result = run(operators.FinishOperator, OWNER, FIRST_RUN)

@@ -14,8 +14,7 @@ from trialflow.records import ExperimentStatus, TrialStatus
 from trialflow.store import Adjustable
 from trialflow_airflow.identity import following_run_id, pool_name
 
-from .conftest import DAG_ID, Lab, Run, trial_processes, wait_until
-from .test_experiments import SLOW
+from .conftest import DAG_ID, SLOW, Lab, Run, trial_processes, wait_until
 
 # Ten are promised, and one or two measured on a calm machine; a busy one takes its time until it starts the clean-up.
 STOP_SECONDS = 20.0

@@ -14,15 +14,16 @@ PAUSE_SECONDS = 0.5
 
 
 def test_no_task_is_resumed_before_airflow_knows_that_it_has_paused(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def open_manager(_: str) -> SimpleNamespace:
-        return SimpleNamespace(is_idle=lambda: True)
+    async def open_context(_: str) -> None:
+        pass
 
     async def fire() -> float:
         began = time.monotonic()
         await anext(triggers.ExperimentTrigger("expaaaaa", "idle").run())
         return time.monotonic() - began
 
-    monkeypatch.setattr(triggers, "_open_manager", open_manager)
+    monkeypatch.setattr(triggers, "_open_context", open_context)
+    monkeypatch.setattr(triggers, "TrialSteps", lambda _: SimpleNamespace(is_idle=lambda: True))
     monkeypatch.setattr(triggers, "recovery_seconds", lambda: PAUSE_SECONDS)
     assert asyncio.run(fire()) >= PAUSE_SECONDS
 

@@ -18,8 +18,7 @@ from trialflow.settings import get_settings
 from trialflow.testing import make_spec
 from trialflow_airflow.identity import following_run_id, pool_name
 
-from .conftest import DAG_ID, ROLES, Lab, Run, trial_processes, wait_until, write_experiment
-from .test_experiments import SLOW
+from .conftest import DAG_ID, ROLES, SLOW, Lab, Run, trial_processes, wait_until, write_experiment
 
 ID = "webaaaaa"
 # method, path below the interface, body, what the roles get; without a login each gets 401

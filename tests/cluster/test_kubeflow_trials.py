@@ -20,7 +20,7 @@ from tests.cluster.own import OwnCluster
 from tests.cluster.workloads import wait_for_job
 from tests.unit.kubeflow_lab import CODE, CONFIG, EXPORT, SERVER, problem_at
 from trialflow.experiment.loading import load_experiment
-from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentSteps, TrialWatch
 from trialflow.records import JsonObject, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.testing import TrainingServiceContract
@@ -385,8 +385,8 @@ def test_a_registry_s_login_is_a_secret_that_goes_with_the_experiment(lab: Lab, 
     assert lab.core.list_namespaced_secret(lab.namespace, label_selector=selector).items == []
 
 
-def suggest(manager: ExperimentManager, index: int) -> Trial:
-    trial = manager.suggest(Slot(1, index), "run")
+def suggest(steps: ExperimentSteps, index: int) -> Trial:
+    trial = steps.trials.suggest(Slot(1, index), "run")
     assert isinstance(trial, Trial)
     return trial
 
@@ -403,21 +403,21 @@ def test_an_example_runs_with_only_server_path_and_image_changed(lab: Lab, name:
     (folder / "config.yml").write_text(yaml.safe_dump(config))
     spec = load_experiment(str(folder / "config.yml"), lab.settings)
     assert spec.training["cluster"]["namespace"] == lab.namespace != DEFAULT_NAMESPACE
-    manager = ExperimentManager.create(lab.experiment_id, spec, lab.settings)
-    manager.stage_code()
-    manager.start()
-    manager.plan_batch(1, "run")
+    steps = ExperimentSteps.create(lab.experiment_id, spec, lab.settings)
+    steps.stage_code()
+    steps.start()
+    steps.plan_batch(1, "run")
     for index in range(2):
-        watch = TrialWatch(manager, suggest(manager, index))
+        watch = TrialWatch(steps.context, suggest(steps, index))
         trial = wait_until(watch.poll, "the trial to end", PATIENCE_SECONDS, 0.2)
         assert (trial.status, trial.reason) == (TrialStatus.SUCCEEDED, "")
         assert trial.value is not None
-        assert len(manager.store.list_metrics(trial)) > 5
-        manager.report(trial)
-    running = manager.submit(suggest(manager, 2))
-    assert manager.close_run(1, "run")
-    assert lab.pods(manager.id) == []
-    assert manager.store.get_trial(manager.id, running.id).status is TrialStatus.USER_CANCELED
+        assert len(steps.context.store.list_metrics(trial)) > 5
+        steps.trials.report(trial)
+    running = steps.context.submit(suggest(steps, 2))
+    assert steps.close_run(1, "run")
+    assert lab.pods(steps.context.id) == []
+    assert steps.context.store.get_trial(steps.context.id, running.id).status is TrialStatus.USER_CANCELED
 
 
 def test_an_nni_user_s_experiment_with_gpus_runs_with_only_server_path_and_image_changed(
@@ -431,20 +431,20 @@ def test_an_nni_user_s_experiment_with_gpus_runs_with_only_server_path_and_image
     (folder / "search_space_tf.json").write_text('{"x": {"_type": "uniform", "_value": [0, 1]}}')
     for node in lab.core.list_node().items:  # Of which no driver knows; the scheduler does.
         lab.core.patch_node_status(node.metadata.name, {"status": {"capacity": {"nvidia.com/gpu": "1"}}})
-    manager = ExperimentManager.create(
+    steps = ExperimentSteps.create(
         lab.experiment_id, load_experiment(str(folder / "config.yml"), lab.settings), lab.settings
     )
-    manager.stage_code()
-    manager.start()
-    manager.plan_batch(1, "run")
+    steps.stage_code()
+    steps.start()
+    steps.plan_batch(1, "run")
     for index in range(5):
-        watch = TrialWatch(manager, suggest(manager, index))
+        watch = TrialWatch(steps.context, suggest(steps, index))
         trial = wait_until(watch.poll, "the trial to end", PATIENCE_SECONDS, 0.2)
         assert (trial.status, trial.reason) == (TrialStatus.SUCCEEDED, "")
-        manager.report(trial)
-    assert manager.conclude().to_json()["trials"] == {"SUCCEEDED": 5}
-    assert manager.close_run(1, "run")
-    assert lab.pods(manager.id) == []
+        steps.trials.report(trial)
+    assert steps.conclude().to_json()["trials"] == {"SUCCEEDED": 5}
+    assert steps.close_run(1, "run")
+    assert lab.pods(steps.context.id) == []
 
 
 @pytest.fixture(autouse=True)

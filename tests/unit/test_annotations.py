@@ -16,7 +16,7 @@ from trialflow.annotations import AnnotatedFile, read_annotations
 from trialflow.errors import ConfigError
 from trialflow.experiment.loading import load_experiment
 from trialflow.experiment.loading.annotated import carry_out_annotations
-from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentSteps, TrialWatch
 from trialflow.messages import Problem
 from trialflow.records import JsonObject, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
@@ -437,12 +437,12 @@ def test_a_bad_annotation_is_named_with_the_file_it_stands_in(project: Path, set
 def test_an_annotated_experiment_runs_and_the_users_files_stay(project: Path, settings: Settings) -> None:
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     spec = load_experiment(str(project / "config.yml"), settings)
-    manager = ExperimentManager.create("expannot", spec, settings)
-    place = Path(manager.stage_code())
-    manager.start()
-    trial = manager.suggest(Slot(1, 0), "run")
+    steps = ExperimentSteps.create("expannot", spec, settings)
+    place = Path(steps.stage_code())
+    steps.start()
+    trial = steps.trials.suggest(Slot(1, 0), "run")
     assert isinstance(trial, Trial)
-    watch = TrialWatch(manager, trial)
+    watch = TrialWatch(steps.context, trial)
     while (ended := watch.poll()) is None:
         pass
 
@@ -454,7 +454,7 @@ def test_an_annotated_experiment_runs_and_the_users_files_stay(project: Path, se
     ]
     assert (place / "main.py").read_text() != TRIAL
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
-    manager.report(ended)
+    steps.trials.report(ended)
 
 
 def test_the_place_of_staged_code_follows_from_what_was_written_there(project: Path, settings: Settings) -> None:
@@ -473,9 +473,9 @@ def test_annotations_that_changed_after_the_experiment_was_loaded_are_refused(
     project: Path, settings: Settings
 ) -> None:
     spec = load_experiment(str(project / "config.yml"), settings)
-    manager = ExperimentManager.create("expannot", spec, settings)
+    steps = ExperimentSteps.create("expannot", spec, settings)
     (project / "code" / "main.py").write_text(TRIAL.replace("1, 2, 3", "1, 2"))
 
     with pytest.raises(ConfigError, match="the annotations have changed since the experiment was loaded"):
-        manager.stage_code()
+        steps.stage_code()
     assert list((settings.home / "experiments" / "expannot").iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from trialflow.assessors import Assessor, check_assessor, get_assessor
 from trialflow.errors import TunerError
-from trialflow.experiment.running import ExperimentManager
+from trialflow.experiment.running import ExperimentSteps
 from trialflow.messages import Problem
 from trialflow.records import AlgorithmSpec, JsonObject, Metric, MetricType, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
@@ -216,15 +216,15 @@ def test_successive_halving_judges_at_its_rungs(class_args: JsonObject, rungs: l
     "status", [TrialStatus.FAILED, TrialStatus.EARLY_STOPPED, TrialStatus.USER_CANCELED, TrialStatus.SYS_CANCELED]
 )
 def test_only_trials_that_succeeded_are_a_measure(tmp_path: Path, status: TrialStatus) -> None:
-    manager = ExperimentManager.create("expaaaaa", make_spec(trial_concurrency=9), Settings(home=tmp_path))
-    manager.start()
+    steps = ExperimentSteps.create("expaaaaa", make_spec(trial_concurrency=9), Settings(home=tmp_path))
+    steps.start()
 
     def end(index: int, ending: TrialStatus, metrics: list[float]) -> Trial:
-        trial = manager.store.claim(manager.id, Slot(1, index), "run")
+        trial = steps.context.store.claim(steps.context.id, Slot(1, index), "run")
         assert isinstance(trial, Trial)
         reported = [Metric(MetricType.PERIODICAL, step, value, 1.0) for step, value in enumerate(metrics)]
-        manager.store.add_metrics(trial, [*reported, Metric(MetricType.FINAL, 0, 7.0, 1.0)])
-        manager.store.set_ended(trial, Outcome(ending), None)
+        steps.context.store.add_metrics(trial, [*reported, Metric(MetricType.FINAL, 0, 7.0, 1.0)])
+        steps.context.store.set_ended(trial, Outcome(ending), None)
         return trial
 
     end(0, TrialStatus.SUCCEEDED, [0.2, 0.3])
@@ -232,8 +232,9 @@ def test_only_trials_that_succeeded_are_a_measure(tmp_path: Path, status: TrialS
     end(2, TrialStatus.SUCCEEDED, [0.4])
     itself = end(3, TrialStatus.SUCCEEDED, [0.5])
 
-    assert sorted(manager.histories(assessor_of("Medianstop"), itself)) == [[0.2, 0.3], [0.4]]
-    assert sorted(manager.histories(assessor_of("SuccessiveHalving"), itself)) == [[0.2, 0.3], [0.4], [0.9, 0.9]]
+    looks = steps.context.looks
+    assert sorted(looks.histories(assessor_of("Medianstop"), itself)) == [[0.2, 0.3], [0.4]]
+    assert sorted(looks.histories(assessor_of("SuccessiveHalving"), itself)) == [[0.2, 0.3], [0.4], [0.9, 0.9]]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_cli import FakeAirflow, airflow, config, logged_in, run
+from .cli_lab import FakeAirflow, airflow, config, logged_in, run
 
 __all__ = ["airflow", "config", "logged_in"]  # Fixtures.
 

@@ -8,7 +8,7 @@ import pytest
 
 from trialflow.cli import logs
 
-from .test_cli import FakeAirflow, airflow, config, logged_in, run
+from .cli_lab import FakeAirflow, airflow, config, logged_in, run
 
 __all__ = ["airflow", "config", "logged_in"]  # Fixtures.
 

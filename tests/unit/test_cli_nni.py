@@ -10,7 +10,7 @@ import pytest
 
 from trialflow import __version__
 
-from .test_cli import FakeAirflow, airflow, config, logged_in, run
+from .cli_lab import FakeAirflow, airflow, config, logged_in, run
 
 __all__ = ["airflow", "config", "logged_in"]  # Fixtures.
 

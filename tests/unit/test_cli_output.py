@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .test_cli import FakeAirflow, airflow, config, logged_in, run, write_experiment
+from .cli_lab import FakeAirflow, airflow, config, logged_in, run, write_experiment
 
 __all__ = ["airflow", "config", "logged_in"]  # Fixtures.
 

@@ -18,14 +18,14 @@ from sqlalchemy import event
 
 from trialflow.errors import StoreError
 from trialflow.experiment.operating.actions import Actions
-from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentContext, ExperimentSteps, TrialWatch
 from trialflow.records import KnownPoint, MetricType, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import Store, migrations
 from trialflow.store.engine import get_engine
 from trialflow.store.tables import HEAD
 
-from .studies import states_of
+from .lab import states_of
 
 # Made by the last version without migrations: a local experiment and a kubeflow one, each with a trial that runs, and
 # one with classes of the user's own.
@@ -97,13 +97,13 @@ def test_everything_reads_as_before(old: str, tmp_path: Path) -> None:
     assert [metric.value for metric in metrics if metric.type is MetricType.FINAL] == [{"default": 0.25, "loss": "NaN"}]
     assert [change.what for change in store.list_changes("aaaaaaaa")] == ["concurrency", "searchspace", "add", "import"]
     assert store.list_known_points("aaaaaaaa") == [KnownPoint({"lr": 0.02, "net": "b"}, 0.75)]
-    assert store.has_waiting_point("aaaaaaaa")
+    assert store.read_claim_state("aaaaaaaa").has_waiting_point
     assert live_trial(store, "cccccccc").job["name"].endswith(f"-trial-{live_trial(store, 'cccccccc').id}-1")
 
 
 def test_a_trial_that_runs_meanwhile_goes_on_to_its_end(old: str, tmp_path: Path) -> None:
     store = Store(old)
-    manager = ExperimentManager("aaaaaaaa", Settings(home=tmp_path, store=old))
+    steps = ExperimentSteps(ExperimentContext("aaaaaaaa", Settings(home=tmp_path, store=old)))
     trial = live_trial(store, "aaaaaaaa")
     folder = tmp_path / "experiments" / "aaaaaaaa" / "trials" / trial.id / "1"
     (folder / ".nni").mkdir(parents=True)
@@ -112,17 +112,17 @@ def test_a_trial_that_runs_meanwhile_goes_on_to_its_end(old: str, tmp_path: Path
     (folder / "started").touch()
     (folder / "exit").write_text("0")
 
-    ended = TrialWatch(manager, trial).poll()
+    ended = TrialWatch(steps.context, trial).poll()
 
     assert ended is not None
     assert (ended.status, ended.value) == (TrialStatus.SUCCEEDED, 0.0625)
-    manager.report(ended)
-    assert states_of(manager) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    steps.trials.report(ended)
+    assert states_of(steps) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     execute(old, f"UPDATE trialflow_experiments SET started_at = {time.time()}")
     hand_made = store.claim("aaaaaaaa", Slot(1, 4), "manual__1")
     assert isinstance(hand_made, Trial)
     assert hand_made.parameters == {"lr": 0.05, "net": "a"}
-    Actions("aaaaaaaa", "ann", manager.settings).stop()
+    Actions("aaaaaaaa", "ann", steps.context.settings).stop()
 
 
 def test_migrated_tables_are_those_of_a_new_store(old: str, tmp_path: Path) -> None:

@@ -12,19 +12,19 @@ import pytest
 
 import trialflow
 
-GUARDS = Path(__file__).with_name("test_once_only.py")
+GUARDS = [Path(__file__).with_name(name) for name in ("lab.py", "test_once_only.py")]
 # what → (file, text, the text that breaks it, the tests that must notice)
 MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     "the cap": (
-        "store/claims.py",
-        'if live >= row["trial_concurrency"]:',
-        'if live > row["trial_concurrency"]:',
+        "claim_rules.py",
+        "if state.taken < state.trial_concurrency and",
+        "if state.taken <= state.trial_concurrency and",
         "never_claim_more_than_the_cap",
     ),
     "the limit of trials": (
-        "store/claims.py",
-        'if created >= row["max_trial_number"]:',
-        'if created > row["max_trial_number"]:',
+        "claim_rules.py",
+        "if state.created >= state.max_trial_number:",
+        "if state.created > state.max_trial_number:",
         "no_room_then_no_trials_left",
     ),
     "one claim per slot": (
@@ -34,14 +34,14 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
         "a_slot_is_claimed_once",
     ),
     "one ask per trial": (
-        "experiment/running/manager.py",
+        "experiment/running/trials.py",
         "            if trial.parameters is None and trial.ended_at is None:\n",
         "            if trial.ended_at is None:\n",
         "behind_the_ask",
     ),
     "a result counts, and frees its place": (
-        "experiment/running/manager.py",
-        "        self.store.set_reported(trial)\n",
+        "experiment/running/trials.py",
+        "        self._store.set_reported(trial)\n",
         "",
         "no_room_then_no_trials_left or between_telling",
     ),
@@ -57,11 +57,11 @@ def test_a_broken_guard_makes_a_test_fail(name: str, tmp_path: Path) -> None:
     assert source.count(text) == 1, f"{file} has changed; find another way to break {name}"
     (package / file).write_text(source.replace(text, broken))
 
-    tests = tmp_path / "guards" / GUARDS.name
-    tests.parent.mkdir()
-    for module in (GUARDS, GUARDS.with_name("studies.py")):
-        shutil.copy(module, tests.parent)
-    (tests.parent / "__init__.py").touch()
+    tests = tmp_path / "guards"
+    tests.mkdir()
+    (tests / "__init__.py").touch()
+    for file_of_tests in GUARDS:
+        shutil.copy(file_of_tests, tests)
     command = [sys.executable, "-m", "pytest", str(tests), "-k", selection, "-q", "-x", "-p", "no:cacheprovider"]
     command.append(f"--basetemp={tmp_path / 'base'}")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

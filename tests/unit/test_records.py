@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from trialflow.experiment.showing.labels import task_label
 from trialflow.records import Slot, Trial, TrialStatus, describe_parameters
 
 
@@ -26,13 +27,13 @@ def make_trial(**changes: Any) -> Trial:
     ],
 )
 def test_a_task_s_label_says_what_the_trial_waits_for_or_has_come_to(changes: dict[str, Any], label: str) -> None:
-    assert make_trial(**changes).task_label == label
+    assert task_label(make_trial(**changes)) == label
 
 
 @pytest.mark.parametrize("ended_at", [None, 1.0])
 def test_a_task_s_label_fits_into_airflow_s_column(ended_at: float | None) -> None:
     trial = make_trial(parameters={"x": "y" * 200}, reason="r" * 200, number=10**8, ended_at=ended_at)
-    assert len(trial.task_label) <= 250
+    assert len(task_label(trial)) <= 250
 
 
 def test_parameters_stay_on_one_line_that_a_database_takes() -> None:

@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from trialflow.experiment.operating.actions import Actions
-from trialflow.experiment.running import ExperimentManager, TrialWatch
+from trialflow.experiment.running import ExperimentContext, ExperimentSteps, TrialWatch
 from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
 from trialflow.training.local import LocalTrainingService
 
-from .studies import states_of
-from .test_manager import RUN, follow, make_manager
-from .test_once_only import _processes_of as processes_of
+from .lab import RUN, again, follow, make_steps, processes_of, states_of
 
 SLEEP = "import time\ntime.sleep(60)"
 RESULT = "import nni\nnni.report_final_result(0.25)"
@@ -25,34 +23,34 @@ CANCELED = {TrialStatus.USER_CANCELED, TrialStatus.SYS_CANCELED}
 # ── bringing a trial into a state ────────────────────────────────────────────────────────────────────────────────
 
 
-def claimed(manager: ExperimentManager) -> Trial:
-    trial = manager.store.claim(manager.id, Slot(1, 0), RUN)
+def claimed(steps: ExperimentSteps) -> Trial:
+    trial = steps.context.store.claim(steps.context.id, Slot(1, 0), RUN)
     assert isinstance(trial, Trial)
     return trial
 
 
-def suggested(manager: ExperimentManager) -> Trial:
+def suggested(steps: ExperimentSteps) -> Trial:
     """Not submitted, because the suggestion's process died before."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ExperimentManager, "submit", lambda _, trial: trial)
-        trial = manager.suggest(Slot(1, 0), RUN)
+        patch.setattr(ExperimentContext, "submit", lambda _, trial: trial)
+        trial = steps.trials.suggest(Slot(1, 0), RUN)
     assert isinstance(trial, Trial)
     assert trial.job is None
     return trial
 
 
-def submitted_but_not_noted(manager: ExperimentManager) -> Trial:
-    trial = suggested(manager)
-    manager.training.submit(manager.job_request(trial))
+def submitted_but_not_noted(steps: ExperimentSteps) -> Trial:
+    trial = suggested(steps)
+    steps.context.training.submit(steps.context.job_request(trial))
     return trial
 
 
-def submitted(manager: ExperimentManager) -> Trial:
-    return manager.submit(suggested(manager))
+def submitted(steps: ExperimentSteps) -> Trial:
+    return steps.context.submit(suggested(steps))
 
 
-def running(manager: ExperimentManager) -> Trial:
-    watch = TrialWatch(manager, submitted(manager))
+def running(steps: ExperimentSteps) -> Trial:
+    watch = TrialWatch(steps.context, submitted(steps))
     deadline = time.monotonic() + 30
     while watch.trial.status is not TrialStatus.RUNNING:
         assert time.monotonic() < deadline
@@ -61,45 +59,45 @@ def running(manager: ExperimentManager) -> Trial:
     return watch.trial
 
 
-def reporting(manager: ExperimentManager) -> Trial:
-    return follow(manager, submitted(manager))
+def reporting(steps: ExperimentSteps) -> Trial:
+    return follow(steps, submitted(steps))
 
 
 # ── ending it ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stop(manager: ExperimentManager, trial: Trial) -> None:
-    Actions(manager.id, "ann", manager.settings).stop()
+def stop(steps: ExperimentSteps, trial: Trial) -> None:
+    Actions(steps.context.id, "ann", steps.context.settings).stop()
 
 
-def kill(manager: ExperimentManager, trial: Trial) -> None:
-    with manager.store.open_change(manager.id, "ann") as change:
+def kill(steps: ExperimentSteps, trial: Trial) -> None:
+    with steps.context.store.open_change(steps.context.id, "ann") as change:
         change.kill(trial)
 
 
-def end_the_run(manager: ExperimentManager, trial: Trial) -> None:
-    manager.close_run(1, RUN)
+def end_the_run(steps: ExperimentSteps, trial: Trial) -> None:
+    steps.close_run(1, RUN)
 
 
-def reach_the_goal(manager: ExperimentManager, trial: Trial) -> None:
-    _end_another(manager, Outcome(TrialStatus.SUCCEEDED, 0), 3.0)
+def reach_the_goal(steps: ExperimentSteps, trial: Trial) -> None:
+    _end_another(steps, Outcome(TrialStatus.SUCCEEDED, 0), 3.0)
 
 
-def fail_too_often(manager: ExperimentManager, trial: Trial) -> None:
-    _end_another(manager, Outcome(TrialStatus.FAILED, 1), None)
+def fail_too_often(steps: ExperimentSteps, trial: Trial) -> None:
+    _end_another(steps, Outcome(TrialStatus.FAILED, 1), None)
 
 
-def reach_the_goal_while_planning(manager: ExperimentManager, trial: Trial) -> None:
-    _end_another(manager, Outcome(TrialStatus.SUCCEEDED, 0), 3.0, settle=False)
-    assert manager.plan_next_batch(1, "run-2") is None
+def reach_the_goal_while_planning(steps: ExperimentSteps, trial: Trial) -> None:
+    _end_another(steps, Outcome(TrialStatus.SUCCEEDED, 0), 3.0, settle=False)
+    assert steps.plan_next_batch(1, "run-2") is None
 
 
-def _end_another(manager: ExperimentManager, outcome: Outcome, value: float | None, settle: bool = True) -> None:
-    other = manager.store.claim(manager.id, Slot(1, 1), RUN)
+def _end_another(steps: ExperimentSteps, outcome: Outcome, value: float | None, settle: bool = True) -> None:
+    other = steps.context.store.claim(steps.context.id, Slot(1, 1), RUN)
     assert isinstance(other, Trial)
-    manager.store.set_ended(other, outcome, value)
+    steps.context.store.set_ended(other, outcome, value)
     if settle:
-        manager.settle()
+        steps.trials.report_ended()
 
 
 STATES = [claimed, suggested, submitted_but_not_noted, submitted, running, reporting]
@@ -111,33 +109,33 @@ PATHS = [stop, kill, end_the_run, reach_the_goal, fail_too_often, reach_the_goal
 def test_nothing_is_left_of_a_trial(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    bring: Callable[[ExperimentManager], Trial],
-    end: Callable[[ExperimentManager, Trial], None],
+    bring: Callable[[ExperimentSteps], Trial],
+    end: Callable[[ExperimentSteps, Trial], None],
 ) -> None:
     # As on a cluster, where a suggestion does not follow other trials.
     monkeypatch.setattr(LocalTrainingService, "is_cheap", False)
     code = RESULT if bring is reporting else SLEEP
-    manager = make_manager(tmp_path, code, max_failed_trial_number=0, goal=2.0)
-    manager.plan_batch(1, RUN)
-    trial = bring(manager)
+    steps = make_steps(tmp_path, code, max_failed_trial_number=0, goal=2.0)
+    steps.plan_batch(1, RUN)
+    trial = bring(steps)
 
-    end(ExperimentManager(manager.id, manager.settings), trial)
+    end(again(steps), trial)
 
     # What the trial's own tasks do that were under way, knowing only what they had read before.
     if trial.parameters is not None:
-        manager.submit(trial)
-    ended = manager.report(manager.store.get_trial(manager.id, trial.id))
+        steps.context.submit(trial)
+    ended = steps.trials.report(steps.context.store.get_trial(steps.context.id, trial.id))
     if end is not kill:
-        assert manager.conclude().experiment.status in (ExperimentStatus.STOPPED, ExperimentStatus.DONE,
+        assert steps.conclude().experiment.status in (ExperimentStatus.STOPPED, ExperimentStatus.DONE,
                                                         ExperimentStatus.ERROR)  # fmt: skip
-    manager.close_run(1, RUN)
+    steps.close_run(1, RUN)
 
-    orphans = processes_of(manager)
+    orphans = processes_of(steps)
     assert orphans == []
-    assert manager.store.count_live(manager.id) == 0
-    assert "RUNNING" not in states_of(manager)
+    assert steps.context.store.count_live(steps.context.id) == 0
+    assert "RUNNING" not in states_of(steps)
     if bring is reporting:
-        assert (ended.status, ended.value, states_of(manager)[0]) == (TrialStatus.SUCCEEDED, 0.25, "COMPLETE")
+        assert (ended.status, ended.value, states_of(steps)[0]) == (TrialStatus.SUCCEEDED, 0.25, "COMPLETE")
     else:
         assert ended.status in CANCELED
         assert ended.reason

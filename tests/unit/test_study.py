@@ -13,14 +13,15 @@ import pytest
 from optuna.storages import RDBStorage
 
 from trialflow.experiment.operating.actions import Actions
-from trialflow.experiment.running import manager as running
+from trialflow.experiment.running import ExperimentContext, ExperimentSteps
+from trialflow.experiment.running import experiment as running
 from trialflow.experiment.showing.study import MOST_STEPS, StudySource, write_study
-from trialflow.records import Metric, MetricType, Outcome, Slot, Trial, TrialStatus
+from trialflow.records import ExperimentStatus, KnownPoint, Metric, MetricType, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.store import open_store
 from trialflow.testing import make_spec
 
-from .studies import states_of, study_of
+from .lab import states_of, study_of
 
 if TYPE_CHECKING:
     from trialflow.store import Store
@@ -34,7 +35,7 @@ def store(tmp_path: Path) -> Store:
     found = open_store(f"sqlite:///{tmp_path / 'store.db'}")
     space = {"x": {"_type": "uniform", "_value": [0, 1]}}
     found.create_experiment(ID, make_spec(search_space=space, max_trial_number=9, trial_concurrency=9), str(tmp_path))
-    found.change_status(ID, running.ExperimentStatus.RUNNING, from_=[running.ExperimentStatus.INITIALIZED])
+    found.change_status(ID, ExperimentStatus.RUNNING, from_=[ExperimentStatus.INITIALIZED])
     found.plan_batch(ID, 1, "run", 9)
     for index in range(5):
         trial = found.claim(ID, Slot(1, index), "run")
@@ -43,14 +44,12 @@ def store(tmp_path: Path) -> Store:
         if index < 4:
             end(found, trial, TrialStatus.FAILED if index == 3 else TrialStatus.SUCCEEDED)
     with found.open_change(ID, "ann") as change:
-        change.import_points([running_point(0.5), running_point(0.25)])
+        change.import_points([KnownPoint({"x": x}, x) for x in (0.5, 0.25)])
     return found
 
 
-def running_point(x: float) -> Any:
-    from trialflow.records import KnownPoint
-
-    return KnownPoint({"x": x}, x)
+def open_steps(store: Store, home: Path) -> ExperimentSteps:
+    return ExperimentSteps(ExperimentContext(ID, Settings(home=home, store=store.url)))
 
 
 def end(store: Store, trial: Trial, status: TrialStatus = TrialStatus.SUCCEEDED) -> None:
@@ -147,18 +146,18 @@ def test_of_very_many_intermediate_values_some_stand_in_the_study(store: Store) 
 
 
 def test_writers_at_the_same_time_write_each_trial_once(store: Store, tmp_path: Path) -> None:
-    managers = [running.ExperimentManager(ID, Settings(home=tmp_path, store=store.url)) for _ in range(3)]
+    openers = [open_steps(store, tmp_path) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda manager: manager._write_study(StudySource.read(store, ID)), managers))
+        list(pool.map(lambda steps: steps._write_study(StudySource.read(store, ID)), openers))
     assert len(read(store)) == 7
 
 
 def test_a_study_that_cannot_be_written_leaves_the_results(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manager = running.ExperimentManager(ID, Settings(home=tmp_path, store=store.url))
+    steps = open_steps(store, tmp_path)
     monkeypatch.setattr(running, "write_study", lambda *_: 1 / 0)
-    assert manager.conclude().best is not None
+    assert steps.conclude().best is not None
     assert "the Optuna study could not be written" in caplog.text
     assert (tmp_path / "result.json").exists()
 
@@ -168,36 +167,36 @@ def test_who_watches_sees_a_running_experiment_as_often_as_the_installation_asks
     store: Store, tmp_path: Path, interval: float, states: int
 ) -> None:
     settings = Settings(home=tmp_path, store=store.url, study_interval_seconds=interval)
-    manager = running.ExperimentManager(ID, settings)
-    manager.refresh_study()
+    steps = ExperimentSteps(ExperimentContext(ID, settings))
+    steps.refresh_study()
     with_tables = (tmp_path / ".study").exists()
     assert (len(read(store)) if with_tables else 0) == states
     if with_tables:
         end(store, store.list_unreported(ID)[0])
-        manager.refresh_study()
+        steps.refresh_study()
         assert read(store)[4][1] == "RUNNING"
         long_ago = time.time() - interval - 1
         os.utime(tmp_path / ".study", (long_ago, long_ago))
-        manager.refresh_study()
+        steps.refresh_study()
         assert read(store)[4][1] == "COMPLETE"
 
 
 def test_an_experiment_that_was_stopped_leaves_results_and_a_study(store: Store, tmp_path: Path) -> None:
-    manager = running.ExperimentManager(ID, Settings(home=tmp_path, store=store.url))
+    steps = open_steps(store, tmp_path)
     store.set_code_folder(ID, str(tmp_path))
-    Actions(ID, "ann", manager.settings).stop()
-    manager.close_run(1, "run")
+    Actions(ID, "ann", steps.context.settings).stop()
+    steps.close_run(1, "run")
     assert "stopped by ann" in (tmp_path / "result.json").read_text()
-    assert states_of(manager)[4] == "FAIL"
+    assert states_of(steps)[4] == "FAIL"
 
 
 def test_results_that_are_there_are_not_written_again(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = running.ExperimentManager(ID, Settings(home=tmp_path, store=store.url))
+    steps = open_steps(store, tmp_path)
     store.set_code_folder(ID, str(tmp_path))
     end(store, store.list_unreported(ID)[0])
-    manager.conclude()
+    steps.conclude()
     monkeypatch.setattr(running, "write_results", lambda *_: 1 / 0)
-    assert manager.close_run(1, "run")
-    assert len(study_of(manager).trials) == 7
+    assert steps.close_run(1, "run")
+    assert len(study_of(steps).trials) == 7

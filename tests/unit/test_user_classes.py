@@ -7,18 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from trialflow.errors import ConfigError, UserClassError
 from trialflow.experiment.loading import load_experiment
-from trialflow.experiment.running import ExperimentManager
+from trialflow.experiment.running import ExperimentSteps
 from trialflow.experiment.showing.nni_views import show_profile
 from trialflow.hosting import ClassHost
 from trialflow.processes import end_processes, find_processes
@@ -26,53 +24,9 @@ from trialflow.records import AlgorithmSpec, ExperimentStatus, JsonObject, Slot,
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal
 
-from .test_manager import RUN, follow, live_a_trial, suggest
+from .lab import RUN, again, follow, live_a_trial, suggest
+from .user_class_lab import SPACE, TRIAL, TUNER, make_experiment, own, tuner_that, write_file
 
-SPACE = {"x": {"_type": "uniform", "_value": [0, 1]}}
-TUNER = '''
-import os
-import random
-
-import nni
-from nni.tuner import Tuner
-from nni.utils import OptimizeMode, extract_scalar_reward
-
-events = open("events.txt", "a")  # as NNI's examples do: at import, where the class runs
-print("a class may print")
-
-
-class Mine(Tuner):
-    def __init__(self, optimize_mode="maximize", last=99):
-        self.mode, self.last, self.total = OptimizeMode(optimize_mode), last, 0.0
-        self.space, self.given = None, {}
-
-    def update_search_space(self, search_space):
-        self.space = search_space
-
-    def generate_parameters(self, parameter_id, **kwargs):
-        if parameter_id > self.last:
-            raise nni.NoMoreTrialError("that was all")
-        low, high = self.space["x"]["_value"]
-        self.given[parameter_id] = low + (high - low) * random.random()
-        # What it was told so far is part of what it answers.
-        return {"x": self.given[parameter_id], "total": self.total, "pid": os.getpid() * 0, "id": parameter_id}
-
-    def receive_trial_result(self, parameter_id, parameters, value, **kwargs):
-        assert parameters["x"] == self.given[parameter_id]
-        self.total += extract_scalar_reward(value)
-        self.log("result", parameter_id, value)
-
-    def trial_end(self, parameter_id, success, **kwargs):
-        self.total += 100 if success else 1000
-        self.log("end", parameter_id, success)
-
-    def log(self, *words):
-        events.write(repr(words) + "\\n")
-        events.flush()
-
-    def _on_exit(self):
-        self.log("exit")
-'''
 ASSESSOR = """
 from nni.assessor import AssessResult, Assessor
 
@@ -162,28 +116,6 @@ STYLES = {
         "value": 'json.loads(data["value"])',
     },
 }
-TRIAL = """
-import nni
-parameters = nni.get_next_parameter()
-for step in range(3):
-    nni.report_intermediate_result({"default": parameters["x"] + step})
-nni.report_final_result({"default": parameters["x"], "other": 1})
-"""
-
-
-def own(folder: Path, code: str, kind: str = "tuner", **class_args: Any) -> AlgorithmSpec:
-    """A class of this code."""
-    place = folder / kind
-    place.mkdir(parents=True, exist_ok=True)
-    (place / f"my_{kind}.py").write_text(textwrap.dedent(code))
-    return AlgorithmSpec("Mine", class_args, user_class=UserClass(kind, str(place), str(folder), f"my_{kind}", "Mine"))
-
-
-def tuner_that(body: str) -> str:
-    """The code of a tuner with some methods in the place of those above."""
-    return TUNER + "\n\nclass Mine(Mine):\n" + textwrap.indent(textwrap.dedent(body), "    ")
-
-
 @pytest.fixture(autouse=True)
 def nothing_outlives_a_test_that_fails(tmp_path: Path) -> Iterator[None]:
     yield
@@ -408,51 +340,34 @@ def test_a_host_that_was_closed_elsewhere_retires(
 # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def make_experiment(home: Path, code: str = TRIAL, batch_size: int = 6, **changes: Any) -> ExperimentManager:
-    """An experiment with classes of its own that lets trials be claimed."""
-    from trialflow.testing import make_spec
-
-    folder = home / "code"
-    folder.mkdir(parents=True)
-    (folder / "trial.py").write_text(code)
-    training = {"command": f"{sys.executable} trial.py"}
-    changes = {"search_space": SPACE, "max_trial_number": 6, "trial_concurrency": 1, **changes}
-    spec = make_spec(code_directory=str(folder), code_root=str(folder), training=training, **changes)
-    settings = Settings(home=home, batch_size=batch_size, class_call_seconds=60)
-    manager = ExperimentManager.create("expaaaaa", spec, settings)
-    manager.stage_code()
-    manager.start()
-    return manager
+def events_of(steps: ExperimentSteps, name: str = "events.txt") -> list[str]:
+    return (Path(steps.context.experiment.folder) / "algorithm" / name).read_text().splitlines()
 
 
-def events_of(manager: ExperimentManager, name: str = "events.txt") -> list[str]:
-    return (Path(manager.experiment.folder) / "algorithm" / name).read_text().splitlines()
-
-
-def host_processes(manager: ExperimentManager) -> list[int]:
-    assert manager.user_classes is not None
-    return find_processes(manager.user_classes.host.mark)
+def host_processes(steps: ExperimentSteps) -> list[int]:
+    assert steps.context.user_classes is not None
+    return find_processes(steps.context.user_classes.host.mark)
 
 
 def test_an_experiment_with_a_tuner_of_its_own_survives_the_death_of_its_host(tmp_path: Path) -> None:
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER, optimize_mode="maximize"))
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, TUNER, optimize_mode="maximize"))
     for index in range(6):
-        trial = live_a_trial(manager, Slot(1, index), RUN)
+        trial = live_a_trial(steps, Slot(1, index), RUN)
         assert isinstance(trial, Trial)
         if index in (1, 3):
-            kill(manager.user_classes.host)  # type: ignore[union-attr]
+            kill(steps.context.user_classes.host)  # type: ignore[union-attr]
 
-    trials = manager.store.list_trials(manager.id)
+    trials = steps.context.store.list_trials(steps.context.id)
     totals = [trial.parameters["total"] for trial in trials if trial.parameters]
     told = [sum(trial.value + 100 for trial in trials[:number] if trial.value) for number in range(6)]
     assert totals == pytest.approx(told)
-    assert show_profile(manager.experiment, 0, 6)["params"]["tuner"] == {
+    assert show_profile(steps.context.experiment, 0, 6)["params"]["tuner"] == {
         "codeDir": str(tmp_path / "tuner"), "classFileName": "my_tuner.py", "className": "Mine",
         "classArgs": {"optimize_mode": "maximize"},
     }  # fmt: skip
-    assert manager.conclude().best == max(trials, key=lambda trial: trial.value or 0.0)
-    assert events_of(manager)[-1] == "('exit',)"
-    assert host_processes(manager) == []
+    assert steps.conclude().best == max(trials, key=lambda trial: trial.value or 0.0)
+    assert events_of(steps)[-1] == "('exit',)"
+    assert host_processes(steps) == []
 
 
 def test_an_asker_that_is_killed_at_any_moment_leaves_one_suggestion_per_trial(tmp_path: Path) -> None:
@@ -462,12 +377,12 @@ def test_an_asker_that_is_killed_at_any_moment_leaves_one_suggestion_per_trial(t
             time.sleep(0.3)
             return super().generate_parameters(parameter_id)
         """)
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, code), trial_concurrency=9, max_trial_number=9)
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, code), trial_concurrency=9, max_trial_number=9)
     program = (
-        "import sys\nfrom pathlib import Path\nfrom trialflow.experiment.running import ExperimentManager\n"
+        "import sys\nfrom pathlib import Path\nfrom trialflow.experiment.running import ExperimentContext, TrialSteps\n"
         "from trialflow.records import Slot\nfrom trialflow.settings import Settings\n"
-        "manager = ExperimentManager('expaaaaa', Settings(home=Path(sys.argv[1]), batch_size=6))\n"
-        "print('asks', flush=True)\nmanager.suggest(Slot(1, int(sys.argv[2])), 'run-1')\n"
+        "trials = TrialSteps(ExperimentContext('expaaaaa', Settings(home=Path(sys.argv[1]), batch_size=6)))\n"
+        "print('asks', flush=True)\ntrials.suggest(Slot(1, int(sys.argv[2])), 'run-1')\n"
     )
     for index, moment in enumerate([0.0, 0.1, 0.4, 0.8, 1.5]):
         command = [sys.executable, "-c", program, str(tmp_path), str(index)]
@@ -477,42 +392,42 @@ def test_an_asker_that_is_killed_at_any_moment_leaves_one_suggestion_per_trial(t
             time.sleep(moment)
             asker.kill()
 
-    trials = [suggest(manager, index) for index in range(5)]
+    trials = [suggest(steps, index) for index in range(5)]
 
     assert [(trial.parameters or {})["id"] for trial in trials] == [trial.number for trial in trials]
-    assert len(manager.store.list_trials(manager.id)) == 5
-    journal = [json.loads(line) for line in events_of(manager, "journal")]
+    assert len(steps.context.store.list_trials(steps.context.id)) == 5
+    journal = [json.loads(line) for line in events_of(steps, "journal")]
     asked = [record["call"]["number"] for record in journal if record["call"]["call"] == "ask"]
     assert sorted(asked) == [0, 1, 2, 3, 4]
     for trial in trials:
-        manager.cancel(trial, TrialStatus.USER_CANCELED, "")
-    manager.close_run(1, RUN)
-    assert host_processes(manager) == []
+        steps.trials.end(trial, TrialStatus.USER_CANCELED, "")
+    steps.close_run(1, RUN)
+    assert host_processes(steps) == []
 
 
 def test_a_tuner_s_no_more_trial_error_ends_the_experiment_as_exhausted(tmp_path: Path) -> None:
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER, last=1))
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, TUNER, last=1))
 
-    answers = [live_a_trial(manager, Slot(1, index), RUN) for index in range(3)]
+    answers = [live_a_trial(steps, Slot(1, index), RUN) for index in range(3)]
 
     assert answers[2] is ClaimRefusal.TUNER_EXHAUSTED
-    assert manager.refresh().status is ExperimentStatus.TUNER_NO_MORE_TRIAL
-    assert manager.conclude().experiment.status is ExperimentStatus.DONE
-    assert host_processes(manager) == []
+    assert steps.context.refresh().status is ExperimentStatus.TUNER_NO_MORE_TRIAL
+    assert steps.conclude().experiment.status is ExperimentStatus.DONE
+    assert host_processes(steps) == []
 
 
 def test_a_failed_trial_is_only_told_as_ended(tmp_path: Path) -> None:
     code = TRIAL + "\nif parameters['id'] == 0:\n    raise SystemExit(1)\n"
-    manager = make_experiment(tmp_path, code, tuner=own(tmp_path, TUNER))
+    steps = make_experiment(tmp_path, code, tuner=own(tmp_path, TUNER))
 
-    live_a_trial(manager, Slot(1, 0), RUN)
-    live_a_trial(manager, Slot(1, 1), RUN)
+    live_a_trial(steps, Slot(1, 0), RUN)
+    live_a_trial(steps, Slot(1, 1), RUN)
 
-    assert [event for event in events_of(manager) if "(0," in event or ", 0," in event] == ["('end', 0, False)"]
-    assert [event.split(",")[0] for event in events_of(manager)] == ["('end'", "('result'", "('end'"]
-    assert "{'default':" in events_of(manager)[1]
-    manager.close_run(1, RUN)
-    assert host_processes(manager) == []
+    assert [event for event in events_of(steps) if "(0," in event or ", 0," in event] == ["('end', 0, False)"]
+    assert [event.split(",")[0] for event in events_of(steps)] == ["('end'", "('result'", "('end'"]
+    assert "{'default':" in events_of(steps)[1]
+    steps.close_run(1, RUN)
+    assert host_processes(steps) == []
 
 
 @pytest.mark.parametrize(
@@ -525,50 +440,50 @@ def test_a_failed_trial_is_only_told_as_ended(tmp_path: Path) -> None:
 )
 def test_a_tuner_that_raises_ends_the_experiment_and_its_running_trials(tmp_path: Path, body: str) -> None:
     slow = "import nni, time\nif nni.get_sequence_id() == 0:\n    time.sleep(600)\nnni.report_final_result(1)\n"
-    manager = make_experiment(tmp_path, slow, tuner=own(tmp_path, tuner_that(body)), trial_concurrency=2)
-    running = manager.suggest(Slot(1, 0), RUN)
+    steps = make_experiment(tmp_path, slow, tuner=own(tmp_path, tuner_that(body)), trial_concurrency=2)
+    running = steps.trials.suggest(Slot(1, 0), RUN)
     assert isinstance(running, Trial)
 
-    live_a_trial(manager, Slot(1, 1), RUN)
+    live_a_trial(steps, Slot(1, 1), RUN)
 
-    experiment = manager.refresh()
+    experiment = steps.context.refresh()
     assert experiment.status is ExperimentStatus.ERROR
     assert "ZeroDivisionError" in experiment.status_reason
     assert "my_tuner.py" in experiment.status_reason
-    assert {trial.status for trial in manager.store.list_trials(manager.id)} <= {
+    assert {trial.status for trial in steps.context.store.list_trials(steps.context.id)} <= {
         TrialStatus.SYS_CANCELED, TrialStatus.SUCCEEDED,
     }  # fmt: skip
-    assert manager.store.count_live(manager.id) == 0
-    assert manager.suggest(Slot(1, 2), RUN) is ClaimRefusal.NOT_RUNNING
-    assert host_processes(manager) == []
-    assert find_processes(f"NNI_SYS_DIR={manager.job_request(running).folder}") == []
+    assert steps.context.store.count_live(steps.context.id) == 0
+    assert steps.trials.suggest(Slot(1, 2), RUN) is ClaimRefusal.NOT_RUNNING
+    assert host_processes(steps) == []
+    assert find_processes(f"NNI_SYS_DIR={steps.context.job_request(running).folder}") == []
 
 
 def test_an_assessor_of_the_user_s_own_stops_a_trial_whoever_follows_it(tmp_path: Path) -> None:
     slow = TRIAL.replace("nni.report_final", "__import__('time').sleep(600)\nnni.report_final")
     assessor = own(tmp_path, ASSESSOR, "assessor", limit=1.5)
-    manager = make_experiment(tmp_path, slow, tuner=own(tmp_path, TUNER), assessor=assessor)
-    trial = manager.suggest(Slot(1, 0), RUN)
+    steps = make_experiment(tmp_path, slow, tuner=own(tmp_path, TUNER), assessor=assessor)
+    trial = steps.trials.suggest(Slot(1, 0), RUN)
     assert isinstance(trial, Trial)
 
-    ended = manager.report(follow(ExperimentManager(manager.id, manager.settings), trial))
+    ended = steps.trials.report(follow(again(steps), trial))
 
     assert ended.status is TrialStatus.EARLY_STOPPED
     assert ended.reason.startswith("Mine stopped it at step ")
-    assert events_of(manager, "ended.txt") == ["False"]
-    manager.close_run(1, RUN)
-    assert host_processes(manager) == []
+    assert events_of(steps, "ended.txt") == ["False"]
+    steps.close_run(1, RUN)
+    assert host_processes(steps) == []
 
 
 def test_an_assessor_that_raises_ends_the_experiment(tmp_path: Path) -> None:
     assessor = own(tmp_path, ASSESSOR.replace('["default"]', '["nothing"]'), "assessor", limit=1.5)
-    manager = make_experiment(tmp_path, assessor=assessor)
+    steps = make_experiment(tmp_path, assessor=assessor)
 
-    live_a_trial(manager, Slot(1, 0), RUN)
+    live_a_trial(steps, Slot(1, 0), RUN)
 
-    assert manager.refresh().status is ExperimentStatus.ERROR
-    assert "KeyError: 'nothing'" in manager.experiment.status_reason
-    assert host_processes(manager) == []
+    assert steps.context.refresh().status is ExperimentStatus.ERROR
+    assert "KeyError: 'nothing'" in steps.context.experiment.status_reason
+    assert host_processes(steps) == []
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -578,41 +493,41 @@ def test_an_advisor_suggests_waits_and_kills(tmp_path: Path, style: str) -> None
     code = "import os, time" + TRIAL.replace("nni.report_final", f"{wait}nni.report_final")
     code = code.replace('parameters["x"] + step', '1000 if parameters["x"] == 2 else 0')
     advisor = own(tmp_path, ADVISOR.format(**STYLES[style]), "advisor")
-    manager = make_experiment(tmp_path, code, tuner=advisor, trial_concurrency=3, max_trial_number=4)
-    first, second = (manager.suggest(Slot(1, index), RUN) for index in range(2))
+    steps = make_experiment(tmp_path, code, tuner=advisor, trial_concurrency=3, max_trial_number=4)
+    first, second = (steps.trials.suggest(Slot(1, index), RUN) for index in range(2))
     assert isinstance(first, Trial)
     assert isinstance(second, Trial)
-    kill(manager.user_classes.host)  # type: ignore[union-attr]
+    kill(steps.context.user_classes.host)  # type: ignore[union-attr]
 
-    refused = manager._suggest(Slot(1, 2), RUN)
+    refused = steps.trials._suggest(Slot(1, 2), RUN)
     go.touch()
-    ended = [manager.report(follow(manager, trial)) for trial in (first, second)]
-    third = live_a_trial(manager, Slot(1, 2), RUN)
+    ended = [steps.trials.report(follow(steps, trial)) for trial in (first, second)]
+    third = live_a_trial(steps, Slot(1, 2), RUN)
 
     assert refused is ClaimRefusal.NO_SUGGESTION  # one round at a time
     assert [trial.parameters for trial in ended] == [{"x": 0}, {"x": 1}]
     assert [trial.status for trial in ended] == [TrialStatus.SUCCEEDED] * 2
     assert isinstance(third, Trial)
     assert (third.parameters, third.status) == ({"x": 2}, TrialStatus.EARLY_STOPPED)
-    manager.close_run(1, RUN)
-    assert host_processes(manager) == []
+    steps.close_run(1, RUN)
+    assert host_processes(steps) == []
 
 
 def test_a_changed_search_space_reaches_the_tuner(tmp_path: Path) -> None:
     from trialflow.experiment.operating.actions import Actions
     from trialflow.store import Adjustable
 
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
-    live_a_trial(manager, Slot(1, 0), RUN)
-    Actions(manager.id, "somebody", manager.settings).change(
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
+    live_a_trial(steps, Slot(1, 0), RUN)
+    Actions(steps.context.id, "somebody", steps.context.settings).change(
         Adjustable.SEARCH_SPACE, {"x": {"_type": "uniform", "_value": [7, 8]}}
     )
 
-    trial = live_a_trial(manager, Slot(1, 1), RUN)
+    trial = live_a_trial(steps, Slot(1, 1), RUN)
 
     assert isinstance(trial, Trial)
     assert 7 <= (trial.parameters or {})["x"] <= 8
-    manager.close_run(1, RUN)
+    steps.close_run(1, RUN)
 
 
 def test_what_a_person_gives_is_told_to_the_tuner(tmp_path: Path) -> None:
@@ -624,69 +539,42 @@ def test_what_a_person_gives_is_told_to_the_tuner(tmp_path: Path) -> None:
         def receive_customized_trial_result(self, parameter_id, parameters, value):
             self.log("customized", parameters, value["default"])
         """)
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, code))
-    actions = Actions(manager.id, "somebody", manager.settings)
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, code))
+    actions = Actions(steps.context.id, "somebody", steps.context.settings)
     actions.import_data([{"parameter": {"x": 0.25}, "value": 1.5}])
-    live_a_trial(manager, Slot(1, 0), RUN)
+    live_a_trial(steps, Slot(1, 0), RUN)
     actions.import_data([{"parameter": {"x": 0.5}, "value": 2.5}])
     actions.add({"x": 0.75})
-    kill(manager.user_classes.host)  # type: ignore[union-attr]
-    customized = live_a_trial(manager, Slot(1, 1), RUN)
-    suggested = live_a_trial(manager, Slot(1, 2), RUN)
+    kill(steps.context.user_classes.host)  # type: ignore[union-attr]
+    customized = live_a_trial(steps, Slot(1, 1), RUN)
+    suggested = live_a_trial(steps, Slot(1, 2), RUN)
 
     assert isinstance(customized, Trial)
     assert customized.parameters == {"x": 0.75}
     assert isinstance(suggested, Trial)
     assert (suggested.parameters or {})["id"] == 2
-    events = events_of(manager)
+    events = events_of(steps)
     assert events[0] == "('import', [{'parameter': {'x': 0.25}, 'value': 1.5}])"
     assert events.count("('import', [{'parameter': {'x': 0.5}, 'value': 2.5}])") == 1
     assert events.count("('customized', {'x': 0.75}, 0.75)") == 1
-    manager.close_run(1, RUN)
+    steps.close_run(1, RUN)
 
 
 def test_a_stopped_experiment_leaves_no_host(tmp_path: Path) -> None:
     from trialflow.experiment.operating.actions import Actions
 
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
-    live_a_trial(manager, Slot(1, 0), RUN)
-    assert host_processes(manager)
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
+    live_a_trial(steps, Slot(1, 0), RUN)
+    assert host_processes(steps)
 
-    Actions(manager.id, "somebody", manager.settings).stop()
-    manager.settle()
-    manager.close_run(1, RUN)
+    Actions(steps.context.id, "somebody", steps.context.settings).stop()
+    steps.trials.report_ended()
+    steps.close_run(1, RUN)
 
-    assert host_processes(manager) == []
+    assert host_processes(steps) == []
 
 
 # ── experiment files ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def write_file(folder: Path, section: str, v2: bool, **algorithm: Any) -> Path:
-    """An experiment file with a class of its own in ``folder/own/my_tuner.py``."""
-    (folder / "own").mkdir(parents=True, exist_ok=True)
-    (folder / "trial.py").write_text(TRIAL)
-    if not (folder / "own" / "my_tuner.py").exists():
-        (folder / "own" / "my_tuner.py").write_text(TUNER)
-    v1_class = {"codeDir": "own", "classFileName": "my_tuner.py", "className": "Mine", "classArgs": {"last": 3}}
-    v2_class = {"codeDirectory": "own", "className": "my_tuner.Mine", "classArgs": {"last": 3}}
-    given = {**(v2_class if v2 else v1_class), **algorithm}
-    given = {key: value for key, value in given.items() if value is not None}
-    if v2:
-        data: JsonObject = {
-            "experimentName": "own", "trialConcurrency": 1, "maxTrialNumber": 2, "searchSpace": SPACE,
-            "trialCommand": "python3 trial.py", "trialCodeDirectory": ".", "trainingService": {"platform": "local"},
-        }  # fmt: skip
-    else:
-        data = {
-            "authorName": "a", "experimentName": "own", "trialConcurrency": 1, "maxTrialNum": 2,
-            "trainingServicePlatform": "local", "searchSpace": SPACE, "useAnnotation": False,
-            "trial": {"command": "python3 trial.py", "codeDir": ".", "gpuNum": 0},
-        }  # fmt: skip
-    if section == "assessor":
-        data["tuner"] = {"name": "TPE"} if v2 else {"builtinTunerName": "TPE"}
-    (folder / "config.yml").write_text(yaml.safe_dump({**data, section: given}))
-    return folder / "config.yml"
 
 
 @pytest.mark.parametrize("v2", [False, True])

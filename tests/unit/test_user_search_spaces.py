@@ -18,9 +18,8 @@ from trialflow.search_space import parse_search_space
 from trialflow.settings import Settings
 from trialflow.store import Adjustable
 
-from .studies import study_of
-from .test_manager import RUN, live_a_trial
-from .test_user_classes import TUNER, make_experiment, own, tuner_that, write_file
+from .lab import RUN, live_a_trial, study_of
+from .user_class_lab import TUNER, make_experiment, own, tuner_that, write_file
 
 OWN_TYPES = [{"x": [1, 100]}, {"x": {"_type": "my", "_value": "abc"}}, {"x": 3, "y": {"_type": "choice"}}, {}]
 # What x is, is for the tuner to say; y is one of NNI's.
@@ -80,32 +79,33 @@ def test_only_a_class_that_suggests_has_types_of_its_own(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("space", "latents"), [(SPACE, {"y": 0.25}), ({"x": [1, 100]}, {})])
 def test_an_experiment_with_types_of_its_own_lives_to_its_end(tmp_path: Path, space: Any, latents: Any) -> None:
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, DRAWS), search_space=space, max_trial_number=3)
-    actions = Actions(manager.id, "somebody", manager.settings)
-    first = live_a_trial(manager, Slot(1, 0), RUN)
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, DRAWS), search_space=space, max_trial_number=3)
+    actions = Actions(steps.context.id, "somebody", steps.context.settings)
+    first = live_a_trial(steps, Slot(1, 0), RUN)
     actions.change(Adjustable.SEARCH_SPACE, {"x": [1, 50]})
-    second = live_a_trial(manager, Slot(1, 1), RUN)
+    second = live_a_trial(steps, Slot(1, 1), RUN)
     actions.add({"w": 9, "x": 5})
     assert actions.import_data([{"parameter": {"v": 1}, "value": 1}]) == {"imported": 1, "known": 0, "fit": 1}
-    third = live_a_trial(manager, Slot(1, 2), RUN)
+    third = live_a_trial(steps, Slot(1, 2), RUN)
 
-    result = manager.conclude()
+    result = steps.conclude()
 
     assert [trial.parameters for trial in (first, second, third) if isinstance(trial, Trial)] == [
         {"x": 100, "y": 0.25, "z": ["its own"]}, {"x": 49, "y": 0.25, "z": ["its own"]}, {"w": 9, "x": 5},
     ]  # fmt: skip
-    assert [trial.params for trial in study_of(manager).trials] == [latents, {}, {}, {}]
-    assert study_of(manager).trials[0].user_attrs["x"] == 100
+    assert [trial.params for trial in study_of(steps).trials] == [latents, {}, {}, {}]
+    assert study_of(steps).trials[0].user_attrs["x"] == 100
     assert result.best is not None
-    assert find_importances(StudySource.read(manager.store, manager.id)) == {}
-    manager.close_run(1, RUN)
+    assert find_importances(StudySource.read(steps.context.store, steps.context.id)) == {}
+    steps.close_run(1, RUN)
 
 
 def test_a_changed_space_of_its_own_types_must_still_be_finite(tmp_path: Path) -> None:
-    manager = make_experiment(tmp_path, tuner=own(tmp_path, TUNER))
+    context = make_experiment(tmp_path, tuner=own(tmp_path, TUNER)).context
+    actions = Actions(context.id, "somebody", context.settings)
 
     with pytest.raises(ConfigError, match="must be an object of finite JSON values"):
-        Actions(manager.id, "somebody", manager.settings).change(Adjustable.SEARCH_SPACE, {"x": float("nan")})
+        actions.change(Adjustable.SEARCH_SPACE, {"x": float("nan")})
 
 
 def test_of_two_parameters_with_one_path_neither_counts() -> None:

@@ -23,7 +23,6 @@ from trialflow.cli.target import keep_target
 from trialflow.cli.tensorboard import tensorboard_app
 from trialflow.cli.upload import place_experiment
 from trialflow.errors import TrialflowError
-from trialflow.records import DAG_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,7 +127,9 @@ def login(
 def create(
     context: typer.Context,
     config: Annotated[str, typer.Option("--config", "-c", help="The experiment's file.", metavar="FILE")],
-    dag: Annotated[str, typer.Option(help="The DAG that is to run it.")] = DAG_ID,
+    dag: Annotated[
+        str | None, typer.Option(help="The DAG that is to run it; by default nni_experiment.", show_default=False)
+    ] = None,
     upload: Annotated[
         bool | None, typer.Option(help="Send the files to Airflow; by default when it does not have the same ones.")
     ] = None,
@@ -139,9 +140,10 @@ def create(
     _url_prefix: UrlPrefix = None,
 ) -> None:
     """Start an experiment; its folder is sent to an Airflow that does not have it on its disk."""
+    chosen = {} if dag is None else {"dag_id": dag}
     with asking(context) as (api, form):
-        place = place_experiment(api, Path(config), dag, upload)
-        started = api.ask("POST", "/api/v1/nni/experiment", json={"config": place, "dag_id": dag}).json()
+        place = place_experiment(api, Path(config), chosen, upload)
+        started = api.ask("POST", "/api/v1/nni/experiment", json={"config": place, **chosen}).json()
         _await_start(api, started, form, wait=wait)
 
 

@@ -21,13 +21,13 @@ _UPLOADS = "/api/v1/nni/uploads"
 _TIMEOUT_SECONDS = 600.0
 
 
-def place_experiment(api: Api, config: Path, dag: str, upload: bool | None) -> str:
+def place_experiment(api: Api, config: Path, chosen: dict[str, str], upload: bool | None) -> str:
     """The path under which Airflow finds the experiment; its files are sent there when that is needed.
 
     Args:
         api: The server.
         config: The experiment file on this machine.
-        dag: The DAG that is to run it.
+        chosen: The DAG that is to run it, under ``dag_id``; empty for the one that Airflow takes by itself.
         upload: Whether to send the files; ``None``: unless the server has the same ones under the same path.
 
     Raises:
@@ -53,18 +53,18 @@ def place_experiment(api: Api, config: Path, dag: str, upload: bool | None) -> s
         return here
     if upload is None:
         body = {"config": here, "digest": bundle.digest}
-        if api.ask("POST", f"{_UPLOADS}/known", params={"dag_id": dag}, json=body).json()["known"]:
+        if api.ask("POST", f"{_UPLOADS}/known", params=chosen, json=body).json()["known"]:
             return here
-    return f"{_send(api, bundle, dag)}/{bundle.config}"
+    return f"{_send(api, bundle, chosen)}/{bundle.config}"
 
 
-def _send(api: Api, bundle: Bundle, dag: str) -> str:
+def _send(api: Api, bundle: Bundle, chosen: dict[str, str]) -> str:
     with tempfile.TemporaryFile() as archive:
         bundle.write_to(archive)
         size = archive.tell()
         archive.seek(0)
         with busy(f"Sending {len(bundle.files)} files, {size / 1e6:.1f} MB …"):
             headers = {"Content-Type": "application/zip", "Content-Length": str(size)}
-            answer = api.ask("POST", _UPLOADS, params={"dag_id": dag}, content=archive, headers=headers,
+            answer = api.ask("POST", _UPLOADS, params=chosen, content=archive, headers=headers,
                              timeout=_TIMEOUT_SECONDS)  # fmt: skip
     return str(answer.json()["folder"])

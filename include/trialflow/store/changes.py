@@ -69,7 +69,7 @@ class ExperimentChange:
     def stop(self) -> bool:
         """End the experiment and all its live trials in the ledger; tells whether it had not ended before.
 
-        Whoever follows a trial sees its end there and clears its job away.
+        Whoever follows a trial sees its end there, and reports it.
         """
         row = self._lock()
         if ExperimentStatus(row["status"]).is_final:
@@ -81,7 +81,7 @@ class ExperimentChange:
         self._note("stop", None)
         return True
 
-    def lose_run(self, run_id: str) -> None:
+    def end_run(self, run_id: str) -> None:
         """End in the ledger what a run carried that is no more; when it carried the newest batch, the experiment ends.
 
         A run that had come to its end changes nothing.
@@ -151,11 +151,11 @@ class ExperimentChange:
             self.note("import", count)
         return count
 
-    def retire(self) -> None:
-        """Take an ended experiment out of use for good: from now on it can only be deleted.
+    def close(self) -> None:
+        """Close an ended experiment for good: from now on it can only be deleted.
 
         Raises:
-            ConflictError: It has not ended, or a trial of it was never cleared away.
+            ConflictError: It has not ended, or a trial of it was never reported.
         """
         row = self._lock()
         if not ExperimentStatus(row["status"]).is_final:
@@ -175,8 +175,8 @@ class ExperimentChange:
         self._update(code_folder=None)
 
     def delete(self) -> None:
-        """Delete every row of a retired experiment."""
-        self.retire()
+        """Delete every row of a closed experiment."""
+        self.close()
         for table in (metrics, points, trials, batches, changes):
             self.connection.execute(table.delete().where(table.c.experiment_id == self.experiment_id))
         self.connection.execute(experiments.delete().where(experiments.c.id == self.experiment_id))

@@ -1,7 +1,7 @@
-"""The claim: the one transaction that decides whether another trial may live.
+"""The claim: the one transaction that makes a trial, where `trialflow.claim_rules` allow it.
 
-Nothing else in Trialflow decides how many trials are alive. The transaction holds the experiment's row (PostgreSQL)
-or the database (SQLite, BEGIN IMMEDIATE) from its first read to its commit, so that what it has read stays true.
+The transaction holds the experiment's row (PostgreSQL) or the database (SQLite, BEGIN IMMEDIATE) from its first read
+to its commit, so that what it has read stays true.
 """
 
 from __future__ import annotations
@@ -9,37 +9,21 @@ from __future__ import annotations
 import secrets
 import string
 import time
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
+from trialflow.claim_rules import ClaimRefusal, ClaimState, find_refusal
 from trialflow.errors import NotFoundError
-from trialflow.records import CUSTOMIZED, ExperimentSpec, ExperimentStatus, Slot, StrEnum, Trial, TrialStatus
+from trialflow.records import CUSTOMIZED, ExperimentSpec, ExperimentStatus, JsonObject, Slot, Trial, TrialStatus
 from trialflow.store.limits import find_limit
 from trialflow.store.tables import experiments, trials
-from trialflow.store.user_points import take_point
+from trialflow.store.user_points import has_waiting, take_point
 
 # Reads a specification from its column, and writes it there.
 SPEC: TypeAdapter[ExperimentSpec] = TypeAdapter(ExperimentSpec)
 _ID_ALPHABET = string.ascii_letters + string.digits
-
-
-class ClaimRefusal(StrEnum):
-    """Why there is no trial to be had."""
-
-    NO_ROOM = "NO_ROOM"
-    NO_TRIALS_LEFT = "NO_TRIALS_LEFT"
-    DURATION_OVER = "DURATION_OVER"
-    LIMIT_REACHED = "LIMIT_REACHED"
-    NOT_RUNNING = "NOT_RUNNING"
-    # The tuner waits for the result of another trial, or has nothing to suggest any more.
-    NO_SUGGESTION = "NO_SUGGESTION"
-    TUNER_EXHAUSTED = "TUNER_EXHAUSTED"
-
-    @property
-    def may_change(self) -> bool:
-        """Whether another answer may come by itself."""
-        return self in (ClaimRefusal.NO_ROOM, ClaimRefusal.NO_SUGGESTION)
 
 
 class Refused(Exception):  # noqa: N818  # an answer, not an error; never leaves this package
@@ -66,11 +50,8 @@ def claim_trial(connection: sa.Connection, experiment_id: str, slot: Slot, run_i
         Refused: There is no room now, or there will be none.
         NotFoundError: There is no such experiment.
     """
-    row = connection.execute(
-        sa.select(experiments).where(experiments.c.id == experiment_id).with_for_update()
-    ).mappings().one_or_none()  # fmt: skip
-    if row is None:
-        raise NotFoundError(f"no experiment {experiment_id!r} in the store; was it deleted?")
+    # From here to the commit nobody else claims a trial, or changes a limit or the status.
+    connection.execute(sa.select(experiments.c.id).where(experiments.c.id == experiment_id).with_for_update())
     earlier = connection.execute(
         sa.select(trials.c.id).where(
             trials.c.experiment_id == experiment_id, trials.c.batch == slot.batch, trials.c.slot == slot.index
@@ -78,11 +59,7 @@ def claim_trial(connection: sa.Connection, experiment_id: str, slot: Slot, run_i
     ).scalar()
     if earlier is not None:
         return str(earlier)
-    created, live = _count(connection, experiment_id)
-    refusal = _refusal(row, created, live, time.time())
-    if refusal is None and find_limit(connection, experiment_id, SPEC.validate_python(row["spec"])) is not None:
-        refusal = ClaimRefusal.LIMIT_REACHED
-    if refusal is not None:
+    if refusal := find_refusal(read_state(connection, experiment_id)):
         raise Refused(refusal)
     return _insert(connection, experiment_id, slot, run_id)
 
@@ -99,32 +76,73 @@ def release_trial(connection: sa.Connection, trial: Trial) -> None:
     )
 
 
-def count_live(connection: sa.Connection, experiment_id: str) -> int:
-    """Trials that hold a place under the cap: claimed, and not yet told to the tuner."""
-    return _count(connection, experiment_id)[1]
+def read_state(
+    connection: sa.Connection, experiment_id: str, *, waits: bool = False, asked_in_vain_after: int | None = None
+) -> ClaimState:
+    """What the ledger says about an experiment's claims, read at once.
+
+    Args:
+        connection: Inside the claim's transaction, or anywhere for somebody who waits.
+        experiment_id: The experiment.
+        waits: Whether it is for somebody who waits, and reports what has ended before the next claim.
+        asked_in_vain_after: See `ClaimState`.
+
+    Raises:
+        NotFoundError: There is no such experiment.
+    """
+    row = connection.execute(_state_query(experiment_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFoundError(f"no experiment {experiment_id!r} in the store; was it deleted?")
+    now = time.time()
+    return ClaimState(
+        now=now,
+        status=ExperimentStatus(row["status"]),
+        is_overdue=_is_overdue(row, now),
+        has_reached_limit=_has_reached_limit(connection, experiment_id, row["spec"]),
+        max_trial_number=row["max_trial_number"],
+        trial_concurrency=row["trial_concurrency"],
+        created=row["created"],
+        taken=row["unended"] if waits else row["live"],
+        ended=row["created"] - row["unended"],
+        has_waiting_point=bool(row["has_waiting_point"]),
+        oldest_unsubmitted=row["oldest_unsubmitted"],
+        oldest_unfollowed=row["oldest_unfollowed"],
+        asked_in_vain_after=asked_in_vain_after,
+    )
 
 
-def _count(connection: sa.Connection, experiment_id: str) -> tuple[int, int]:
-    live = sa.func.count().filter(trials.c.reported_at.is_(None))
-    row = connection.execute(
-        sa.select(sa.func.count(), live).where(trials.c.experiment_id == experiment_id)
-    ).one()
-    return int(row[0]), int(row[1])
+def _state_query(experiment_id: str) -> sa.Select[Any]:
+    """An experiment's row with what there is to count of its trials."""
+    goes_on, is_live = trials.c.ended_at.is_(None), trials.c.reported_at.is_(None)
+    is_unfollowed = sa.and_(goes_on, trials.c.followed_at.is_(None))
+    is_unsubmitted = sa.and_(is_unfollowed, trials.c.job.is_(None))
+    count, oldest = sa.func.count(trials.c.id), sa.func.min(trials.c.claimed_at)
+    return (
+        sa.select(
+            experiments,
+            count.label("created"),
+            count.filter(goes_on).label("unended"),
+            count.filter(is_live).label("live"),
+            oldest.filter(is_unsubmitted).label("oldest_unsubmitted"),
+            oldest.filter(is_unfollowed).label("oldest_unfollowed"),
+            has_waiting(experiment_id).label("has_waiting_point"),
+        )
+        .select_from(experiments.outerjoin(trials, trials.c.experiment_id == experiments.c.id))
+        .where(experiments.c.id == experiment_id)
+        .group_by(experiments.c.id)
+    )
 
 
-def _refusal(row: sa.RowMapping, created: int, live: int, now: float) -> ClaimRefusal | None:
-    """The first rule that forbids another trial; the order decides which reason people read."""
-    if row["status"] == ExperimentStatus.TUNER_NO_MORE_TRIAL:
-        return ClaimRefusal.TUNER_EXHAUSTED
-    if row["status"] != ExperimentStatus.RUNNING:
-        return ClaimRefusal.NOT_RUNNING
-    if created >= row["max_trial_number"]:
-        return ClaimRefusal.NO_TRIALS_LEFT
-    if row["started_at"] is not None and now - row["started_at"] - row["idle_seconds"] >= row["max_duration_seconds"]:
-        return ClaimRefusal.DURATION_OVER
-    if live >= row["trial_concurrency"]:
-        return ClaimRefusal.NO_ROOM
-    return None
+def _is_overdue(row: sa.RowMapping, now: float) -> bool:
+    if row["started_at"] is None:
+        return False
+    return bool(now - row["started_at"] - row["idle_seconds"] >= row["max_duration_seconds"])
+
+
+def _has_reached_limit(connection: sa.Connection, experiment_id: str, spec: JsonObject) -> bool:
+    if spec.get("goal") is None and spec.get("max_failed_trial_number") is None:
+        return False  # Reading a specification takes its time, and those who wait ask often.
+    return find_limit(connection, experiment_id, SPEC.validate_python(spec)) is not None
 
 
 def _insert(connection: sa.Connection, experiment_id: str, slot: Slot, run_id: str) -> str:

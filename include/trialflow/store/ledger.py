@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from trialflow.claim_rules import ClaimRefusal, ClaimState
 from trialflow.errors import NotFoundError, StoreError
 from trialflow.records import (
     Change,
@@ -29,14 +30,14 @@ from trialflow.records import (
     TrialStatus,
 )
 from trialflow.store.changes import ExperimentChange, list_changes
-from trialflow.store.claims import SPEC, ClaimRefusal, Refused, claim_trial, count_live, release_trial
+from trialflow.store.claims import SPEC, Refused, claim_trial, read_state, release_trial
 from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
 from trialflow.store.locks import study_lock
 from trialflow.store.metrics import MetricStore
 from trialflow.store.migrations import bring_up_to_date
 from trialflow.store.tables import batches, experiments, trials
-from trialflow.store.user_points import count_waiting, list_known_points
+from trialflow.store.user_points import list_known_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,11 +139,6 @@ class Store(MetricStore):
         """The results that people brought from elsewhere."""
         with self._reading() as connection:
             return list_known_points(connection, experiment_id)
-
-    def has_waiting_point(self, experiment_id: str) -> bool:
-        """Whether a hand-made trial waits for a place."""
-        with self._reading() as connection:
-            return count_waiting(connection, experiment_id) > 0
 
     def set_code_folder(self, experiment_id: str, code_folder: str) -> None:
         """Note where the complete copy of the code lies."""
@@ -255,6 +251,11 @@ class Store(MetricStore):
             return answer.refusal
         return self.get_trial(experiment_id, trial_id)
 
+    def read_claim_state(self, experiment_id: str, asked_in_vain_after: int | None = None) -> ClaimState:
+        """What those who wait for a claim go by; see `trialflow.claim_rules`."""
+        with self._reading() as connection:
+            return read_state(connection, experiment_id, waits=True, asked_in_vain_after=asked_in_vain_after)
+
     def release(self, trial: Trial) -> None:
         """Undo a claim for which the tuner had no suggestion; see `trialflow.store.claims`."""
         with self._engine.begin() as connection:
@@ -268,36 +269,19 @@ class Store(MetricStore):
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def count_ended(self, experiment_id: str) -> int:
-        """Trials whose job has ended, whether the tuner knows the result or not."""
-        query = sa.select(sa.func.count()).where(
-            trials.c.experiment_id == experiment_id, trials.c.ended_at.is_not(None)
-        )
-        with self._reading() as connection:
-            return int(connection.execute(query).scalar_one())
-
     def list_unended(self, experiment_id: str) -> frozenset[str]:
         """The ids of the trials that go on."""
         query = sa.select(trials.c.id).where(trials.c.experiment_id == experiment_id, trials.c.ended_at.is_(None))
         with self._reading() as connection:
             return frozenset(connection.execute(query).scalars())
 
-    def has_abandoned(self, experiment_id: str, unsubmitted_since: float, unfollowed_since: float) -> bool:
-        """Whether a trial that was claimed before these times goes on without a job, or with one nobody follows."""
-        is_unsubmitted = sa.and_(trials.c.job.is_(None), trials.c.claimed_at < unsubmitted_since)
-        query = sa.select(sa.exists().where(
-            trials.c.experiment_id == experiment_id,
-            trials.c.ended_at.is_(None),
-            trials.c.followed_at.is_(None),
-            sa.or_(is_unsubmitted, trials.c.claimed_at < unfollowed_since),
-        ))  # fmt: skip
-        with self._reading() as connection:
-            return bool(connection.execute(query).scalar())
-
     def count_live(self, experiment_id: str) -> int:
         """Trials that hold a place under the cap."""
+        query = sa.select(sa.func.count()).where(
+            trials.c.experiment_id == experiment_id, trials.c.reported_at.is_(None)
+        )
         with self._reading() as connection:
-            return count_live(connection, experiment_id)
+            return int(connection.execute(query).scalar_one())
 
     def find_limit(self, experiment_id: str, spec: ExperimentSpec) -> Limit | None:
         """The limit that ends the experiment now, if it has reached one; see `trialflow.store.limits`."""

@@ -40,6 +40,11 @@ def count_waiting(connection: sa.Connection, experiment_id: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def has_waiting(experiment_id: str) -> sa.Exists:
+    """For a query: whether a hand-made trial waits for a place."""
+    return sa.exists().where(*_waiting(experiment_id))
+
+
 def add_known_points(connection: sa.Connection, experiment_id: str, new: Sequence[KnownPoint]) -> int:
     """Add results from elsewhere; one that is there already is left alone. Tells how many were new."""
     seen = {_key(point) for point in list_known_points(connection, experiment_id)}

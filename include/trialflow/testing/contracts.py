@@ -111,6 +111,27 @@ class StoreContract:
             store.set_reported(trial)
         assert claim(store, 2).number == 2
 
+    def test_who_waits_goes_by_what_has_ended_and_who_claims_by_what_was_reported(self, store: Store) -> None:
+        start_experiment(store, trial_concurrency=2, max_trial_number=9)
+        nothing = store.read_claim_state(_ID)
+        assert (nothing.created, nothing.taken, nothing.ended) == (0, 0, 0)
+        assert (nothing.oldest_unfollowed, nothing.oldest_unsubmitted) == (None, None)
+        first, second = claim(store), claim(store, 1)
+        state = store.read_claim_state(_ID, asked_in_vain_after=7)
+        assert (state.created, state.taken, state.ended, state.asked_in_vain_after) == (2, 2, 0, 7)
+        assert (state.trial_concurrency, state.max_trial_number, state.has_waiting_point) == (2, 9, False)
+        assert (state.oldest_unfollowed, state.oldest_unsubmitted) == (first.claimed_at, first.claimed_at)
+        store.set_ended(first, Outcome(TrialStatus.SUCCEEDED), 1.0)
+        store.set_job(second, {"pid": 1})
+        with store.open_change(_ID, "ann") as change:
+            change.add({"x": 0.5})
+        state = store.read_claim_state(_ID)
+        assert (state.created, state.taken, state.ended, state.has_waiting_point) == (2, 1, 1, True)
+        assert (state.oldest_unfollowed, state.oldest_unsubmitted) == (second.claimed_at, None)
+        assert store.claim(_ID, Slot(1, 2), _RUN) is ClaimRefusal.NO_ROOM
+        store.set_followed(second)
+        assert store.read_claim_state(_ID).oldest_unfollowed is None
+
     def test_nothing_is_claimed_when_the_duration_is_over(self, store: Store) -> None:
         start_experiment(store, max_duration_seconds=0.0)
         claim(store)  # The duration counts from the first claim.

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trialflow.tuners.surrogate import MOST_DRAWN
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,8 +62,8 @@ class Process:
 
     @property
     def affordable(self) -> int:
-        """How many points one search may predict."""
-        return min(int(_AFFORDABLE / len(self.losses) ** 2), MOST_DRAWN)
+        """How many points one search may predict in the time that it has."""
+        return int(_AFFORDABLE / len(self.losses) ** 2)
 
     def predict(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation at each row."""

@@ -51,7 +51,7 @@ class GPTuner(SurrogateTuner):
         from trialflow.tuners.gaussian import search
 
         assert isinstance(self.args, GPArgs)
-        drawn = min(self.args.selection_num_warm_up, surrogate.process.affordable)
+        drawn = min(self.args.selection_num_warm_up, surrogate.process.affordable, MOST_DRAWN)
         starts = min(self.args.selection_num_starting_points, MOST_STARTS)
         return search(lambda rows: self._utility(surrogate, rows), surrogate.cube, (drawn, starts), surrogate.rng)
 

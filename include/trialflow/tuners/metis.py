@@ -79,7 +79,7 @@ class Metis(SurrogateTuner):
 
         assert isinstance(self.args, MetisArgs)
         process = surrogate.process
-        sizes = min(self.args.selection_num_starting_points, process.affordable), MOST_STARTS
+        sizes = min(self.args.selection_num_starting_points, process.affordable, MOST_DRAWN), MOST_STARTS
         optima = search(lambda rows: -process.predict(rows)[0], surrogate.cube, sizes, surrogate.rng)
         if self.args.no_candidates or surrogate.rng.random() > self.args.exploration_probability:
             return optima

@@ -49,7 +49,7 @@ def _take_care(dag_id: str, run_id: str) -> None:
     try:
         actions = Actions(identify(dag_id, run_id).experiment_id, WHO)
         if actions.experiment.owner == dag_id:
-            actions.lose_run(run_id)
+            actions.end_run(run_id)
             runs.clear_away(actions)
     except NotFoundError:
         pass  # It was no experiment's run, or the experiment was deleted before.

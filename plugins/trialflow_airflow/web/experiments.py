@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from trialflow import __version__
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing.nni_views import show_summary
-from trialflow.records import DAG_ID, ExperimentStatus
+from trialflow.records import ExperimentStatus
 from trialflow_airflow.airflow_internals import GetUserDep
+from trialflow_airflow.identity import DAG_ID
 from trialflow_airflow.web import runs
 from trialflow_airflow.web.access import Offset, Remover, list_readable, name_experiment, require
 

@@ -11,9 +11,9 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from trialflow.experiment.loading.bundle import is_here, prune_uploads, unpack
-from trialflow.records import DAG_ID
 from trialflow.settings import get_settings
 from trialflow_airflow.airflow_internals import GetUserDep
+from trialflow_airflow.identity import DAG_ID
 from trialflow_airflow.web.access import get_store, require
 
 if TYPE_CHECKING:

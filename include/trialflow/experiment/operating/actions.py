@@ -6,13 +6,14 @@ the cluster and the storage are at hand; so all of this may run anywhere, in an 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from trialflow.config.fields import MOST_TRIALS
 from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.folders import remove_folder
 from trialflow.experiment.operating.user_points import check_parameters, count_fitting, read_known_points
-from trialflow.experiment.running.manager import ExperimentManager
+from trialflow.experiment.running import ExperimentContext, ExperimentSteps
 from trialflow.experiment.showing.study import delete_study
 from trialflow.messages import Problem
 from trialflow.records import Experiment, ExperimentStatus, JsonObject, Trial
@@ -45,8 +46,8 @@ class Actions:
     """
 
     def __init__(self, experiment_id: str, who: str, settings: Settings | None = None) -> None:
-        self.manager = ExperimentManager(experiment_id, settings)
-        self.store = self.manager.store
+        self.context = ExperimentContext(experiment_id, settings)
+        self.store = self.context.store
         self.who = who
         self.experiment = self.store.get_experiment(experiment_id)
 
@@ -76,10 +77,10 @@ class Actions:
             change.stop()
         return self._look()
 
-    def lose_run(self, run_id: str) -> None:
+    def end_run(self, run_id: str) -> None:
         """End what a run carried that somebody has deleted."""
         with self.store.open_change(self.experiment.id, self.who) as change:
-            change.lose_run(run_id)
+            change.end_run(run_id)
 
     def plan_clearing(self, run_id_of: Callable[[int], str], is_alive: Callable[[str], bool]) -> int | None:
         """Plan a batch for an ended experiment of which something is left that no run is going to clear away.
@@ -156,7 +157,7 @@ class Actions:
         experiment = self._look()
         self._require_no_run(is_alive)
         with self.store.open_change(experiment.id, self.who) as change:
-            change.retire()
+            change.close()
         removed = remove_folder(experiment)
         delete_study(experiment.id, self.store.url)
         with self.store.open_change(experiment.id, self.who) as change:
@@ -177,7 +178,7 @@ class Actions:
             return None
         if not self.store.is_passed(experiment.id, newest):
             return None
-        return self.manager.plan_next_batch(newest, run_id_of(newest + 1))
+        return ExperimentSteps(self.context).plan_next_batch(newest, run_id_of(newest + 1))
 
     def resume(self, run_id_of: Callable[[int], str], is_alive: Callable[[str], bool]) -> int:
         """Let the experiment go on in a new batch; trials that were left behind are taken up by it.
@@ -198,13 +199,13 @@ class Actions:
         limit = self.store.find_limit(experiment.id, experiment.spec)
         if limit is not None:
             raise ConflictError(f"experiment {experiment.id} would end again at once: {limit.reason}")
-        if self.manager.is_overdue():
+        if experiment.is_overdue(time.time()):
             raise ConflictError(
                 f"experiment {experiment.id} has used up its duration; raise it first: "
                 f"nnictl update duration {experiment.id} --value {2 * experiment.max_duration_seconds:.0f}s"
             )
         with self.store.open_change(experiment.id, self.who) as change:
-            return change.resume(run_id_of, self.manager.settings.batch_size, newest)
+            return change.resume(run_id_of, self.context.settings.batch_size, newest)
 
     def _require_no_run(self, is_alive: Callable[[str], bool]) -> None:
         runs = self.store.list_runs(self.experiment.id, only_open=True)
@@ -215,7 +216,7 @@ class Actions:
             raise ConflictError(f"experiment {name} is {status}, its run {alive} {goes_on}")
 
     def _look(self) -> Experiment:
-        self.experiment = self.manager.refresh()
+        self.experiment = self.context.refresh()
         return self.experiment
 
 

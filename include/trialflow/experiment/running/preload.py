@@ -38,7 +38,7 @@ class _NoJobs(LocalTrainingService):
 
 
 def _rehearse(settings: Settings) -> None:
-    from trialflow.experiment.running.manager import ExperimentManager
+    from trialflow.experiment.running.experiment import ExperimentSteps
 
     spec = ExperimentSpec(
         name="preload",
@@ -53,15 +53,16 @@ def _rehearse(settings: Settings) -> None:
         code_root=str(settings.home),
         training={"command": "true"},
     )
-    manager = ExperimentManager.create("preload", spec, settings)
-    manager.training = _NoJobs()
-    manager.store.set_code_folder("preload", str(settings.home))
-    manager.refresh()
-    manager.start()
-    for slot in manager.plan_batch(1, "preload"):
-        trial = manager.suggest(slot, "preload")
+    steps = ExperimentSteps.create("preload", spec, settings)
+    context = steps.context
+    context.training = _NoJobs()
+    context.store.set_code_folder("preload", str(settings.home))
+    context.refresh()
+    steps.start()
+    for slot in steps.plan_batch(1, "preload"):
+        trial = steps.trials.suggest(slot, "preload")
         assert isinstance(trial, Trial)
-        manager.store.set_running(trial, trial.claimed_at)
-        manager.store.add_metrics(trial, [Metric(MetricType.FINAL, 0, 1.0, trial.claimed_at)])
-        manager.store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED, 0), 1.0)
-    manager.settle()
+        context.store.set_running(trial, trial.claimed_at)
+        context.store.add_metrics(trial, [Metric(MetricType.FINAL, 0, 1.0, trial.claimed_at)])
+        context.store.set_ended(trial, Outcome(TrialStatus.SUCCEEDED, 0), 1.0)
+    steps.trials.report_ended()

@@ -12,11 +12,11 @@ from trialflow.assessors import Assessor, get_assessor
 from trialflow.errors import TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.showing.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
-from trialflow.records import Metric, MetricType, Outcome, Trial, TrialStatus
+from trialflow.records import ExperimentStatus, Metric, MetricType, Outcome, Trial, TrialStatus
 from trialflow.training import TrainingService
 
 if TYPE_CHECKING:
-    from trialflow.experiment.running.manager import ExperimentManager
+    from trialflow.experiment.running.context import ExperimentContext
     from trialflow.experiment.running.user_classes import UserClasses
 
 logger = logging.getLogger(__name__)
@@ -34,15 +34,15 @@ class TrialWatch:
     Another process may follow the same trial, or go on where this one died.
 
     Args:
-        manager: Of the trial's experiment.
+        context: The trial's experiment.
         trial: The trial; it is submitted if that has not happened yet.
     """
 
-    def __init__(self, manager: ExperimentManager, trial: Trial) -> None:
-        self._manager = manager
-        self._store = manager.store
-        self._service: TrainingService = manager.training
-        spec = manager.experiment.spec
+    def __init__(self, context: ExperimentContext, trial: Trial) -> None:
+        self._context = context
+        self._store = context.store
+        self._service: TrainingService = context.training
+        spec = context.experiment.spec
         builtin = spec.assessor if spec.assessor is not None and spec.assessor.user_class is None else None
         self._assessor: Assessor | None = get_assessor(builtin) if builtin else None
         self._follow(trial)
@@ -53,8 +53,8 @@ class TrialWatch:
         self._waits_since = trial.claimed_at if trial.attempt == 1 else time.time()
         self._submit_at = float("-inf")
         self._said: set[str] = set()
-        self._handle = self._service.handle(self._manager.job_request(self.trial))
-        self._tail = MetricsTail(Path(self._manager.experiment.folder), self._service.metrics_file(self._handle))
+        self._handle = self._service.handle(self._context.job_request(self.trial))
+        self._tail = MetricsTail(Path(self._context.experiment.folder), self._service.metrics_file(self._handle))
         self._metrics: list[Metric] = []
         self._seen: str | None = None
         self._due_at = 0.0
@@ -69,7 +69,7 @@ class TrialWatch:
 
     def is_due(self) -> bool:
         """Whether `poll` may find something new; costs next to nothing."""
-        if time.monotonic() >= self._due_at or self._manager.has_ended(self.trial):
+        if time.monotonic() >= self._due_at or self._context.looks.has_ended(self.trial):
             return True
         seen = self._service.glance(self._handle)
         return seen is None or seen != self._seen
@@ -88,21 +88,21 @@ class TrialWatch:
             return self._look() if self._is_submitted() else None
         except UnavailableError as error:
             self._note_reason(str(error))
-            return self._give_up(error)
+            return self._end_unsubmitted(error)
         except TrainingError as error:
-            self._note_reason(str(error))  # Whoever clears the trial away can then say why it was not followed.
+            self._note_reason(str(error))  # Whoever reports the trial can then say why it was not followed.
             raise
 
     def _is_submitted(self) -> bool:
         """Whether there is a job to look at; submits it when it is time to."""
         if self.trial.job is None and time.monotonic() >= self._submit_at:
             self._submit_at = time.monotonic() + _RESUBMIT_SECONDS
-            self.trial = self._manager.submit(self.trial)
+            self.trial = self._context.submit(self.trial)
         return self.trial.job is not None
 
-    def _give_up(self, error: UnavailableError) -> Trial | None:
+    def _end_unsubmitted(self, error: UnavailableError) -> Trial | None:
         """End a trial that nobody has taken for too long."""
-        limit = self._manager.settings.waiting_limit_seconds
+        limit = self._context.settings.waiting_limit_seconds
         if self.trial.job is not None or time.time() - self._waits_since <= limit:
             return None
         reason = f"it could not be submitted for more than {limit:.0f} s: {error}"
@@ -123,7 +123,7 @@ class TrialWatch:
         if outcome is state.outcome and self._tail.has_more:
             self._due_at = 0.0  # The final metric may stand in what was not read yet.
             return None
-        if outcome.lost and self.trial.attempt < self._manager.settings.trial_attempts:
+        if outcome.lost and self.trial.attempt < self._context.settings.trial_attempts:
             logger.warning("%s: attempt %d lost: %s", self.trial.label, self.trial.attempt, outcome.reason)
             # First what is left of it: a job that only waits too long might still start beside the next one.
             self._service.cancel(self._handle)
@@ -136,7 +136,7 @@ class TrialWatch:
 
     def _was_ended(self) -> bool:
         """Whether somebody has ended the trial in the ledger, where a person may do so."""
-        if not self._manager.has_ended(self.trial):
+        if not self._context.looks.has_ended(self.trial):
             return False
         trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
         if trial.ended_at is None:
@@ -155,7 +155,7 @@ class TrialWatch:
 
     def _overdue(self, started_at: float | None) -> Outcome | None:
         """The end of a job that runs longer than maxTrialDuration; NNI calls it stopped early, too."""
-        limit = self._manager.experiment.spec.max_trial_duration_seconds
+        limit = self._context.experiment.spec.max_trial_duration_seconds
         if limit is None or started_at is None or time.time() - started_at <= limit:
             return None
         return Outcome(TrialStatus.EARLY_STOPPED, reason=f"it ran longer than maxTrialDuration, {limit:g} s")
@@ -167,7 +167,7 @@ class TrialWatch:
             return None
         self._store.add_metrics(self.trial, new)
         self._metrics += new
-        user_classes = self._manager.user_classes
+        user_classes = self._context.user_classes
         if user_classes is not None and user_classes.assesses:
             return self._ask_user_classes(user_classes)
         return self._assess(self._assessor) if self._assessor else None
@@ -182,7 +182,10 @@ class TrialWatch:
                     reason = f"{user_classes.assessor_name} stopped it at step {step}"
                     return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
         except UserClassError as error:
-            self._manager.fail(error)
+            logger.error("%s: %s", self._context.id, error)
+            # In the ledger alone: each of the trials has its own follower, and that one's report cancels its job.
+            self._context.end(ExperimentStatus.ERROR, str(error))
+            user_classes.close()
             self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
         return None
 
@@ -193,15 +196,15 @@ class TrialWatch:
         if not steps:
             return None
         self._judged = len(history)
-        others = self._manager.histories(assessor, self.trial)
+        others = self._context.looks.histories(assessor, self.trial)
         bad = next((step for step in steps if not assessor.is_good(history[:step], others)), None)
         if bad is None:
             return None
         return Outcome(TrialStatus.EARLY_STOPPED, reason=f"{assessor.spec.name} stopped it at step {bad}")
 
     def _end(self, outcome: Outcome) -> None:
-        """Note the end; only then the job may be cleared away, or somebody would take it for a lost one."""
-        value, remark = judge_final(self._metrics, self._manager.experiment.spec.objectives)
+        """Note the end; only then the job may be cancelled, or somebody would take it for a lost one."""
+        value, remark = judge_final(self._metrics, self._context.experiment.spec.objectives)
         if outcome.status is TrialStatus.SUCCEEDED:
             outcome = replace(outcome, reason=self._remarks(remark))
         elif outcome.status is TrialStatus.FAILED:

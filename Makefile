@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down env check bench bench-kubeflow bench-quality bench-operating lock clean cluster cluster-down
-.PHONY: test test-unit test-airflow test-airflow-in-worker test-airflow-deferred test-airflow-embedded
+.PHONY: test test-unit test-slow test-airflow test-airflow-in-worker test-airflow-deferred test-airflow-embedded
 .PHONY: test-cluster test-cluster-jobs test-cluster-dag
 
 help:  ## Show this help
@@ -49,7 +49,10 @@ test: $(VENV)/.ready-dev .venv-core/.ready  ## Run all tests but those on Kubern
 	@$(MAKE) --no-print-directory --jobs=3 test-airflow-in-worker test-airflow-deferred test-unit test-airflow-embedded
 
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
-	.venv-core/bin/python -m pytest -n 2 tests/unit
+	.venv-core/bin/python -m pytest -n 2 -m "not slow" tests/unit
+
+test-slow: .venv-core/.ready  ## Break the code on purpose, and let the tuners search for long
+	.venv-core/bin/python -m pytest -n 2 -m slow tests/unit
 
 # A session of pytest for each way to wait for a trial, with an Airflow of its own. Their orders differ, so that the
 # experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. The tests of

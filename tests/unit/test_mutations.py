@@ -12,6 +12,8 @@ import pytest
 
 import trialflow
 
+pytestmark = pytest.mark.slow
+
 GUARDS = [Path(__file__).with_name(name) for name in ("lab.py", "test_once_only.py")]
 # what → (file, text, the text that breaks it, the tests that must notice)
 MUTATIONS: dict[str, tuple[str, str, str, str]] = {

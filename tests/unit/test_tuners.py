@@ -222,6 +222,7 @@ def test_an_advisor_opens_the_brackets_of_nni_and_promotes_the_best(
             assert [trial.parameters["x"] for trial in trials] == before[: len(trials)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "class_args", "digits"),
     [("MetisTuner", {}, 4), ("MetisTuner", {"no_resampling": False}, 1), ("GPTuner", {}, 2)],
@@ -292,6 +293,7 @@ def test_suggestions_without_results_are_drawn_from_the_prior(
     assert holds(drawn), Counter(drawn).most_common(5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_tuner_that_learns_finds_what_random_does_not(name: str) -> None:
     def best(tuner: Tuner, seed: int) -> float:
@@ -378,6 +380,7 @@ def test_tpe_learns_from_an_early_stopped_trial_only_with_intermediate_results(i
     assert (next_suggestions(prune=True) != next_suggestions(prune=False)) is include
 
 
+@pytest.mark.slow
 def test_a_fresh_process_suggests_what_this_one_does() -> None:
     program = (
         "import json, sys\n"

@@ -26,7 +26,7 @@ def _up(installation: Installation) -> int:
     try:
         start(installation, report)
         client = Client(installation)
-        report.waits_for(f"the DAG {DAG_ID}", [installation.log("dag-processor")])
+        report.waits_for(f"the DAG {DAG_ID}", installation.log("dag-processor"))
         client.wait_for_dag(DAG_ID, waiting=report.is_late)
         report.has_come(f"the DAG {DAG_ID} is ready")
         client.close()

@@ -38,7 +38,9 @@ from trialflow.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 2.0
+# A busy Airflow may not answer at once.
+_PATIENCE_SECONDS = 60.0
 # It takes some seconds, and a busy machine its time.
 _STOP_TIMEOUT_SECONDS = 90.0
 _ENDED = ("success", "failed")
@@ -60,8 +62,9 @@ def run_demo(installation: Installation, config: Path) -> int:
     with _handling(partial(_interrupt, terminals)):
         try:
             return demo.run(config)
-        except CommandError as error:
+        except (CommandError, httpx.HTTPError) as error:
             demo.say(str(error))
+            demo.say(demo.stop())
             return 1
         except KeyboardInterrupt as interruption:
             demo.say("Interrupted; stopping the experiment. Interrupt again to wait no longer.")
@@ -70,6 +73,7 @@ def run_demo(installation: Installation, config: Path) -> int:
         finally:
             if not was_running:
                 with _handling(signal.SIG_IGN):
+                    demo.leave_creation()
                     stop(installation, Reporter(demo.say))
 
 
@@ -82,12 +86,14 @@ class Demo:
     """One run of an experiment.
 
     Attributes:
-        creation: The command that creates the experiment, from its start on.
+        may_run: Whether an experiment may have been created.
+        creation: The command that creates it, from its start on.
         experiment_id: From the end of that command on.
     """
 
     console: Console
     installation: Installation
+    may_run: bool = False
     creation: subprocess.Popen[str] | None = None
     experiment_id: str | None = None
 
@@ -133,15 +139,32 @@ class Demo:
     def _type(self, *arguments: str) -> None:
         """Run a command as people type it, and show what it says."""
         self.say(f"$ nnictl {shlex.join(arguments)}")
-        self.say(_finish(self._start_command(*arguments)).rstrip())
+        self.say(self._run(*arguments).rstrip())
+
+    def _run(self, *arguments: str) -> str:
+        command = self._start_command(*arguments)
+        try:
+            return _finish(command)
+        except BaseException:
+            command.kill()
+            command.wait()
+            raise
 
     def _ask(self, *arguments: str) -> Any:
-        """What a command tells a program."""
-        return json.loads(_finish(self._start_command(*arguments, "--output", "json")))
+        """What a command tells a program; one that fails is tried again for a while."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return json.loads(self._run(*arguments, "--output", "json"))
+            except CommandError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
     def _create(self, config: Path) -> None:
         arguments = ("create", "-c", str(config))
         self.say(f"$ nnictl {shlex.join(arguments)}")
+        self.may_run = True
         self.creation = self._start_command(*arguments)
         self.say(self._await_creation(self.creation).rstrip())
 
@@ -152,6 +175,12 @@ class Demo:
             raise CommandError(f"nnictl create named no experiment: {said}")
         self.experiment_id = named[1]
         return said
+
+    def leave_creation(self) -> None:
+        """Let no command outlive the demo."""
+        if self.creation is not None and self.creation.poll() is None:
+            self.creation.kill()
+            self.creation.wait()
 
     # ── following ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,14 +211,13 @@ class Demo:
 
     def _runs_have_ended(self, experiment_id: str) -> bool:
         """Whether Airflow has nothing to do for the experiment any more."""
-        experiment, _ = self.look(experiment_id)
-        if not experiment.status.is_final:
-            return False
+        is_final = self.look(experiment_id)[0].status.is_final
         client = Client(self.installation)
         runs = [address["url"].rpartition("/")[2] for address in self._ask("webui", "url", experiment_id)]
         states = [client.call("GET", f"dags/{DAG_ID}/dagRuns/{run}")["state"] for run in runs]
         client.close()
-        return all(state in _ENDED for state in states)
+        # The following run may be about to be made, unless one has failed.
+        return (is_final or "failed" in states) and all(state in _ENDED for state in states)
 
     def look(self, experiment_id: str) -> tuple[Experiment, list[Trial]]:
         """The experiment and its trials, also when Airflow does not answer."""
@@ -218,8 +246,10 @@ class Demo:
 
     def _stop_experiment(self) -> bool:
         """Whether experiment and runs come to their end; false when that takes too long."""
-        if self.creation is None:
+        if not self.may_run:
             return True
+        if self.creation is None:  # We were interrupted just when it began.
+            return False
         if self.experiment_id is None:
             try:
                 self._await_creation(self.creation, _STOP_TIMEOUT_SECONDS)

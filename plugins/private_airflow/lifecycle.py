@@ -92,7 +92,7 @@ def start(installation: Installation, report: Reporter | None = None) -> None:
 def _alone(installation: Installation, report: Reporter) -> Iterator[None]:
     """Let nobody else start or end this Airflow meanwhile; the lock goes with the process that has it."""
     with (installation.home / "lock").open("a") as file:
-        report.waits_for("another command that starts or ends this Airflow", [])
+        report.waits_for("another command that starts or ends this Airflow")
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +112,7 @@ def _end_leftovers(installation: Installation, report: Reporter) -> None:
 def _free_ports(installation: Installation, report: Reporter) -> None:
     deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS  # The connections of one that was killed may linger.
     while (taken := installation.taken_ports()) and time.monotonic() < deadline:
-        report.waits_for(f"port {taken[0]}, which another program has", [])
+        report.waits_for(f"port {taken[0]}, which another program has")
         report.is_late()
         time.sleep(_POLL_SECONDS)
     if taken:
@@ -127,7 +127,7 @@ def _make_database(installation: Installation, report: Reporter) -> None:
     passwords = home / "passwords.json"
     passwords.touch(mode=0o600)
     passwords.write_text(json.dumps({USER: installation.password}), encoding="utf-8")
-    report.waits_for("the database", [log])
+    report.waits_for("the database", log)
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     with log.open("wb") as file, subprocess.Popen(
         command, env=installation.environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
@@ -178,7 +178,7 @@ def _wait_until_healthy(installation: Installation, report: Reporter) -> None:
             return
         if find_keeper(installation) is None:
             raise SystemExit(f"Airflow was ended while it started; see {installation.log('keeper')}")
-        report.waits_for(", ".join(missing), [installation.log(name) for name in missing])
+        report.waits_for(", ".join(missing), installation.log(missing[0]))
         report.is_late()
         time.sleep(_POLL_SECONDS)
     raise SystemExit(
@@ -225,7 +225,7 @@ def _end_keeper(installation: Installation, process: psutil.Process, report: Rep
         for name in [name for name, component in running.items() if not _lives(component)]:
             report.has_come(f"{name} has ended")
             del running[name]
-        report.waits_for(", ".join(running), [installation.log(name) for name in running])
+        report.waits_for(", ".join(running) or "the keeper", installation.log(next(iter(running), "keeper")))
         report.is_late()
         time.sleep(_POLL_SECONDS)
     if _lives(process):  # While it lives, nobody else has its group's number.

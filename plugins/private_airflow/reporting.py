@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 # After so long without news, it is said again what is waited for.
@@ -41,9 +41,9 @@ class Reporter:
         self._last = time.monotonic()
         self.say(f"{self._last - self._began:6.1f} s  {what}")
 
-    def waits_for(self, what: str, logs: Sequence[Path]) -> None:
-        """Note what is waited for, and which logs tell more."""
-        self._awaited = f"{what}; see {' '.join(map(str, logs))}" if logs else what
+    def waits_for(self, what: str, log: Path | None = None) -> None:
+        """Note what is waited for, and which log tells more."""
+        self._awaited = f"{what}; see {log}" if log else what
 
     def is_late(self) -> None:
         """To be called now and then: says what is waited for when there was no news for long."""

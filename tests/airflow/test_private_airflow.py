@@ -253,7 +253,7 @@ def test_who_waits_long_is_told_for_what_and_where_to_look(tmp_path: Path, monke
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     report = Reporter(said.append, 100.0, 100.0)
-    report.waits_for("scheduler", [tmp_path / "scheduler.log"])
+    report.waits_for("scheduler", tmp_path / "scheduler.log")
     for now[0] in (110.0, 116.0, 120.0, 131.5):
         report.is_late()
     assert said == [

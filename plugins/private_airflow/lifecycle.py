@@ -231,8 +231,8 @@ def _end_keeper(installation: Installation, process: psutil.Process, report: Rep
     if _lives(process):  # While it lives, nobody else has its group's number.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    if running:
-        report.has_come(f"{', '.join(running)} ended last")
+    for name in running:
+        report.has_come(f"{name} has ended")
 
 
 def _lives(process: psutil.Process) -> bool:

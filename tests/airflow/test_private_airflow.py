@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import MagicMock
 
 import psutil
@@ -27,12 +28,15 @@ from trialflow.experiment.running import ExperimentManager
 from trialflow.settings import Settings
 from trialflow.testing import make_spec
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ID = "expaaaaa"
 COMMAND = f"{sys.executable} -m private_airflow"
 
 
 def start_sleep(**environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sleep", "300"], env={**os.environ, **environment}, start_new_session=True)
+    return subprocess.Popen(["sleep", "20"], env={**os.environ, **environment}, start_new_session=True)
 
 
 def test_ending_it_spares_the_programs_of_a_shell_that_has_its_variables(tmp_path: Path) -> None:
@@ -111,24 +115,26 @@ def test_a_demo_that_is_interrupted_twice_says_what_it_did_not_wait_for(
 # ── what a killed keeper leaves ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_start_ends_what_a_killed_keeper_left_and_spares_trials_and_other_airflows(
+def test_a_start_ends_what_a_killed_keeper_left_and_spares_experiments_and_other_airflows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, other = Installation.open(tmp_path / "own"), Installation.open(tmp_path / "own2")
     monkeypatch.setattr(lifecycle, "_make_database", MagicMock(side_effect=SystemExit("far enough")))
     said: list[str] = []
     trial = {"NNI_SYS_DIR": f"{own.home}/experiments/{ID}/trials/traaa/1"}
+    host = {"TRIALFLOW_HOST": f"{own.home}/experiments/{ID}/algorithm"}
     with (
         start_sleep(**own.environment()) as left,
         start_sleep(**other.environment()) as foreign,
         start_sleep(**trial) as running,
+        start_sleep(**own.environment(), **host) as hosting,
     ):
         with pytest.raises(SystemExit, match="far enough"):
             start(own, Reporter(said.append))
         assert left.wait(10) == -signal.SIGKILL
-        assert (foreign.poll(), running.poll()) == (None, None)
-        foreign.kill()
-        running.kill()
+        assert [process.poll() for process in (foreign, running, hosting)] == [None] * 3
+        for process in (foreign, running, hosting):
+            process.kill()
     assert "ended 1 processes of this Airflow that had lost their keeper" in said[1]
 
 
@@ -260,3 +266,96 @@ def test_who_waits_long_is_told_for_what_and_where_to_look(tmp_path: Path, monke
         f"  16.0 s  still waiting for scheduler; see {tmp_path}/scheduler.log",
         f"  31.5 s  still waiting for scheduler; see {tmp_path}/scheduler.log",
     ]
+
+
+# ── from start to end, with a program in Airflow's place ─────────────────────────────────────────────────────────
+
+FAKE = """
+import http.server, json, os, pathlib, sys, time
+home, command = pathlib.Path(os.environ["TRIALFLOW_HOME"]), sys.argv[1]
+with (home / "starts").open("a") as file:
+    file.write(command + "\\n")
+if command == "db":
+    sys.exit(0)
+if (home / command).exists():  # Fails once.
+    (home / command).unlink()
+    sys.exit("sqlite3.OperationalError: database is locked")
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({part: {"status": "healthy"} for part in ("scheduler", "dag_processor", "triggerer")})
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body.encode())
+if command == "api-server":
+    port = int(sys.argv[-1] if "--port" in sys.argv else os.environ["AIRFLOW__API__PORT"])
+    http.server.HTTPServer(("127.0.0.1", port), Healthy).serve_forever()
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def faked(tmp_path: Path) -> Iterator[Installation]:
+    """An installation whose components start in a moment; afterwards nothing of it is left."""
+    package = tmp_path / "fake" / "airflow"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(FAKE)
+    installation = Installation.open(tmp_path / "home", {"PYTHONPATH": str(package.parent)})
+    yield installation
+    stop(installation)
+    assert processes.of_airflow(installation.home) == []
+
+
+def test_it_starts_once_tells_what_comes_and_ends(faked: Installation) -> None:
+    said: list[str] = []
+    start(faked, Reporter(said.append))
+    keeper = find_keeper(faked)
+    assert keeper is not None
+    start(faked)
+    assert find_keeper(faked) == keeper
+    assert {line.split("s  ", 1)[1] for line in said[2:]} == {f"{name} is up" for name in faked.components}
+
+    said.clear()
+    stop(faked, Reporter(said.append))
+    assert {line.split("s  ", 1)[1] for line in said[1:-1]} == {f"{name} has ended" for name in faked.components}
+    assert said[-1].endswith("nothing of it runs")
+    assert find_keeper(faked) is None
+
+
+def test_it_starts_again_at_its_ports_after_its_keeper_was_killed(faked: Installation) -> None:
+    start(faked)
+    keeper, ports = find_keeper(faked), (faked.port, faked.task_port)
+    assert keeper is not None
+    orphans = list(processes.components(keeper).values())
+    keeper.kill()
+    psutil.wait_procs([keeper], 10)
+    assert find_keeper(faked) is None
+    said: list[str] = []
+
+    start(faked, Reporter(said.append))
+
+    assert "ended 5 processes of this Airflow that had lost their keeper" in said[1]
+    assert [process for process in orphans if process.is_running()] == []
+    assert (faked.port, faked.task_port) == ports
+    assert all(component.is_up for component in list_components(faked))
+
+
+def test_what_a_killed_keeper_left_is_ended_without_a_new_start(faked: Installation) -> None:
+    start(faked)
+    keeper = find_keeper(faked)
+    assert keeper is not None
+    keeper.kill()
+    said: list[str] = []
+    stop(faked, Reporter(said.append))
+    assert "killed 5 processes of Airflow and 0 of experiments that were left" in said[-2]
+    assert faked.taken_ports() == []
+
+
+def test_a_database_that_is_locked_at_the_start_ends_nothing_and_is_told(faked: Installation) -> None:
+    (faked.home / "scheduler").touch()
+    said: list[str] = []
+    start(faked, Reporter(said.append))
+    why = "sqlite3.OperationalError: database is locked; it starts again in 1 s; see"
+    assert [line for line in said if f"{why} {faked.log('scheduler')}" in line]
+    starts = (faked.home / "starts").read_text().splitlines()
+    assert (starts.count("scheduler"), starts.count("triggerer"), starts.count("api-server")) == (2, 1, 2)

@@ -31,7 +31,8 @@ def _up(installation: Installation) -> int:
         report.has_come(f"the DAG {DAG_ID} is ready")
         client.close()
     except KeyboardInterrupt:
-        say("Interrupted; Airflow goes on with its start. To look at it: make status; to end it: make down")
+        runs = find_keeper(installation) is not None
+        say(f"Interrupted; {'Airflow goes on with its start; to end it: make down' if runs else 'nothing runs'}")
         return 130
     say(f"Airflow runs at {installation.url}; log in as {USER} with the password {installation.password}")
     say(f"For nnictl: nnictl login {installation.url} --user {USER}")

@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EMBEDDED := $(BIN)/python -m trialflow_airflow.embedded
+PRIVATE := $(BIN)/python -m private_airflow
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down env check bench bench-kubeflow bench-quality bench-operating lock clean cluster cluster-down
-.PHONY: test test-unit test-slow test-airflow test-airflow-in-worker test-airflow-deferred test-airflow-embedded
+.PHONY: help demo up down status env check bench bench-kubeflow bench-quality bench-operating lock clean cluster cluster-down
+.PHONY: test test-unit test-slow test-airflow test-airflow-in-worker test-airflow-deferred test-airflow-private
 .PHONY: test-cluster test-cluster-jobs test-cluster-dag
 
 help:  ## Show this help
@@ -33,20 +33,23 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/.ready  ## Tune a model on handwritten digits in a private Airflow, and show how it went
-	$(BIN)/python -m trialflow_airflow.demo
+	@$(PRIVATE) demo
 
 up: $(VENV)/.ready  ## Start the private Airflow for the browser; prints its address and login
-	$(EMBEDDED) up
+	@$(PRIVATE) up
 
 down: $(VENV)/.ready  ## End the private Airflow and everything that it started
-	$(EMBEDDED) down
+	@$(PRIVATE) down
+
+status: $(VENV)/.ready  ## Say which components of the private Airflow are up
+	@$(PRIVATE) status
 
 env:  ## Print the variables for the airflow command: eval "$$(make env)"
-	@$(EMBEDDED) env
+	@$(PRIVATE) env
 
 # What takes long goes first, and several at a time: each waits most of its time.
 test: $(VENV)/.ready-dev .venv-core/.ready  ## Run all tests but those on Kubernetes
-	@$(MAKE) --no-print-directory --jobs=3 test-airflow-in-worker test-airflow-deferred test-unit test-airflow-embedded
+	@$(MAKE) --no-print-directory --jobs=3 test-airflow-in-worker test-airflow-deferred test-unit test-airflow-private
 
 test-unit: .venv-core/.ready  ## Run the tests of the domain, without Airflow
 	.venv-core/bin/python -m pytest -n 2 -m "not slow" tests/unit
@@ -58,18 +61,18 @@ test-slow: .venv-core/.ready  ## Break the code on purpose, and let the tuners s
 # experiments of one, which need the processors, meet the crashes of the other, which wait for recovery. The tests of
 # the private Airflow have a session too.
 DEFERRED := $(addprefix tests/airflow/test_,experiments.py crashes.py stops.py user_classes.py)
-EMBEDDED_TESTS := $(addprefix tests/airflow/test_,demo.py embedded.py)
+PRIVATE_TESTS := $(addprefix tests/airflow/test_,demo.py private_airflow.py)
 test-airflow: $(VENV)/.ready-dev  ## Run the tests of the DAG on a real Airflow of their own
-	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred test-airflow-embedded
+	@$(MAKE) --no-print-directory --jobs=2 test-airflow-in-worker test-airflow-deferred test-airflow-private
 
 test-airflow-in-worker: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest --durations=12 tests/airflow -k "not deferred" $(addprefix --ignore=,$(EMBEDDED_TESTS))
+	$(BIN)/python -m pytest --durations=12 tests/airflow -k "not deferred" $(addprefix --ignore=,$(PRIVATE_TESTS))
 
 test-airflow-deferred: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest --durations=12 $(DEFERRED) -k "not in-worker"
 
-test-airflow-embedded: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest --durations=12 $(EMBEDDED_TESTS) -k "not deferred"
+test-airflow-private: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest --durations=12 $(PRIVATE_TESTS) -k "not deferred"
 
 # Two sessions at a time, each with a cluster of its own: both wait most of the time.
 test-cluster: $(VENV)/.ready-dev  ## Run the tests that need Kubernetes, on clusters of their own; as root
@@ -111,6 +114,6 @@ lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --group check --group test -c requirements.txt -o requirements-dev.txt
 
 clean: ## End the private Airflow and remove all that was set up
-	-$(EMBEDDED) down
+	-$(PRIVATE) down
 	-$(BIN)/python -m tests.cluster down
 	rm -rf $(VENV) .venv-core .trialflow

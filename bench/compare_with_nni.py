@@ -32,12 +32,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from private_airflow.client import Client
+from private_airflow.installation import CHECKOUT, Installation
+from private_airflow.lifecycle import find_keeper, start, stop
 from trialflow.experiment.loading import load_experiment
 from trialflow.experiment.running import ExperimentSteps, TrialWatch
 from trialflow.records import Trial
 from trialflow.settings import Settings
 from trialflow.store import Store
-from trialflow_airflow.embedded import CHECKOUT, Client, Embedded
 from trialflow_airflow.identity import identify
 
 FOLDER = CHECKOUT / ".trialflow" / "bench"
@@ -157,7 +159,7 @@ def experiment_config(concurrency: int, trials: int) -> dict[str, Any]:
 class Trialflow:
     """The private Airflow of the benchmark."""
 
-    embedded: Embedded
+    installation: Installation
     client: Client
 
     def run(self, concurrency: int, trials: int) -> tuple[Timing, str]:
@@ -166,7 +168,7 @@ class Trialflow:
         config = experiment_config(concurrency, trials)
         run_id = self.client.trigger(DAG_ID, {"config": config, "folder": str(folder)})
         experiment_id = identify(DAG_ID, run_id).experiment_id
-        store = Store(f"sqlite:///{self.embedded.home / 'trialflow.db'}")
+        store = Store(f"sqlite:///{self.installation.home / 'trialflow.db'}")
         while not any(e.id == experiment_id and e.status.is_final for e in store.list_experiments()):
             time.sleep(0.5)
         time.sleep(3)  # The last run ends, so that the next measurement starts from rest.
@@ -176,7 +178,8 @@ class Trialflow:
     def command_lines(self) -> dict[psutil.Process, list[str]]:
         """Of its processes, those that have just ended left out."""
         found = {}
-        for process in psutil.Process(self.embedded.group).children(recursive=True):
+        keeper = find_keeper(self.installation)
+        for process in keeper.children(recursive=True) if keeper else []:
             with suppress(psutil.Error):
                 found[process] = process.cmdline()
         return found
@@ -186,16 +189,16 @@ class Trialflow:
 def running_trialflow() -> Iterator[Trialflow]:
     shutil.rmtree(FOLDER / "airflow-home", ignore_errors=True)
     os.environ["TRIALFLOW_TRIAL_SDK"] = "own"
-    embedded = Embedded.open(FOLDER / "airflow-home")
+    installation = Installation.open(FOLDER / "airflow-home")
     try:
-        embedded.start()
-        client = Client(embedded)
+        start(installation)
+        client = Client(installation)
         client.wait_for_dag(DAG_ID)
         time.sleep(5)
-        yield Trialflow(embedded, client)
+        yield Trialflow(installation, client)
         client.close()
     finally:
-        embedded.stop()
+        stop(installation)
 
 
 def scheduler_cpu_seconds(trialflow: Trialflow) -> float:
@@ -258,7 +261,7 @@ def compare(rounds: int, sequential: int, parallel: int, long: int) -> None:
                 cpu = scheduler_cpu_seconds(trialflow)
                 timing, experiment_id = trialflow.run(concurrency, trials)
                 cpu = scheduler_cpu_seconds(trialflow) - cpu
-                folder = trialflow.embedded.home / "experiments" / experiment_id
+                folder = trialflow.installation.home / "experiments" / experiment_id
                 console.print(
                     f"Trialflow {trials} trials at {concurrency}: {timing.seconds_per_trial:.2f} s per trial, "
                     f"scheduler {cpu / trials:.2f} CPU-s and {count_files(folder) / trials:.1f} files per trial"
@@ -273,7 +276,7 @@ def compare(rounds: int, sequential: int, parallel: int, long: int) -> None:
         console.print(f"store statements per trial, waiting aside: {store_statements_per_trial():.0f}")
         if long:
             timing, experiment_id = trialflow.run(8, long)
-            _print_long(console, timing, trialflow.embedded.home, experiment_id)
+            _print_long(console, timing, trialflow.installation.home, experiment_id)
 
 
 def _table(ours: dict[int, list[Timing]], nnis: dict[int, list[Timing]]) -> Table:

@@ -34,11 +34,14 @@ from rich.table import Table
 from tests.cluster.cluster import TRIALFLOW_USER, NfsShare, wait_until
 from tests.cluster.own import OwnCluster, Request
 
+from private_airflow.client import Client
+from private_airflow.installation import CHECKOUT, Installation
+from private_airflow.lifecycle import find_keeper, start, stop
+from private_airflow.processes import components
 from trialflow.records import Trial
 from trialflow.store import Store
 from trialflow.training.kubeflow.api import ClusterApi, ClusterError, resource_path
 from trialflow.training.kubeflow.conditions import Phase, read_status
-from trialflow_airflow.embedded import CHECKOUT, Client, Embedded
 from trialflow_airflow.identity import identify
 
 FOLDER = CHECKOUT / ".trialflow" / "bench-kubeflow"
@@ -124,13 +127,13 @@ def running_cluster() -> Iterator[Cell]:
 class Airflow:
     """A private Airflow whose trials run in the cluster."""
 
-    embedded: Embedded
+    installation: Installation
     client: Client
     cell: Cell
 
     @property
     def store(self) -> Store:
-        return Store(f"sqlite:///{self.embedded.home / 'trialflow.db'}")
+        return Store(f"sqlite:///{self.installation.home / 'trialflow.db'}")
 
     def trigger(self, trials: int, concurrency: int, command: str, gpus: int = 0) -> str:
         """Start an experiment; gives its id."""
@@ -175,13 +178,14 @@ class Airflow:
 
     def triggerer(self) -> list[psutil.Process]:
         """The triggerer's processes."""
-        processes = psutil.Process(self.embedded.group).children()
-        (parent,) = [one for one in processes if "triggerer" in one.cmdline()]
+        keeper = find_keeper(self.installation)
+        assert keeper is not None
+        parent = components(keeper)["triggerer"]
         return [parent, *parent.children(recursive=True)]
 
     def count_waiting(self) -> int:
         """Tasks that wait in the triggerer."""
-        database = f"file:{self.embedded.home / 'airflow' / 'airflow.db'}?mode=ro"
+        database = f"file:{self.installation.home / 'airflow' / 'airflow.db'}?mode=ro"
         with sqlite3.connect(database, uri=True, timeout=60) as connection:
             query = "SELECT count(*) FROM trigger WHERE classpath LIKE '%TrialTrigger'"
             return int(connection.execute(query).fetchone()[0])
@@ -197,16 +201,16 @@ def running_airflow(cell: Cell, way: str) -> Iterator[Airflow]:
         "TRIALFLOW_TRIAL_SDK": "own",
         "TRIALFLOW_WAIT_IN_WORKER_SECONDS": WAYS[way],
     }
-    embedded = Embedded.open(home)
+    installation = Installation.open(home)
     try:
-        embedded.start()
-        client = Client(embedded)
+        start(installation)
+        client = Client(installation)
         client.wait_for_dag(DAG_ID)
         time.sleep(5)
-        yield Airflow(embedded, client, cell)
+        yield Airflow(installation, client, cell)
         client.close()
     finally:
-        embedded.stop()
+        stop(installation)
 
 
 # ── the figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +289,7 @@ def measure_waiting(airflow: Airflow, trials: int, seconds: float) -> Waiting:
     cpu = cpu_share(airflow, seconds)
     requests = airflow.cell.requests(since, time.time())
     if airflow.triggerer() != triggerer:
-        raise SystemExit(f"the triggerer was restarted; see {airflow.embedded.home / 'triggerer.log'}, and try again")
+        raise SystemExit(f"the triggerer was restarted; see {airflow.installation.log('triggerer')}, and try again")
     return Waiting(
         trials=trials,
         idle_cpu=idle,

@@ -21,11 +21,13 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
+from private_airflow.client import Client
+from private_airflow.installation import Installation
+from private_airflow.lifecycle import start, stop
 from trialflow.records import ExperimentStatus, MetricType, TrialStatus
 from trialflow.store import Store
 from trialflow.store.tables import metrics, trials
 from trialflow.testing import make_spec
-from trialflow_airflow.embedded import Client, Embedded
 
 ID = "benchaaa"
 DAG_ID = "nni_experiment"
@@ -76,11 +78,12 @@ def report(name: str, taken: list[float], note: str = "") -> None:
     print(f"{name:<32}{statistics.median(taken):8.3f}{max(taken):8.3f}   {aim:<9}{note}", flush=True)
 
 
-def measure_commands(embedded: Embedded, rounds: int) -> None:
+def measure_commands(installation: Installation, rounds: int) -> None:
     nnictl = str(Path(sys.executable).with_name("nnictl"))
-    environment = {**os.environ, "TRIALFLOW_CLI_CONFIG": str(embedded.home / "nnictl.json")}
-    login = [nnictl, "login", embedded.url, "--user", "admin"]
-    subprocess.run(login, env={**environment, "TRIALFLOW_PASSWORD": embedded.password}, check=True, capture_output=True)
+    environment = {**os.environ, "TRIALFLOW_CLI_CONFIG": str(installation.home / "nnictl.json")}
+    login = [nnictl, "login", installation.url, "--user", "admin"]
+    password = {"TRIALFLOW_PASSWORD": installation.password}
+    subprocess.run(login, env={**environment, **password}, check=True, capture_output=True)
     for command in ("trial ls", "experiment list", "top", "--version"):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         arguments = [nnictl, *command.split(), *([ID] if command in ("trial ls", "top") else [])]
@@ -92,10 +95,10 @@ def measure_commands(embedded: Embedded, rounds: int) -> None:
         report(f"nnictl {command}", taken, f"{seconds:.3f} CPU-s")
 
 
-def measure_pages(embedded: Embedded, rounds: int) -> None:
-    login = {"username": "admin", "password": embedded.password}
-    token = httpx.post(f"{embedded.url}/auth/token", json=login).raise_for_status().json()["access_token"]
-    web = httpx.Client(base_url=f"{embedded.url}/api/v1/nni/experiments/{ID}", timeout=60)
+def measure_pages(installation: Installation, rounds: int) -> None:
+    login = {"username": "admin", "password": installation.password}
+    token = httpx.post(f"{installation.url}/auth/token", json=login).raise_for_status().json()["access_token"]
+    web = httpx.Client(base_url=f"{installation.url}/api/v1/nni/experiments/{ID}", timeout=60)
     web.headers["Authorization"] = f"Bearer {token}"
     pages = {
         "metric-data": "metric-data?limit=10000&offset=50000",
@@ -113,19 +116,19 @@ def measure_pages(embedded: Embedded, rounds: int) -> None:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     with tempfile.TemporaryDirectory(prefix="trialflow-bench-") as folder:
-        embedded = Embedded.open(Path(folder))
+        installation = Installation.open(Path(folder))
         try:
-            embedded.start()
-            client = Client(embedded)
+            start(installation)
+            client = Client(installation)
             client.wait_for_dag(DAG_ID)
             client.close()
-            fill(Store(f"sqlite:///{embedded.home / 'trialflow.db'}"))
+            fill(Store(f"sqlite:///{installation.home / 'trialflow.db'}"))
             print(f"{TRIALS} trials with {METRICS} intermediate metrics each; load {os.getloadavg()[0]:.1f}")
             print(f"{'':<32}{'median':>8}{'worst':>8}   seconds")
-            measure_commands(embedded, rounds)
-            measure_pages(embedded, rounds)
+            measure_commands(installation, rounds)
+            measure_pages(installation, rounds)
         finally:
-            embedded.stop()
+            stop(installation)
 
 
 if __name__ == "__main__":

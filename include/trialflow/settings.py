@@ -122,7 +122,7 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """The store's database URL, with the embedded default filled in."""
+        """The store's database URL, with the default filled in."""
         return self.store or f"sqlite:///{self.home / 'trialflow.db'}"
 
 

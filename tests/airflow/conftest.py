@@ -15,9 +15,12 @@ import httpx
 import psutil
 import pytest
 
+from private_airflow.client import Client
+from private_airflow.installation import CHECKOUT, Installation
+from private_airflow.lifecycle import find_keeper, start, stop
+from private_airflow.processes import components
 from trialflow.records import Experiment, Trial
 from trialflow.store import Store
-from trialflow_airflow.embedded import CHECKOUT, Client, Embedded
 from trialflow_airflow.identity import identify
 
 if TYPE_CHECKING:
@@ -105,7 +108,7 @@ class Run:
 class Lab:
     """The Airflow, and what a test does with it."""
 
-    embedded: Embedded
+    installation: Installation
     client: Client
     store: Store
 
@@ -118,12 +121,12 @@ class Lab:
 
     def web(self, role: str | None) -> httpx.Client:
         """A client of NNI's REST interface, logged in as the user of a role, or not at all."""
-        client = httpx.Client(base_url=f"{self.embedded.url}/api/v1/nni", timeout=60)
+        client = httpx.Client(base_url=f"{self.installation.url}/api/v1/nni", timeout=60)
         if role is not None:
-            passwords = json.loads((self.embedded.home / "airflow" / "passwords.json").read_text())
+            passwords = json.loads((self.installation.home / "airflow" / "passwords.json").read_text())
             login = {"username": role, "password": passwords[role]}
-            token = httpx.post(f"{self.embedded.url}/auth/token", json=login).raise_for_status().json()["access_token"]
-            client.headers["Authorization"] = f"Bearer {token}"
+            answer = httpx.post(f"{self.installation.url}/auth/token", json=login).raise_for_status()
+            client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         return client
 
     def dag_runs(self, dag_id: str, state: str) -> list[dict[str, Any]]:
@@ -191,14 +194,11 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_seconds: float =
 
 def trial_processes(folder: str) -> list[int]:
     """The living processes of an experiment's trials."""
-    mark = f"NNI_SYS_DIR={folder}/".encode()
     found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get("NNI_SYS_DIR", "").startswith(f"{folder}/"):
+                found.append(process.pid)
     return found
 
 
@@ -214,52 +214,43 @@ def most_alive(trials: list[Trial]) -> int:
 
 def locked_store(lab: Lab) -> sqlite3.Connection:
     """Hold the store's write lock until the connection is closed."""
-    connection = sqlite3.connect(lab.embedded.home / "trialflow.db", timeout=30, isolation_level=None)
+    connection = sqlite3.connect(lab.installation.home / "trialflow.db", timeout=30, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     return connection
 
 
-def kill_component(embedded: Embedded, name: str) -> None:
+def kill_component(installation: Installation, name: str) -> None:
     """Kill a component with everything below it, and wait until its keeper has started another one."""
-    group = embedded.group
-    assert group is not None
-    (component,) = _components(group, name)
+    keeper = find_keeper(installation)
+    assert keeper is not None
+    component = components(keeper)[name]
     component.kill()
-    wait_until(lambda: _components(group, name) not in ([], [component]), f"another {name}", 20)
-
-
-def _components(keeper: int, name: str) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(keeper).children():
-        with suppress(psutil.Error):  # It ends at this moment.
-            found += [child] * (name in " ".join(child.cmdline()))
-    return found
+    wait_until(lambda: components(keeper).get(name) not in (None, component), f"another {name}", 20)
 
 
 @contextmanager
 def running_airflow(home: Path, **settings: str) -> Iterator[Lab]:
     """An Airflow with these settings; afterwards nothing of it is left."""
-    embedded = Embedded.open(home, {**QUICK_RECOVERY, **USERS, **settings})
+    installation = Installation.open(home, {**QUICK_RECOVERY, **USERS, **settings})
     try:
-        embedded.start()
-        client = Client(embedded)
+        start(installation)
+        client = Client(installation)
         client.wait_for_dag(DAG_ID)
-        yield Lab(embedded, client, Store(f"sqlite:///{embedded.home / 'trialflow.db'}"))
+        yield Lab(installation, client, Store(f"sqlite:///{installation.home / 'trialflow.db'}"))
         client.close()
     finally:
-        keeper = embedded.group
-        embedded.stop()
-    assert processes_of(home, keeper) == []
+        keeper = find_keeper(installation)
+        stop(installation)
+    assert processes_of(home, keeper and keeper.pid) == []
 
 
 def processes_of(home: Path, session: int | None = None) -> list[int]:
     """The living processes that have to do with the Airflow of a folder, by their environment or their session."""
     found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and (environment := (entry / "environ").read_bytes()):
-                has_mark = f"={home}".encode() in environment
-                found += [int(entry.name)] * (has_mark or os.getsid(int(entry.name)) == session)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            has_mark = any(value.startswith(str(home)) for value in process.environ().values())
+            found += [process.pid] * (has_mark or os.getsid(process.pid) == session)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from private_airflow.lifecycle import find_keeper, start
 from trialflow.records import Trial, TrialStatus
 
 from .conftest import Lab, Run, kill_component, locked_store, trial_processes, wait_until
@@ -19,7 +20,7 @@ from .conftest import Lab, Run, kill_component, locked_store, trial_processes, w
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trialflow_airflow.embedded import Embedded
+    from private_airflow.installation import Installation
 
 # Each start of a trial's code leaves a line behind.
 COUNTED = """
@@ -119,30 +120,34 @@ def test_a_killed_step_is_run_again_and_nothing_happens_twice(lab: Lab, tmp_path
     assert again >= {(f"trial.{step}", index) for index in killed}
 
 
-@pytest.mark.parametrize("victim", ["scheduler", "triggerer", "everything"])
+@pytest.mark.parametrize("victim", ["scheduler", "triggerer", "keeper", "everything"])
 def test_trials_survive_a_crash_and_are_found_again(lab: Lab, tmp_path: Path, victim: str) -> None:
     folder = tmp_path / victim
     run = lab.start(folder, COUNTED.format(folder=str(folder), seconds=25), trialConcurrency=2, maxTrialNum=2)
     wait_until(lambda: _exists(run) and sum(t.started_at is not None for t in run.trials) == 2, "two running trials")
     before = trial_processes(run.experiment.folder)
 
-    _crash(lab.embedded, victim)
+    _crash(lab.installation, victim)
     assert set(trial_processes(run.experiment.folder)) & set(before)
-    lab.embedded.start()
+    start(lab.installation)
 
     assert run.wait() == "success"
     _assert_nothing_lost_or_done_twice(run, folder)
 
 
-def _crash(embedded: Embedded, victim: str) -> None:
-    """Kill a component with everything below it, or all of them; a component is started again by its keeper."""
-    group = embedded.group
-    assert group is not None
-    if victim == "everything":
-        os.killpg(group, signal.SIGKILL)
-        wait_until(lambda: embedded.group is None, "Airflow to be gone", 20)
+def _crash(installation: Installation, victim: str) -> None:
+    """Kill a component with everything below it, the keeper alone, or all; the keeper starts a component again."""
+    keeper = find_keeper(installation)
+    assert keeper is not None
+    if victim == "keeper":
+        keeper.kill()
+        wait_until(lambda: find_keeper(installation) is None, "the keeper to be gone", 20)
         return
-    kill_component(embedded, victim)
+    if victim == "everything":
+        os.killpg(keeper.pid, signal.SIGKILL)
+        wait_until(lambda: find_keeper(installation) is None, "Airflow to be gone", 20)
+        return
+    kill_component(installation, victim)
 
 
 def _exists(run: Run) -> bool:

@@ -10,9 +10,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from private_airflow.installation import Installation
+from private_airflow.lifecycle import find_keeper
 from trialflow.records import Experiment, ExperimentStatus, Trial, TrialStatus
 from trialflow.store import Store
-from trialflow_airflow.embedded import Embedded
 
 from .conftest import Lab, processes_of, trial_processes, wait_until
 
@@ -20,9 +21,9 @@ from .conftest import Lab, processes_of, trial_processes, wait_until
 def test_the_demo_tunes_the_digits_and_leaves_nothing_running(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.db"
     of_another = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{foreign}"}
-    environment = {**os.environ, **of_another, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "trialflow_airflow.demo"]
-    shell = {**os.environ, **Embedded.open(tmp_path).settings()}  # After: eval "$(make env)"
+    environment = {**os.environ, **of_another, "TRIALFLOW_PRIVATE_HOME": str(tmp_path), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "private_airflow", "demo"]
+    shell = {**os.environ, **Installation.open(tmp_path).settings()}  # After: eval "$(make env)"
     with subprocess.Popen(["sleep", "420"], env=shell) as bystander:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420, check=False)
         assert bystander.poll() is None
@@ -47,8 +48,8 @@ def start_demo(home: Path) -> subprocess.Popen[str]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "trialflow_airflow.demo"],
-            env={**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(home)},
+            [sys.executable, "-m", "private_airflow", "demo"],
+            env={**os.environ, "TRIALFLOW_PRIVATE_HOME": str(home)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -81,7 +82,7 @@ def assert_stopped(home: Path) -> None:
     assert all(trial.reported_at for trial in trials)
     assert trial_processes(experiment.folder) == []
     with closing(sqlite3.connect(home / "airflow" / "airflow.db", timeout=60)) as database:
-        rows = database.execute("SELECT state FROM dag_run WHERE run_id LIKE 'demo__%'").fetchall()
+        rows = database.execute("SELECT state FROM dag_run WHERE run_id LIKE 'manual__%'").fetchall()
     assert {state for (state,) in rows} <= {"success", "failed"}
 
 
@@ -98,22 +99,22 @@ def test_a_demo_that_is_interrupted_stops_its_experiment_and_leaves_nothing_runn
 
 
 def test_a_demo_that_is_told_to_end_leaves_the_airflow_that_ran_before(lab: Lab) -> None:
-    keeper = lab.embedded.group
-    with start_demo(lab.embedded.home) as demo:
-        wait_for_a_running_trial(lab.embedded.home, demo)
+    keeper = find_keeper(lab.installation)
+    with start_demo(lab.installation.home) as demo:
+        wait_for_a_running_trial(lab.installation.home, demo)
         demo.terminate()
         said, _ = demo.communicate(timeout=150)
 
     assert demo.returncode == 128 + signal.SIGTERM, said
-    assert_stopped(lab.embedded.home)
+    assert_stopped(lab.installation.home)
     assert keeper is not None
-    assert lab.embedded.group == keeper
+    assert find_keeper(lab.installation) == keeper
 
 
 def test_a_terminal_that_is_closed_while_airflow_starts_leaves_nothing_running(tmp_path: Path) -> None:
     terminal, inside = os.openpty()
-    command = [sys.executable, "-m", "trialflow_airflow.demo"]
-    environment = {**os.environ, "TRIALFLOW_EMBEDDED_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "private_airflow", "demo"]
+    environment = {**os.environ, "TRIALFLOW_PRIVATE_HOME": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stdout=inside, stderr=inside, start_new_session=True) as demo:
         os.close(inside)
         wait_until(lambda: demo.poll() is not None or (tmp_path / "triggerer.log").exists(), "Airflow to start")

@@ -128,7 +128,7 @@ def test_an_experiment_runs_to_its_results(lab: Lab, runs: dict[str, Run]) -> No
     mine = [event for event in events if event["uri"] == "trialflow://experiment/whole"]
     assert mine[0]["extra"]["best"]["id"] == best.id
     wait_until(lambda: lab.dag_runs("retrain", "success"), "the DAG that waits for the asset")
-    assert (lab.embedded.home / RETRAINED).read_text() == repr(best.parameters)
+    assert (lab.installation.home / RETRAINED).read_text() == repr(best.parameters)
 
     instances = run.task_instances()
     labels = {item["rendered_map_index"] for item in instances if item["task_id"] == "trial.report"}
@@ -269,7 +269,7 @@ def test_the_airflow_command_triggers_an_experiment_given_as_an_object(lab: Lab,
     command = [sys.executable, "-m", "airflow", "dags", "trigger", "nni_experiment", "--run-id", run_id]
     done = subprocess.run(
         [*command, "--conf", json.dumps(conf)],
-        env=lab.embedded.environment(),
+        env=lab.installation.environment(),
         capture_output=True,
         text=True,
         check=False,

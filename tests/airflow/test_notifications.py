@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from private_airflow.installation import CHECKOUT
 from trialflow.errors import TrialflowError
 from trialflow.records import ExperimentStatus
 from trialflow.settings import NotifierSettings, get_settings
 from trialflow.store import Store
 from trialflow.testing import make_spec
-from trialflow_airflow.embedded import CHECKOUT
 from trialflow_airflow.notifications import SendNoticesOperator, make_notification_dag, make_notifier
 
 from .conftest import NOTICES, Lab, wait_until
@@ -106,7 +106,7 @@ def test_the_dag_tells_of_an_experiment_that_is_done(lab: Lab, tmp_path: Path) -
     # It runs every minute; this run of it need not be waited for.
     wait_until(lambda: scheduled_runs(lab), "a scheduled run")
     lab.client.trigger(NOTIFICATIONS, {})
-    box = lab.embedded.home / NOTICES
+    box = lab.installation.home / NOTICES
     told = wait_until(
         lambda: box.exists() and [line for line in box.read_text().splitlines() if run.experiment_id in line],
         "the notification",

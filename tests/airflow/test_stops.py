@@ -153,7 +153,7 @@ def test_an_experiment_whose_next_run_was_never_made_goes_on(lab: Lab, tmp_path:
 
 def _lose(run: Run) -> None:
     """Let Airflow take the run for failed, with all that was to come: as after a database that was set back."""
-    with sqlite3.connect(run.lab.embedded.home / "airflow" / "airflow.db", timeout=60) as database:
+    with sqlite3.connect(run.lab.installation.home / "airflow" / "airflow.db", timeout=60) as database:
         database.execute("UPDATE dag_run SET state = 'failed' WHERE run_id = ?", [run.run_id])
         database.execute(
             "UPDATE task_instance SET state = 'failed' WHERE run_id = ? AND state IS NOT 'success'", [run.run_id]

@@ -73,7 +73,7 @@ def hosts(run: Run) -> list[int]:
 
 
 def logs(lab: Lab, run: Run) -> str:
-    folder = lab.embedded.home / "airflow" / "logs"
+    folder = lab.installation.home / "airflow" / "logs"
     return "".join(path.read_text(errors="replace") for path in folder.rglob(f"*{run.run_id}*/**/*.log"))
 
 

@@ -35,7 +35,7 @@ Nnictl = Callable[..., str]
 def nnictl(lab: Lab, tmp_path: Path) -> Nnictl:
     """Types a command on a machine that knows nothing of this Airflow but a login; gives what it prints."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "TRIALFLOW"))}
-    passwords = json.loads((lab.embedded.home / "airflow" / "passwords.json").read_text())
+    passwords = json.loads((lab.installation.home / "airflow" / "passwords.json").read_text())
     own.update(TRIALFLOW_CLI_CONFIG=str(tmp_path / "nnictl.json"), TRIALFLOW_PASSWORD=passwords["user"])
 
     def type_in(*arguments: str, exit_code: int = 0) -> str:
@@ -48,7 +48,7 @@ def nnictl(lab: Lab, tmp_path: Path) -> Nnictl:
         assert done.returncode == exit_code, (arguments, said)
         return said
 
-    assert "Logged in" in type_in("login", lab.embedded.url, "--user", "user")
+    assert "Logged in" in type_in("login", lab.installation.url, "--user", "user")
     return type_in
 
 
@@ -57,7 +57,7 @@ def test_an_experiment_is_created_looked_at_changed_and_stopped_from_a_shell(
 ) -> None:
     write_experiment(tmp_path / "typed", CODE, maxTrialNum=3, trialConcurrency=1)
     created = nnictl("create", "-c", "typed/config.yml")
-    page = re.escape(f"{lab.embedded.url}/dags/{DAG_ID}/runs/")
+    page = re.escape(f"{lab.installation.url}/dags/{DAG_ID}/runs/")
     found = re.search(rf"^The experiment id is (\w+)\nThe Web UI urls are: {page}(\S+)$", created, re.MULTILINE)
     assert found is not None, created
     name, run = found[1], Run(lab, found[2])

@@ -56,8 +56,8 @@ def test_six_running_trials_survive_the_death_of(lab: ClusterLab, six: Six, brea
     assert len(before) == ALIVE
 
     deaths: dict[str, Callable[[], None]] = {
-        "triggerer": lambda: kill_component(lab.airflow.embedded, "triggerer"),
-        "scheduler": lambda: kill_component(lab.airflow.embedded, "scheduler"),
+        "triggerer": lambda: kill_component(lab.airflow.installation, "triggerer"),
+        "scheduler": lambda: kill_component(lab.airflow.installation, "scheduler"),
     }
     deaths.get(part, lambda: _kill_part(breakable, part))()
 

@@ -80,7 +80,7 @@ def _write_seed(lab: ClusterLab, folder: Path) -> Path:
 def _trigger_by_command(lab: ClusterLab, config: Path) -> Run:
     run_id = f"by-command-{config.parent.name}"
     command = [sys.executable, "-m", "airflow", "dags", "trigger", DAG_ID, "--run-id", run_id]
-    environment = lab.airflow.embedded.environment()
+    environment = lab.airflow.installation.environment()
     subprocess.run([*command, "--conf", json.dumps({"config": str(config)})], env=environment, check=True)
     return Run(lab.airflow, run_id)
 

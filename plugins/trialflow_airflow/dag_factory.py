@@ -50,7 +50,8 @@ _WEIGHTS = {
     "cleanup": 10,
 }
 _CONFIG_DESCRIPTION = """The experiment: the **path of an NNI YAML file** as the worker sees it, or the file's whole
-**text**, pasted. Over the API also an object. A text needs absolute paths, or the folder below."""
+**text**, pasted. A text needs absolute paths, or the folder below. Over the API also an object: as `config`, or as the
+whole configuration of the run, `--conf '{"trialConcurrency": 2, …}'`."""
 _FOLDER_DESCRIPTION = "Only for a pasted experiment: where its relative paths (codeDir, searchSpacePath) start."
 
 
@@ -94,11 +95,10 @@ def make_experiment_dag(
 
 
 def _params(config: str | None) -> dict[str, Param]:
-    arguments: dict[str, Any] = {} if config is None else {"default": config}
     return {
         "config": Param(
-            **arguments,
-            type=["string", "object"],
+            config,
+            type=["null", "string", "object"],
             format="multiline",
             title="Experiment",
             description_md=_CONFIG_DESCRIPTION,

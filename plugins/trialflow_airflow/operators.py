@@ -34,6 +34,8 @@ from trialflow_airflow.identity import RunIdentity, following_run_id, identify, 
 from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger, recovery_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk import Context
 
 # How often a task in the worker looks at files and the store.
@@ -92,7 +94,7 @@ class LoadExperimentOperator(_ExperimentOperator):
     def _create(self, context: Context, identity: RunIdentity) -> ExperimentSteps:
         params = context["params"]
         try:
-            spec = load_experiment(params["config"], self.settings, params.get("folder") or "")
+            spec = load_experiment(_find_config(params), self.settings, params.get("folder") or "")
         except UnavailableError:
             raise
         except (ConfigError, TrainingError) as error:
@@ -318,6 +320,12 @@ class CleanupOperator(_ExperimentOperator):
                     raise
                 self.log.warning("The run's jobs cannot be cancelled: %s", error)
                 time.sleep(_UNAVAILABLE_SECONDS)
+
+
+def _find_config(params: Mapping[str, Any]) -> Any:
+    """The experiment of a run: its parameter ``config``, or all of its configuration, as people send it."""
+    given = {name: value for name, value in params.items() if name not in ("config", "folder")}
+    return given if params["config"] is None and given else params["config"]
 
 
 def result_asset_uri(experiment_name: str) -> str:

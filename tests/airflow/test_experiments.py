@@ -250,8 +250,18 @@ def test_the_form_takes_a_path_or_a_pasted_file_in_a_field_of_several_lines_and_
 
     assert list(params) == ["config", "folder"]
     assert params["config"]["schema"]["format"] == "multiline"
-    assert params["config"]["schema"]["type"] == ["string", "object"]
+    assert params["config"]["schema"]["type"] == ["null", "string", "object"]
     assert all(param["schema"]["title"] and param["schema"]["description_md"] for param in params.values())
+
+
+def test_the_configuration_of_a_run_may_be_the_bare_experiment(lab: Lab, tmp_path: Path) -> None:
+    file = write_experiment(tmp_path / "bare", maxTrialNum=1)
+    experiment = json.loads(file.read_text())
+    experiment["searchSpacePath"] = str(file.with_name("search_space.json"))
+    experiment["trial"]["codeDir"] = str(file.parent)
+    run = lab.trigger(experiment)
+    assert run.wait() == "success"
+    assert (run.experiment.spec.name, len(run.trials)) == ("bare", 1)
 
 
 def test_a_sweep_is_a_scheduled_dag_that_starts_paused(lab: Lab) -> None:

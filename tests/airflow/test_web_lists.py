@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from trialflow.errors import ConfigError
 from trialflow.records import Experiment, ExperimentStatus, Slot, Trial, TrialStatus
@@ -18,7 +19,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # What Airflow's web application brings along is deprecated.
     from fastapi import Response
 
-    from trialflow_airflow.web import experiments, routes
+    from trialflow_airflow.airflow_internals import DagRun, DagRunAlreadyExists
+    from trialflow_airflow.web import app, experiments, routes, runs
     from trialflow_airflow.web.access import Visit
 
 
@@ -47,6 +49,39 @@ def visit(total: int) -> Visit:
         "expaaaaa", make_spec(), ExperimentStatus.RUNNING, "", "/none", None, 1, 1, 1.0, 0.0, None, None
     )
     return Visit(experiment, "ann", cast("Any", FakeStore(total)))
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_a_run_is_triggered_once_however_often_the_database_is_busy(
+    monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    tried: list[str] = []
+
+    def trigger(_dag: str, *, run_id: str, **_: Any) -> None:
+        tried.append(run_id)
+        if len(tried) <= failures:
+            raise OperationalError("INSERT", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(runs, "trigger_dag", trigger)
+    monkeypatch.setattr(runs, "_require_unpaused", lambda _: None)
+    _, run_id = runs.start_experiment("nni_experiment", "/config.yml", None, "ann")
+    assert tried == [run_id] * (failures + 1)
+
+
+def test_a_run_that_is_there_already_counts_as_triggered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trigger(*_: Any, **__: Any) -> None:
+        raise DagRunAlreadyExists(DagRun("nni_experiment", run_id="manual__1"))
+
+    monkeypatch.setattr(runs, "trigger_dag", trigger)
+    runs._trigger("nni_experiment", "manual__1", {}, "ann")
+
+
+def test_a_database_that_stays_busy_is_said_in_a_sentence() -> None:
+    busy = OperationalError("SELECT", {}, Exception("database is locked"))
+    answer = app._answer_busy(cast("Any", None), busy)
+    assert (answer.status_code, "try again in a moment" in answer.body.decode()) == (503, True)
+    with pytest.raises(OperationalError):
+        app._answer_busy(cast("Any", None), OperationalError("SELECT", {}, Exception("no such table")))
 
 
 LISTS = [routes.list_trials, routes.list_metrics, routes.list_latest_metrics]

@@ -57,7 +57,12 @@ class FakeAirflow(ThreadingHTTPServer):
         self.changes: list[Any] = [[{"time": 1000.0, "who": "ann", "what": "concurrency", "value": 3}]]
         # What the log of the trial T0009 holds each time it is asked for; None: there is none yet.
         self.written: list[str | None] = []
+        self.stderr: str | None = None
+        self.profile_extras: dict[str, Any] = {}
+        # What resuming is refused with.
+        self.finished = ""
         self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
+        self.study = b"SQLite format 3\0"
         self.metrics: list[Any] = []
         self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}
         self.runs = ["run 1"]
@@ -68,7 +73,8 @@ class FakeAirflow(ThreadingHTTPServer):
         params = {"experimentName": "digits", "maxTrialNum": 9, "trialConcurrency": 2, "maxExecDuration": 60,
                   **self.suggesting, "trainingServicePlatform": "local"}  # fmt: skip
         return {"id": experiment_id, "logDir": "/shared/abcd1111", "status": status, "statusReason": "",
-                "params": params, "nextSequenceId": 3, "execDuration": 7, "revision": 0}  # fmt: skip
+                "params": params, "nextSequenceId": 3, "execDuration": 7, "revision": 0,
+                **self.profile_extras}  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -87,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
         body: Any = raw if self.headers.get("Content-Type") == "application/zip" else json.loads(raw or "null")
         path = self.path.partition("?")[0].removeprefix("/api/v1/nni")
         self.server.asked.append((self.command, self.path.removeprefix("/api/v1/nni"), body))
+        if self.server.finished and path.endswith("/resume"):
+            self._answer(409, {"detail": self.server.finished})
+            return
         if path == self.server.refused:
             self._answer(403, {"detail": "you may not"})
             return
@@ -121,6 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "runs"): self.server.runs,
             ("GET", "metric-data"): self.server.metrics,
             ("GET", "export-data"): self.server.results,
+            ("GET", "export-study"): self.server.study,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
             ("POST", "trial-jobs"): {"sequenceId": 7},
             ("POST", "known"): {"known": self.server.known},
@@ -139,7 +149,11 @@ class _Handler(BaseHTTPRequestHandler):
         """A trial that ends when all of its output was read."""
         if parts[-1] != "log":
             return 200, {"id": "T0009", **({"endTime": 1} if not self.server.written[1:] else {})}
-        offset = int(parse_qs(urlsplit(self.path).query)["offset"][0])
+        query = parse_qs(urlsplit(self.path).query)
+        offset = int(query["offset"][0])
+        if query["name"] == ["stderr"]:
+            said = self.server.stderr
+            return (404, {"detail": "has no stderr"}) if said is None else (200, said[offset:].encode())
         written = self.server.written.pop(0) if self.server.written else None
         return (404, {"detail": "has no stdout"}) if written is None else (200, written[offset:].encode())
 

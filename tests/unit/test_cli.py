@@ -321,3 +321,57 @@ def test_a_search_space_is_read_off_annotated_code(tmp_path: Path) -> None:
 
 def test_the_version_is_shown() -> None:
     assert run("--version").output == f"{__version__}\n"
+
+
+def test_a_created_experiment_shows_the_warnings_that_a_check_shows(logged_in: FakeAirflow) -> None:
+    logged_in.profile_extras = {"warnings": ["logDir has no effect"]}
+    done = run("create", "-c", "some/config.yml", "--no-upload")
+    assert (done.exit_code, done.stderr) == (0, "warning: logDir has no effect\n")
+    logged_in.check_status = ["RUNNING"]
+    done = run("create", "-c", "some/config.yml", "--no-upload", "--output", "json")
+    assert json.loads(done.stdout)["warnings"] == ["logDir has no effect"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all",), ("abcd*",)])
+def test_when_nothing_runs_there_is_nothing_to_be_stopped(logged_in: FakeAirflow, arguments: tuple[str, ...]) -> None:
+    logged_in.experiments = logged_in.experiments[1:]
+    done = run("stop", *arguments)
+    assert (done.exit_code, done.output) == (0, "No experiment runs.\n")
+
+
+def test_to_stop_what_has_ended_is_no_mistake(logged_in: FakeAirflow) -> None:
+    done = run("stop", "abcd2222")
+    assert (done.exit_code, done.output.split("\t")[0]) == (0, "abcd2222")
+
+
+@pytest.mark.parametrize("command", ["trial ls", "experiment show", "top"])
+def test_when_nothing_runs_a_look_says_so(logged_in: FakeAirflow, command: str) -> None:
+    logged_in.experiments = logged_in.experiments[1:]
+    done = run(*command.split())
+    assert (done.exit_code, "no experiment" in done.output) == (1, True), done.output
+    assert "abcd2222 (DONE)" in done.output
+    assert "No experiment runs" in run("experiment", "list").stderr
+
+
+def test_an_experiment_that_is_done_is_not_resumed_and_says_what_to_raise(logged_in: FakeAirflow) -> None:
+    logged_in.finished = "it has had all its 9 trials; raise the number first: nnictl update trialnum abcd2222"
+    done = run("resume", "abcd2222")
+    assert (done.exit_code, done.output) == (0, f"Nothing was resumed: {logged_in.finished}\n")
+    assert run("resume", "zzzz3333").exit_code == 1
+
+
+def test_an_experiment_is_shown_with_its_best_trial_its_times_and_durations_that_can_be_read(
+    logged_in: FakeAirflow,
+) -> None:
+    best = {"id": "T0002", "value": 0.25, "parameters": {"lr": 0.1}}
+    logged_in.profile_extras = {"best": best, "startTime": 1_000_000, "endTime": 2_000_000, "execDuration": 90_061}
+    shown = dict(line.split("\t") for line in run("experiment", "show", "abcd1111").output.splitlines())
+    assert shown["best"] == "0.25 by trial T0002: lr=0.1"
+    assert shown["duration"] == "1 day 1:01:01 of 1:00"
+    assert {"started", "ended"} <= shown.keys()
+
+
+def test_a_trial_in_a_list_says_what_happened_and_its_last_line(logged_in: FakeAirflow) -> None:
+    reason = "exit code 1\nTraceback (most recent call last):\n  File x\nValueError: no\n\n"
+    logged_in.trials = [{"id": "T1", "sequenceId": 0, "status": "FAILED", "hyperParameters": [], "reason": reason}]
+    assert run("trial", "ls").output.rstrip("\n").split("\t")[-1] == "exit code 1: ValueError: no"

@@ -60,3 +60,21 @@ def test_failures_are_followed_until_the_experiment_and_its_last_run_have_ended(
     done = run("log", "stderr", "-f")
     assert (done.exit_code, done.output) == (0, "1 problem in the experiment\n")
     assert (logged_in.check_status, logged_in.run_states) == ([], ["failed"])
+
+
+def test_what_a_trial_wrote_to_stderr_comes_on_stderr(logged_in: FakeAirflow) -> None:
+    logged_in.written, logged_in.stderr = ["one\n", "one\n"], "Traceback\nValueError: no\n"
+    done = run("log", "trial", "-T", "T0009")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "one\n", "Traceback\nValueError: no\n")
+    done = run("log", "trial", "-T", "T0009", "--stream", "stderr")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "Traceback\nValueError: no\n", "")
+    logged_in.written = ["one\n", "one\n"]
+    done = run("log", "trial", "-T", "T0009", "--output", "json")
+    assert json.loads(done.stdout) == {"stdout": ["one"], "stderr": ["Traceback", "ValueError: no"]}
+
+
+def test_the_last_words_of_failed_trials_are_shown_with_those_of_failed_runs(logged_in: FakeAirflow) -> None:
+    logged_in.trials = [{"id": "T0001", "sequenceId": 4, "status": "FAILED", "reason": "exit code 1\nTypeError: x"}]
+    assert run("log", "stderr").output.splitlines() == [
+        "1 problem in the experiment", "trial #4 T0001 failed: exit code 1", "TypeError: x",
+    ]  # fmt: skip

@@ -63,7 +63,7 @@ def test_no_experiment_is_stopped_for_a_port(logged_in: FakeAirflow) -> None:
 )  # fmt: skip
 def test_a_command_that_there_is_not_answers_with_a_sentence(command: str) -> None:
     done = run(*command.split())
-    assert (done.exit_code, "is a command of NNI's that there is not: " in done.stderr) == (1, True), done.output
+    assert (done.exit_code, "Trialflow has no `nnictl " in done.stderr) == (1, True), done.output
     assert "jupyter" not in run("--help").output
 
 
@@ -100,4 +100,4 @@ def test_intermediate_results_are_exported_on_demand(logged_in: FakeAirflow, tmp
     assert ("GET", "/experiments/abcd1111/metric-data?type=PERIODICAL&limit=1000&offset=0", None) in logged_in.asked
     assert run("experiment", "import", "-f", str(file)).exit_code == 0
     done = run("experiment", "export", "-f", str(file), "-i", "-t", "csv")
-    assert (done.exit_code, "only a JSON file can hold" in done.stderr) == (1, True)
+    assert (done.exit_code, "a CSV file cannot hold" in done.stderr) == (1, True)

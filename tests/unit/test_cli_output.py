@@ -35,7 +35,7 @@ trial: {command: python3 trial.py, codeDir: ., gpuNum: 0}
         ("platform clean -c {folder}/other.yml -y", []),
         ("experiment export abcd1111 -f {folder}/x.json", {"id": "abcd1111", "trials": 1, "file": "{folder}/x.json"}),
         ("ss_gen -d {folder} -f {folder}/x.json", {"parameters": 1, "file": "{folder}/x.json"}),
-        ("log trial abcd1111 -T T0009", ["one", "two"]),
+        ("log trial abcd1111 -T T0009", {"stdout": ["one", "two"], "stderr": []}),
         ("login {url} -u ann --password secret", {"url": "{url}", "user": "ann", "file": "{kept}"}),
     ],
 )

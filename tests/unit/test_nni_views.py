@@ -14,7 +14,7 @@ from trialflow.testing import make_spec
 def params_of(tuner: AlgorithmSpec) -> Any:
     spec = make_spec(tuner=tuner)
     experiment = Experiment("expaaaaa", spec, ExperimentStatus.RUNNING, "", "/none", None, 1, 1, 1.0, 0.0, None, None)
-    return show_profile(experiment, 0, 0)["params"]
+    return show_profile(experiment, 0, 0, None)["params"]
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,17 @@ class ApiError(TrialflowError):
 
     Attributes:
         status: Its answer; ``None`` when there was none.
+        detail: What it says, without the status.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail if status is None else f"{detail} ({status})")
         self.status = status
+        self.detail = detail
+
+
+class NothingRunsError(ApiError):
+    """No experiment that runs is meant."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,9 @@ class Api:
         found = exact or [item for item in pool if item["id"].startswith((wanted or "").rstrip("*"))]
         if not found or (one and len(found) > 1):
             names = ", ".join(f"{item['id']} ({item['status']})" for item in (found or known)[:20])
-            raise ApiError(f"{_rule(wanted, any_status=any_status, one=one)}; there is: {names or 'none'}")
+            is_idle = not found and not (any_status and wanted is not None)
+            refusal = NothingRunsError if is_idle else ApiError
+            raise refusal(f"{_rule(wanted, found, any_status=any_status, one=one)}; there is: {names or 'none'}")
         return found
 
     def _explain(self, answer: Answer) -> str:
@@ -102,10 +110,12 @@ class Api:
             detail = answer.json()["detail"]
         except (ValueError, KeyError, TypeError):
             detail = answer.text[:300]
-        return f"{detail} ({answer.status})"
+        return str(detail)
 
 
-def _rule(wanted: str | None, *, any_status: bool, one: bool) -> str:
+def _rule(wanted: str | None, found: list[dict[str, Any]], *, any_status: bool, one: bool) -> str:
+    if wanted is None and not found:
+        return "no experiment runs; name one that has ended by its id"
     if wanted is None:
         return "name the experiment, for there is not exactly one that runs"
     if one:
@@ -125,7 +135,7 @@ def log_in(url: str, user: str, password: str) -> str:
     except NoAnswerError as error:
         raise ApiError(f"{url} does not answer ({error}); is this the address of Airflow's API server?") from error
     if answer.is_error:
-        raise ApiError(f"{url} does not accept this login for {user} ({answer.status})", answer.status)
+        raise ApiError(f"{url} does not accept this login for {user}", answer.status)
     return str(answer.json()["access_token"])
 
 

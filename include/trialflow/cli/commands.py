@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from trialflow import __version__
-from trialflow.cli.client import ENDED, Api, ApiError, log_in, wait_for_start
+from trialflow.cli.client import ENDED, Api, ApiError, NothingRunsError, log_in, wait_for_start
 from trialflow.cli.data import export, import_data
 from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
 from trialflow.cli.logs import log_app
@@ -160,7 +161,13 @@ def resume(
     """Let an experiment that has ended go on with the trials that are left."""
     with asking(context) as (api, form):
         found = api.find(experiment)
-        started = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/resume").json()
+        try:
+            started = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/resume").json()
+        except ApiError as error:
+            if found["status"] != "DONE" or error.status != HTTPStatus.CONFLICT:
+                raise
+            tell(f"Nothing was resumed: {error.detail}", form, {"experiment_id": found["id"], "reason": error.detail})
+            return
         _await_start(api, started, form, wait=wait)
 
 
@@ -171,18 +178,18 @@ def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -
             reason = wait_for_start(api, started, _START_TIMEOUT_SECONDS)
         if reason is not None:
             raise ApiError(f"the experiment {started['experiment_id']} did not start:\n{reason}\nSee {address}")
+    profile = api.get(f"/experiments/{started['experiment_id']}/experiment") if wait else {}
+    warnings = profile.get("warnings", [])
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if form is Form.JSON:
-        show([], form, {**started, "url": address})
+        show([], form, {**started, "url": address, "warnings": warnings})
         return
     if wait:
-        typer.echo(f"Search space and code were expanded to {_folder(api, started)}\nThe experiment has started.")
+        typer.echo(f"Search space and code were expanded to {profile['logDir']}\nThe experiment has started.")
     typer.echo(f"The experiment id is {started['experiment_id']}\nThe Web UI urls are: {address}\n")
     show([{"command": name.replace("ID", started["experiment_id"]), "shows or does": text}
           for name, text in _NEXT_COMMANDS.items()], form)  # fmt: skip
-
-
-def _folder(api: Api, started: dict[str, str]) -> str:
-    return str(api.get(f"/experiments/{started['experiment_id']}/experiment")["logDir"])
 
 
 @app.command()
@@ -192,17 +199,33 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Every experiment that runs.")] = False,
     port: Annotated[int | None, typer.Option("--port", "-p", hidden=True)] = None,
 ) -> None:
-    """End an experiment and its trials; ID* ends all whose ids begin like that."""
+    """End an experiment and its trials; ID* ends all whose ids begin like that.
+
+    Without an experiment that runs, and for one that has ended, this does nothing.
+    """
     if port is not None:  # In NNI it names the experiment; without it another one would be stopped.
         fail(f"no experiment is known by a port, {port} for one; name it by its id: nnictl stop ID")
     with asking(context) as (api, form):
-        wanted = "*" if everything else experiment
-        all_found = api.find_all(wanted, any_status=False)
+        try:
+            all_found = _find_running(api, "*" if everything else experiment)
+        except NothingRunsError:
+            tell("No experiment runs.", form, [])
+            return
         with _showing_all(form) as done:
             for found in all_found:
                 status = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/stop").json()
                 row = {"id": found["id"], "status": status["status"], "reason": status["reason"]}
                 done.append((row, row))
+
+
+def _find_running(api: Api, wanted: str | None) -> list[dict[str, Any]]:
+    """The experiments to be stopped: those that run, or one that has ended when none that runs is meant."""
+    try:
+        return api.find_all(wanted, any_status=False)
+    except NothingRunsError:
+        if wanted is None or wanted.endswith("*"):
+            raise
+        return api.find_all(wanted)
 
 
 @contextmanager

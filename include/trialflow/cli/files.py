@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trialflow.cli.nni import TrialCommand
-from trialflow.cli.output import Form, show, tell
+from trialflow.cli.output import Form, describe_seconds, show, tell
 from trialflow.errors import ConfigError, TrainingError
 from trialflow.messages import Problem
 
@@ -127,7 +127,7 @@ def _show_spec(spec: ExperimentSpec, form: Form) -> None:
         "tuner": f"{spec.tuner.name} ({spec.optimize_mode})",
         "assessor": spec.assessor.name if spec.assessor else "none",
         "trials": f"{spec.max_trial_number}, at most {spec.trial_concurrency} at once",
-        "duration": f"{spec.max_duration_seconds:.0f} s",
+        "duration": describe_seconds(spec.max_duration_seconds),
         "ends early": _describe_limits(spec),
         "search space": ", ".join(map(str, spec.search_space)) or "none",
         "code": spec.code_directory,
@@ -139,7 +139,7 @@ def _show_spec(spec: ExperimentSpec, form: Form) -> None:
 
 def _describe_limits(spec: ExperimentSpec) -> str:
     limits = {
-        f"a trial after {spec.max_trial_duration_seconds} s": spec.max_trial_duration_seconds,
+        f"a trial after {describe_seconds(spec.max_trial_duration_seconds or 0)}": spec.max_trial_duration_seconds,
         f"the experiment at a value of {spec.goal}": spec.goal,
         f"the experiment at more than {spec.max_failed_trial_number} failed trials": spec.max_failed_trial_number,
     }

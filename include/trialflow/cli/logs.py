@@ -42,10 +42,13 @@ def log_trial(
     context: typer.Context,
     experiment: ExperimentId = None,
     trial: TrialOption = None,
-    stream: Annotated[Stream, typer.Option("--stream", help="Which output.")] = Stream.STDOUT,
+    stream: Annotated[Stream | None, typer.Option("--stream", help="Only this output.", show_default=False)] = None,
     follow: Follow = False,
 ) -> None:
-    """Show what a trial has written; without --trial, where the trials' files lie."""
+    """Show what a trial has written; without --trial, where the trials' files lie.
+
+    What it wrote to stderr is written to stderr here, too.
+    """
     with asking(context) as (api, form):
         base = f"/experiments/{api.find(experiment)['id']}"
         if trial is None:
@@ -53,34 +56,56 @@ def log_trial(
             show([{"id": job["id"], "folder": job.get("logPath", "")} for job in jobs], form)
             return
         _require_end(form, follow)
-        parts = _read_log(api, f"{base}/trial-jobs/{trial}", stream, follow=follow)
+        streams = [stream] if stream else list(Stream)
+        parts = _read_log(api, f"{base}/trial-jobs/{trial}", streams, follow=follow)
         if form is Form.JSON:
-            show_lines("".join(parts).splitlines(), form)
+            written = dict.fromkeys(streams, "")
+            for each, part in parts:
+                written[each] += part
+            lines = {each.value: text.splitlines() for each, text in written.items()}
+            show([], form, lines[stream.value] if stream else lines)
             return
-        for part in parts:
-            sys.stdout.write(part)
-            sys.stdout.flush()
+        for each, part in parts:
+            target = sys.stderr if each is Stream.STDERR and stream is None else sys.stdout
+            target.write(part)
+            target.flush()
 
 
-def _read_log(api: Api, trial: str, stream: Stream, *, follow: bool) -> Iterator[str]:
-    """What a trial has written, and when followed what it goes on to write, part by part."""
-    offset = 0
+def _read_log(api: Api, trial: str, streams: Sequence[Stream], *, follow: bool) -> Iterator[tuple[Stream, str]]:
+    """What a trial has written, and when followed what it goes on to write, part by part.
+
+    Raises:
+        ApiError: There is none of these outputs.
+    """
+    offsets = dict.fromkeys(streams, 0)
     while True:
         ended = "endTime" in api.get(trial)
-        try:
-            while True:
-                part = api.ask("GET", f"{NNI}{trial}/log", params={"name": stream.value, "offset": offset})
-                length = int(part.headers["X-Log-Bytes"])
-                if not length:
-                    break
-                yield part.text
-                offset += length
-        except ApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND or ended or not follow:
-                raise  # Else it has not begun to write.
+        missing: list[ApiError] = []
+        for stream in streams:
+            try:
+                for part, length in _read_stream(api, trial, stream, offsets[stream]):
+                    yield stream, part
+                    offsets[stream] += length
+            except ApiError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                missing.append(error)
         if ended or not follow:
+            if len(missing) == len(streams):
+                raise missing[0]
             return
         time.sleep(_LOOK_SECONDS)
+
+
+def _read_stream(api: Api, trial: str, stream: Stream, offset: int) -> Iterator[tuple[str, int]]:
+    """What stands behind an offset, part by part, each with its length in bytes."""
+    while True:
+        part = api.ask("GET", f"{NNI}{trial}/log", params={"name": stream.value, "offset": offset})
+        length = int(part.headers["X-Log-Bytes"])
+        if not length:
+            return
+        yield part.text, length
+        offset += length
 
 
 @log_app.command("stderr")
@@ -92,7 +117,7 @@ def log_stderr(
     path: ShowPath = False,
     follow: Follow = False,
 ) -> None:
-    """Show why an experiment's runs failed: the errors in the logs of their tasks."""
+    """Show why an experiment's runs failed, and its trials: the errors in the logs of tasks, and trials' last words."""
     with asking(context) as (api, form):
         found = api.find(experiment)
         if path:
@@ -164,6 +189,10 @@ def _look_at_failures(
             else:
                 known[run_id] = text
         lines += [(run_id, number, line) for number, line in enumerate(text.splitlines())]
+    for job in api.get_all(f"{base}/trial-jobs"):
+        if job["status"] == "FAILED":
+            text = f"trial #{job['sequenceId']} {job['id']} failed: {job.get('reason', '')}"
+            lines += [(job["id"], number, line) for number, line in enumerate(text.splitlines())]
     return lines, over
 
 

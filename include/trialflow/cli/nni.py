@@ -55,7 +55,8 @@ def add_missing_commands(groups: Mapping[str, typer.Typer]) -> None:
     """
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
     for (group, name), instead in _MISSING.items():
-        sentence = f"nnictl {group} {name}".replace("  ", " ") + f" is a command of NNI's that there is not: {instead}"
+        command = f"nnictl {group} {name}".replace("  ", " ")
+        sentence = f"Trialflow has no `{command}`: {instead}"
         groups[group].command(name, hidden=True, help=sentence, context_settings=anything)(_refusal(sentence))
 
 

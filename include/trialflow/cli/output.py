@@ -118,8 +118,15 @@ def describe_trial(item: Mapping[str, Any]) -> dict[str, Any]:
         "value": "" if value is None else f"{value:.6g}",
         "duration": describe_duration(item.get("startTime"), item.get("endTime")),
         "parameters": describe_parameters(parameters),
-        "reason": item.get("reason", "").partition("\n")[0],
+        "reason": describe_reason(item.get("reason", "")),
     }
+
+
+def describe_reason(reason: str) -> str:
+    """Why a trial has its status: what happened, and the last line that it wrote."""
+    first, *others = reason.splitlines() or [""]
+    last = next((line.strip() for line in reversed(others) if line.strip()), "")
+    return f"{first}: {last}" if last else first
 
 
 def describe_time(milliseconds: float | None) -> str:
@@ -131,6 +138,13 @@ def describe_duration(start: float | None, end: float | None) -> str:
     """How long something took, or has taken so far."""
     if start is None:
         return ""
-    seconds = round((end / 1000 if end else time.time()) - start / 1000)
+    return describe_seconds(round((end / 1000 if end else time.time()) - start / 1000))
+
+
+def describe_seconds(total: float) -> str:
+    """A duration: 0:07, 2:05:00, or 3 days 0:00:00."""
+    days, seconds = divmod(round(total), 86_400)
+    if days:
+        return f"{days} day{'s' if days > 1 else ''} {describe_seconds(seconds)}" if seconds else f"{days} days"
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

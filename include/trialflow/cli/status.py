@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trialflow.cli.client import ENDED, Api
-from trialflow.cli.output import describe_duration, describe_experiment, describe_trial, is_drawn, make_table, show
+from trialflow.cli.output import (
+    describe_experiment,
+    describe_seconds,
+    describe_time,
+    describe_trial,
+    is_drawn,
+    make_table,
+    show,
+)
 from trialflow.cli.shared import ExperimentId, asking, fail, run_address
 from trialflow.cli.target import config_file
+from trialflow.records import describe_parameters
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +31,7 @@ config_app = typer.Typer(help="Look at the command line's own configuration.", n
 
 # Of each experiment, what top shows in a pipe, and of which it keeps the line when it draws several.
 _PIPED_TRIALS = 20
+_ALL = "nnictl experiment list --all shows those that have ended."
 _BRIEF = ("id", "name", "status", "trials", "at a time", "duration")
 
 
@@ -48,14 +58,22 @@ def _describe(profile: dict[str, Any], statistics: list[dict[str, Any]]) -> dict
         "status": f"{profile['status']} {profile['statusReason']}".strip(),
         "trials": f"{profile['nextSequenceId']} of {params['maxTrialNum']}: {counts or 'none yet'}",
         "at a time": params["trialConcurrency"],
-        "duration": f"{describe_duration(0.1, 0.1 + profile['execDuration'] * 1000)}"
-        f" of {describe_duration(0.1, 0.1 + params['maxExecDuration'] * 1000)}",
+        "best": _describe_best(profile.get("best")),
+        "started": describe_time(profile.get("startTime")),
+        "ended": describe_time(profile.get("endTime")),
+        "duration": f"{describe_seconds(profile['execDuration'])} of {describe_seconds(params['maxExecDuration'])}",
         kind: params[kind].get(f"builtin{kind.capitalize()}Name") or params[kind]["className"],
         "platform": params["trainingServicePlatform"],
         "folder": profile["logDir"],
         "revision": profile["revision"],
     }
     return {name: value for name, value in described.items() if value not in ("", None)}
+
+
+def _describe_best(best: dict[str, Any] | None) -> str:
+    if best is None:
+        return ""
+    return f"{best['value']:.6g} by trial {best['id']}: {describe_parameters(best['parameters'])}"
 
 
 @experiment_app.command("status")
@@ -77,6 +95,8 @@ def list_experiments(
     """List the experiments that run."""
     with asking(context) as (api, form):
         found = [item for item in api.get_all("/experiments") if everything or item["status"] not in ENDED]
+        if not found:
+            typer.echo("There is no experiment yet." if everything else f"No experiment runs; {_ALL}", err=True)
         show([describe_experiment(item) for item in found], form, found)
 
 

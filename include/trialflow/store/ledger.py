@@ -24,6 +24,7 @@ from trialflow.records import (
     ExperimentStatus,
     JsonObject,
     KnownPoint,
+    OptimizeMode,
     Outcome,
     Slot,
     Trial,
@@ -309,6 +310,19 @@ class Store(MetricStore):
     def list_trials(self, experiment_id: str) -> list[Trial]:
         """Every trial, in the order in which they were claimed."""
         return self._select_trials(experiment_id)
+
+    def find_best(self, experiment_id: str, mode: OptimizeMode) -> Trial | None:
+        """The trial with the best value; of equal ones the earlier."""
+        order = trials.c.value.desc() if mode is OptimizeMode.MAXIMIZE else trials.c.value
+        query = (
+            sa.select(trials)
+            .where(trials.c.experiment_id == experiment_id, trials.c.value.is_not(None))
+            .order_by(order, trials.c.number)
+            .limit(1)
+        )
+        with self._reading() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else _trial(row)
 
     def list_asked(self, experiment_id: str) -> Sequence[sa.Row[Any]]:
         """What a tuner reads of every trial with parameters, in order; thousands of whole trials take their time."""

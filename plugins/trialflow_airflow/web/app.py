@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 
 from trialflow import __version__
 from trialflow.errors import ConfigError, ConflictError, NotFoundError, TrialflowError
@@ -13,6 +14,7 @@ from trialflow_airflow.web.access import name_experiment
 from trialflow_airflow.web.deletions import watch_deletions
 from trialflow_airflow.web.experiments import router as experiments_router
 from trialflow_airflow.web.routes import router
+from trialflow_airflow.web.runs import is_database_busy
 from trialflow_airflow.web.uploads import BodyLimit
 from trialflow_airflow.web.uploads import router as uploads_router
 
@@ -44,7 +46,16 @@ def make_app() -> FastAPI:
     )
     for error, status in _STATUSES.items():
         app.add_exception_handler(error, _answer_with(status))
+    app.add_exception_handler(OperationalError, _answer_busy)
     return app
+
+
+def _answer_busy(_: Request, error: Exception) -> JSONResponse:
+    """Say that the database is busy; what else is wrong with it goes on to the server's log."""
+    if not is_database_busy(error):
+        raise error
+    detail = "the database is held by others for longer than a request waits; try again in a moment"
+    return JSONResponse({"detail": detail}, HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "2"})
 
 
 def _answer_with(status: HTTPStatus):  # type: ignore[no-untyped-def]  # the type is FastAPI's own

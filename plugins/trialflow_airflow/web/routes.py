@@ -253,7 +253,8 @@ def kill_trial(visit: Editor, trial_id: TrialId) -> dict[str, Any]:
 def _profile(visit: Visit) -> dict[str, Any]:
     changes = visit.store.list_changes(visit.experiment.id)
     created = sum(visit.store.count_trials(visit.experiment.id).values())
-    return nni_views.show_profile(visit.experiment, changes[-1].revision if changes else 0, created)
+    best = visit.store.find_best(visit.experiment.id, visit.experiment.spec.optimize_mode)
+    return nni_views.show_profile(visit.experiment, changes[-1].revision if changes else 0, created, best)
 
 
 def _metrics(visit: Visit, query: MetricQuery, limit: int | None, offset: int) -> Response:

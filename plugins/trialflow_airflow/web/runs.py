@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
+from sqlalchemy.exc import OperationalError
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from trialflow.errors import ConfigError, ConflictError, NotFoundError
 from trialflow.messages import Problem
@@ -31,6 +33,13 @@ if TYPE_CHECKING:
     from trialflow.records import Experiment
 
 _ALIVE = (DagRunState.QUEUED, DagRunState.RUNNING)
+# How long a request waits for a database that others hold; a client waits longer than that.
+_BUSY_SECONDS = 30.0
+
+
+def is_database_busy(error: BaseException) -> bool:
+    """Whether a database refused because others hold it, so that the same may succeed a moment later."""
+    return isinstance(error, OperationalError) and "database is locked" in str(error)
 
 
 def start_experiment(dag_id: str, config: str | dict[str, Any], folder: str | None, who: str) -> tuple[str, str]:
@@ -46,19 +55,20 @@ def start_experiment(dag_id: str, config: str | dict[str, Any], folder: str | No
     """
     _require_unpaused(dag_id)
     conf = {"config": config, **({"folder": folder} if folder else {})}
+    # Chosen here: whoever tries again after a transaction that may have been lost starts nothing twice.
+    run_id = f"manual__{datetime.now(timezone.utc).isoformat()}"
     try:
-        run = _trigger(dag_id, None, conf, who)
+        _trigger(dag_id, run_id, conf, who)
     except ParamValidationError as error:
         raise ConfigError([Problem("config", str(error))]) from error
-    return identify(dag_id, run.run_id).experiment_id, str(run.run_id)
+    return identify(dag_id, run_id).experiment_id, run_id
 
 
 def start_batch(experiment: Experiment, batch: int, who: str) -> str:
     """Trigger the run that carries a later batch, unless it is there; gives its id."""
     run_id = following_run_id(experiment.id, batch)
     conf = {"config": f"the experiment {experiment.id} in the store", "experiment_id": experiment.id, "batch": batch}
-    with suppress(DagRunAlreadyExists):
-        _trigger(experiment.owner, run_id, conf, who)
+    _trigger(experiment.owner, run_id, conf, who)
     return run_id
 
 
@@ -115,14 +125,23 @@ def _require_unpaused(dag_id: str) -> None:
         raise ConflictError(f"the DAG {dag_id} is paused, nothing would start; run: airflow dags unpause {dag_id}")
 
 
-def _trigger(dag_id: str, run_id: str | None, conf: dict[str, Any], who: str) -> Any:
+@retry(
+    retry=retry_if_exception(is_database_busy),
+    wait=wait_random_exponential(multiplier=0.1, max=2),
+    stop=stop_after_delay(_BUSY_SECONDS),
+    reraise=True,
+)
+def _trigger(dag_id: str, run_id: str, conf: dict[str, Any], who: str) -> None:
+    """Make a run, unless it is there; waits while others hold the database."""
     try:
-        return trigger_dag(
+        trigger_dag(
             dag_id,
             run_id=run_id,
             conf=conf,
             triggered_by=DagRunTriggeredByType.REST_API,
             triggering_user_name=who,
         )
+    except DagRunAlreadyExists:
+        pass
     except DagNotFound as error:
         raise NotFoundError(f"Airflow has no DAG {dag_id!r}") from error

@@ -26,7 +26,7 @@ def show_status(experiment: Experiment) -> JsonObject:
     }
 
 
-def show_profile(experiment: Experiment, revision: int, trials_created: int) -> JsonObject:
+def show_profile(experiment: Experiment, revision: int, trials_created: int, best: Trial | None) -> JsonObject:
     """``experiment``; what Trialflow knows besides follows NNI's own keys."""
     return {
         "id": experiment.id,
@@ -41,6 +41,8 @@ def show_profile(experiment: Experiment, revision: int, trials_created: int) -> 
         "status": experiment.status.value,
         "statusReason": experiment.status_reason,
         "dagId": experiment.owner,
+        "warnings": list(experiment.spec.warnings),
+        "best": None if best is None else {"id": best.id, "value": best.value, "parameters": best.parameters},
     }
 
 

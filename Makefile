@@ -6,7 +6,7 @@ PRIVATE := $(BIN)/python -m private_airflow
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status env check bench bench-kubeflow bench-quality bench-operating lock clean cluster cluster-down
+.PHONY: help demo up down status env check bench bench-kubeflow bench-quality bench-operating bench-bookkeeping lock clean cluster cluster-down
 .PHONY: test test-unit test-slow test-airflow test-airflow-in-worker test-airflow-deferred test-airflow-private
 .PHONY: test-cluster test-cluster-jobs test-cluster-dag
 
@@ -108,6 +108,9 @@ bench-quality: $(VENV)/.ready-dev  ## Compare the tuners with NNI 3.0's on four 
 
 bench-operating: $(VENV)/.ready-dev  ## Print how long looking at a large experiment takes
 	$(BIN)/python bench/operating.py
+
+bench-bookkeeping: .venv-core/.ready  ## Print the CPU that the bookkeeping of a trial takes
+	.venv-core/bin/python bench/bookkeeping.py
 
 lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra kubernetes --extra postgres -o requirements.txt

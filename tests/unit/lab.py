@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from sqlalchemy.pool import NullPool
 
 from trialflow.experiment.running import ExperimentContext, ExperimentSteps, TrialWatch
 from trialflow.experiment.showing.study import StudySource, write_study
@@ -118,7 +119,9 @@ def study_of(steps: ExperimentSteps) -> optuna.Study:
     """The study, brought up to date with the ledger first."""
     store, name = steps.context.store, steps.context.id
     write_study(StudySource.read(store, name), store.url)
-    return optuna.load_study(study_name=name, storage=store.url)
+    # No connection is kept, for nobody would close it.
+    storage = optuna.storages.RDBStorage(store.url, engine_kwargs={"poolclass": NullPool})
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def states_of(steps: ExperimentSteps) -> list[str]:

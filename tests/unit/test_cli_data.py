@@ -27,6 +27,14 @@ def test_a_study_is_written_as_the_server_sends_it(logged_in: FakeAirflow, tmp_p
     assert "was written to" in done.output
 
 
+def test_a_file_without_a_name_is_called_after_the_experiment(
+    logged_in: FakeAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("experiment", "export", "abcd2222", "-t", "csv").exit_code == 0
+    assert [file.name for file in tmp_path.glob("abcd2222*")] == ["abcd2222.csv"]
+
+
 PARAMETERS = [
     {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
     {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},

@@ -100,4 +100,4 @@ def test_intermediate_results_are_exported_on_demand(logged_in: FakeAirflow, tmp
     assert ("GET", "/experiments/abcd1111/metric-data?type=PERIODICAL&limit=1000&offset=0", None) in logged_in.asked
     assert run("experiment", "import", "-f", str(file)).exit_code == 0
     done = run("experiment", "export", "-f", str(file), "-i", "-t", "csv")
-    assert (done.exit_code, "a CSV file cannot hold" in done.stderr) == (1, True)
+    assert (done.exit_code, "which a CSV file cannot hold" in done.stderr) == (1, True)

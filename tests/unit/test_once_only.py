@@ -16,6 +16,7 @@ import pytest
 from trialflow.experiment.running import ExperimentSteps, TrialWatch, trials
 from trialflow.records import AlgorithmSpec, Slot, Trial, TrialStatus
 from trialflow.store import ClaimRefusal, Store
+from trialflow.tuners import NoSuggestion
 
 from .lab import RUN, again, follow, make_steps, processes_of, states_of, suggest, waiting_for
 
@@ -146,6 +147,24 @@ def test_a_death_behind_the_ask_leaves_one_trial_in_the_study(
     assert (trial.parameters, len(asked_times)) == (asked.parameters, 1)
     steps.trials.report(follow(steps, trial))
     assert states_of(steps) == ["COMPLETE"]
+
+
+def test_a_result_that_comes_while_the_tuner_is_asked_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = make_experiment(tmp_path)
+    ended = follow(steps, suggest(steps))
+
+    def wait_for_a_result(*_: object) -> NoSuggestion:
+        again(steps).trials.report(ended)
+        return NoSuggestion.WAIT
+
+    monkeypatch.setattr(trials.TrialSteps, "report_ended", lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "ask", wait_for_a_result)
+        assert steps.trials.suggest(Slot(1, 1), RUN) is ClaimRefusal.NO_SUGGESTION
+    assert steps.trials.has_news(steps.trials.asked_in_vain_after)
+    assert suggest(steps, 1).number == 1
 
 
 def test_a_submission_that_was_not_noted_starts_nothing_a_second_time(

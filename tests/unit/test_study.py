@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ from optuna.storages import RDBStorage
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.running import ExperimentContext, ExperimentSteps
 from trialflow.experiment.running import experiment as running
-from trialflow.experiment.showing.study import MOST_STEPS, StudySource, write_study
+from trialflow.experiment.showing.study import MOST_STEPS, StudySource, delete_study, write_study
 from trialflow.records import ExperimentStatus, KnownPoint, Metric, MetricType, Outcome, Slot, Trial, TrialStatus
 from trialflow.settings import Settings
-from trialflow.store import open_store
+from trialflow.store import Adjustable, open_store
 from trialflow.testing import make_spec
 
 from .lab import states_of, study_of
@@ -148,7 +149,7 @@ def test_of_very_many_intermediate_values_some_stand_in_the_study(store: Store) 
 def test_writers_at_the_same_time_write_each_trial_once(store: Store, tmp_path: Path) -> None:
     openers = [open_steps(store, tmp_path) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda steps: steps._write_study(StudySource.read(store, ID)), openers))
+        list(pool.map(lambda steps: steps._write_study(), openers))
     assert len(read(store)) == 7
 
 
@@ -200,3 +201,53 @@ def test_results_that_are_there_are_not_written_again(
     monkeypatch.setattr(running, "write_results", lambda *_: 1 / 0)
     assert steps.close_run(1, "run")
     assert len(study_of(steps).trials) == 7
+
+
+def test_the_first_studies_of_several_experiments_are_written_at_once(tmp_path: Path) -> None:
+    found = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    names = [f"exp{number}" for number in range(6)]
+    for name in names:
+        found.create_experiment(name, make_spec(), str(tmp_path))
+    settings = Settings(home=tmp_path, store=found.url)
+    writers = [ExperimentSteps(ExperimentContext(name, settings)) for name in names]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda steps: steps._write_study(), writers))
+    assert sorted(optuna.get_all_study_names(found.url)) == names
+
+
+def test_a_trial_stands_in_the_study_with_its_own_times(store: Store) -> None:
+    write_study(StudySource.read(store, ID), store.url)
+    trials = store.list_trials(ID)
+    for trial, frozen in zip(trials, optuna.load_study(study_name=ID, storage=store.url).trials, strict=False):
+        assert frozen.datetime_start == datetime.fromtimestamp(trial.claimed_at)  # noqa: DTZ006  # as Optuna has it
+        ended = None if trial.ended_at is None else datetime.fromtimestamp(trial.ended_at)  # noqa: DTZ006
+        assert frozen.datetime_complete == ended
+
+
+def test_no_parameter_passes_for_the_id_of_a_trial(store: Store) -> None:
+    trial = store.claim(ID, Slot(1, 5), "run")
+    assert isinstance(trial, Trial)
+    store.set_parameters(trial, {"trialflow_trial": store.list_trials(ID)[0].id, "other": 1}, {})
+    once = project(store)
+    assert len(once) == 8
+    assert project(store) == once
+
+
+def test_the_search_space_of_the_beginning_is_kept_when_it_was_empty(store: Store) -> None:
+    store.create_experiment("empty", make_spec(search_space={}), "/nowhere")
+    for space in ({"x": {"_type": "uniform", "_value": [0, 1]}}, {"x": {"_type": "uniform", "_value": [0, 2]}}):
+        with store.open_change("empty", "ann") as change:
+            change.change(Adjustable.SEARCH_SPACE, space)
+    assert store.get_experiment("empty").spec.first_search_space == {}
+
+
+def test_nobody_writes_the_study_of_an_experiment_that_was_deleted(store: Store, tmp_path: Path) -> None:
+    end(store, store.list_unreported(ID)[0])
+    steps = open_steps(store, tmp_path)
+    steps.conclude()
+    store.close_batch(ID, 1)
+    with store.open_change(ID, "ann") as change:
+        change.delete()
+    delete_study(ID, store.url)
+    steps._write_study()
+    assert optuna.get_all_study_names(store.url) == []

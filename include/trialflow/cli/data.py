@@ -24,6 +24,7 @@ from trialflow.cli.shared import ExperimentId, asking, fail
 
 Kind = Literal["csv", "json"]
 ExportKind = Literal["csv", "json", "optuna"]
+_SUFFIXES = {"csv": "csv", "json": "json", "optuna": "db"}
 # A study of many thousand trials takes its time.
 _STUDY_SECONDS = 600.0
 _PREFIX = "parameter."
@@ -33,8 +34,11 @@ _FORMULA = ("=", "+", "-", "@")
 
 def export(
     context: typer.Context,
-    file: Annotated[Path, typer.Option("--filename", "-f", help="Where to write.", metavar="FILE")],
     experiment: ExperimentId = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--filename", "-f", help="Where to write; without it, ID.json and the like.", metavar="FILE"),
+    ] = None,
     kind: Annotated[ExportKind, typer.Option("--type", "-t", help="The file's format; optuna: a study.")] = "json",
     intermediate: Annotated[bool, typer.Option("--intermediate", "-i", help="Intermediate ones, too.")] = False,
 ) -> None:
@@ -46,6 +50,7 @@ def export(
         fail("intermediate results are lists, which a CSV file cannot hold; leave out --intermediate or --type csv")
     with asking(context) as (api, form):
         found = api.find(experiment)
+        file = file or Path(f"{found['id']}.{_SUFFIXES[kind]}")
         if kind == "optuna":
             _export_study(api, found["id"], file, intermediate=intermediate)
             tell(f"The Optuna study {found['id']} was written to {file}", form, {"id": found["id"], "file": str(file)})

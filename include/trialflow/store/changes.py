@@ -60,8 +60,10 @@ class ExperimentChange:
         """Change a limit or the search space; what was claimed before stays as it is."""
         row = self._lock()
         if limit is Adjustable.SEARCH_SPACE:
-            first = row["spec"].get("first_search_space") or row["spec"]["search_space"]
-            self._update(spec={**row["spec"], "search_space": value, "first_search_space": first})
+            spec = {**row["spec"], "search_space": value}
+            if spec.get("first_search_space") is None:  # An empty one is one, too.
+                spec["first_search_space"] = row["spec"]["search_space"]
+            self._update(spec=spec)
         else:
             self._update(**{_COLUMNS[limit]: value})
         self._note(limit.value, value)

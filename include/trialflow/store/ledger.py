@@ -72,9 +72,9 @@ class Store(MetricStore):
         """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""
         return study_lock(self._engine, experiment_id)
 
-    def projection_lock(self, experiment_id: str) -> AbstractContextManager[None]:
-        """Hold the experiment's Optuna study while writing it; nothing that runs trials waits for this lock."""
-        return study_lock(self._engine, f"{experiment_id} study")
+    def projection_lock(self) -> AbstractContextManager[None]:
+        """Hold all Optuna studies while writing one: the first makes Optuna's tables. No trial waits for this lock."""
+        return study_lock(self._engine, "studies")
 
     def notices_lock(self) -> AbstractContextManager[None]:
         """Hold all notices, so that each is sent by one process."""

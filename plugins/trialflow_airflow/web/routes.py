@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Body, Path, Query, Response
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 from trialflow.config.fields import seconds_of
 from trialflow.config.source import MAX_FILE_BYTES, parse_text
-from trialflow.errors import ConfigError
+from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
 from trialflow.experiment.showing.logs import LogName, read_trial_log
@@ -34,6 +35,8 @@ MetricLimit = Annotated[int | None, Query(ge=1, le=100_000)]
 _MOST_TRIALS = 100_000
 _MOST_METRICS = 200_000
 _LARGEST_LOG_PART = 1 << 20
+# Optuna takes its time over a study, and the processor of a server that has others to serve.
+_writes_study = Lock()
 _Items = list[dict[str, Any]]
 
 
@@ -170,11 +173,16 @@ def export_data(visit: Reader) -> list[dict[str, Any]]:
 @router.get("/export-study", response_class=FileResponse)
 def export_study(visit: Reader, background: BackgroundTasks, intermediate: bool = False) -> FileResponse:
     """The experiment as an Optuna study, in an SQLite database with nothing else in it."""
-    folder = TemporaryDirectory(prefix="trialflow-study-")
-    file = FilePath(folder.name) / f"{visit.experiment.id}.db"
-    write_study(StudySource.read(visit.store, visit.experiment.id, with_steps=intermediate), f"sqlite:///{file}")
-    background.add_task(folder.cleanup)
-    return FileResponse(file, filename=file.name)
+    if not _writes_study.acquire(blocking=False):
+        raise ConflictError("another study is being written here; try again when it is through")
+    with ExitStack() as stack:
+        stack.callback(_writes_study.release)
+        folder = TemporaryDirectory(prefix="trialflow-study-")
+        stack.push(folder)
+        file = FilePath(folder.name) / f"{visit.experiment.id}.db"
+        write_study(StudySource.read(visit.store, visit.experiment.id, with_steps=intermediate), f"sqlite:///{file}")
+        background.add_task(stack.pop_all().close)
+        return FileResponse(file, filename=file.name)
 
 
 @router.get("/changes")

@@ -159,9 +159,11 @@ class Actions:
         with self.store.open_change(experiment.id, self.who) as change:
             change.close()
         removed = remove_folder(experiment)
-        delete_study(experiment.id, self.store.url)
-        with self.store.open_change(experiment.id, self.who) as change:
-            change.delete()
+        # Whoever writes a study finds the experiment before this, or none after it.
+        with self.store.projection_lock():
+            delete_study(experiment.id, self.store.url)
+            with self.store.open_change(experiment.id, self.who) as change:
+                change.delete()
         return removed
 
     def plan_on(self, run_id_of: Callable[[int], str]) -> int | None:

@@ -165,23 +165,22 @@ class ExperimentSteps:
         """Bring the Optuna study up to date for those who watch it, as often as the installation asks for."""
         interval = self.context.settings.study_interval_seconds
         stamp = Path(self.context.experiment.folder) / _STUDY_STAMP
-        with suppress(FileNotFoundError):
-            if not interval or time.time() - stamp.stat().st_mtime < interval:
-                return
-        stamp.touch()
-        self._write_study(StudySource.read(self._store, self._id))
+        with suppress(OSError):  # The storage may be away.
+            if interval and not (stamp.exists() and time.time() - stamp.stat().st_mtime < interval):
+                stamp.touch()
+                self._write_study()
 
     def _write_results(self) -> Result:
         source = StudySource.read(self._store, self._id)
         result = write_results(source.experiment, source.trials, find_importances(source), source.objectives)
-        self._write_study(source)
+        self._write_study()
         return result
 
-    def _write_study(self, source: StudySource) -> None:
+    def _write_study(self) -> None:
         """Write the study; nothing depends on it, so that a failure is only told."""
         try:
-            with self._store.projection_lock(self._id):
-                write_study(source, self._store.url)
+            with self._store.projection_lock():
+                write_study(StudySource.read(self._store, self._id), self._store.url)
         except Exception:
             logger.exception("%s: the Optuna study could not be written", self._id)
 

@@ -65,23 +65,30 @@ class TrialSteps:
             # Parameters are there when a person gave them, or whoever asked for them died here.
             if trial.parameters is None and trial.ended_at is None:
                 self.context.refresh()  # The search space may have been changed while there was no room.
+                reported = self._store.count_reported(self._id)
                 user_classes = self.context.user_classes
                 if user_classes is not None and user_classes.suggests:
                     answer = user_classes.suggest(trial)
                 else:
                     answer = ask(self.context.experiment, self._store)
                 if isinstance(answer, NoSuggestion):
-                    return self._take_back(trial, answer)
+                    return self._take_back(trial, answer, reported)
                 self._store.set_parameters(trial, answer.parameters, answer.note)
         trial = self._store.get_trial(self._id, trial.id)
         with suppress(UnavailableError):  # Its own task tries again, and says why.
             trial = self.context.submit(trial)
         return trial
 
-    def _take_back(self, trial: Trial, answer: NoSuggestion) -> ClaimRefusal:
-        """Undo the claim of a trial for which the tuner has nothing; whoever dies before leaves one to be asked for."""
+    def _take_back(self, trial: Trial, answer: NoSuggestion, reported: int) -> ClaimRefusal:
+        """Undo the claim of a trial for which the tuner has nothing; whoever dies before leaves one to be asked for.
+
+        Args:
+            trial: The trial.
+            answer: What the tuner said.
+            reported: How many trials were reported before it was asked; the result that it waits for may have come
+                since.
+        """
         self._store.release(trial)
-        reported = self._store.count_reported(self._id)
         state = self._store.read_claim_state(self._id)
         if state.has_waiting_point or (answer is NoSuggestion.WAIT and state.created > reported):
             self.asked_in_vain_after = reported

@@ -12,8 +12,9 @@ parameter that was given others while the experiment ran goes on under another n
 from __future__ import annotations
 
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property, partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -102,10 +103,16 @@ def write_study(source: StudySource, url: str) -> int:
     """
     import optuna
 
-    storage = _open_storage(url)
-    study = optuna.create_study(
-        storage=storage, study_name=source.experiment.id, directions=source.directions, load_if_exists=True
-    )
+    with _storage_at(url) as storage:
+        study = optuna.create_study(
+            storage=storage, study_name=source.experiment.id, directions=source.directions, load_if_exists=True
+        )
+        _bring_up_to_date(study, storage, source)
+        return len(storage.get_all_trials(study._study_id, deepcopy=False))
+
+
+def _bring_up_to_date(study: optuna.Study, storage: optuna.storages.BaseStorage, source: StudySource) -> None:
+    """Add what is missing in a study, and finish what has ended since."""
     written = {trial.user_attrs.get(TRIAL_ATTRIBUTE): trial for trial in study.get_trials(deepcopy=False)}
     known = study.user_attrs.get(NAMES_ATTRIBUTE, {})
     builder = _TrialBuilder(source, dict(known))
@@ -121,7 +128,6 @@ def write_study(source: StudySource, url: str) -> int:
             study.set_user_attr(NAMES_ATTRIBUTE, builder.names)
             known = dict(builder.names)
         storage.create_new_trial(study._study_id, frozen)
-    return len(storage.get_all_trials(study._study_id, deepcopy=False))
 
 
 def delete_study(experiment_id: str, url: str) -> None:
@@ -130,8 +136,7 @@ def delete_study(experiment_id: str, url: str) -> None:
 
     if not sa.inspect(get_engine(url)).has_table("studies"):
         return
-    storage = _open_storage(url)
-    if any(study.study_name == experiment_id for study in storage.get_all_studies()):
+    with _storage_at(url) as storage, suppress(KeyError):
         optuna.delete_study(study_name=experiment_id, storage=storage)
 
 
@@ -196,13 +201,17 @@ class _TrialBuilder:
         # A search space may have been changed between the claim and the ask.
         spaces = sorted(self.source.spaces, key=lambda one: one[1] is not then[-1])
         described = self._describe(trial.id, trial.parameters or {}, spaces)
-        if trial.reported_at is None:
-            return create_trial(state=TrialState.RUNNING, **described)
-        described["intermediate_values"] = dict(_thin(self.source.steps.get(trial.id, ())))
-        if trial.status is TrialStatus.SUCCEEDED and trial.value is not None:
-            return create_trial(state=TrialState.COMPLETE, values=self._values(trial), **described)
-        state = TrialState.PRUNED if trial.status is TrialStatus.EARLY_STOPPED else TrialState.FAIL
-        return create_trial(state=state, **described)
+        values, state = None, TrialState.RUNNING
+        if trial.reported_at is not None:
+            described["intermediate_values"] = dict(_thin(self.source.steps.get(trial.id, ())))
+            values = self._values(trial) if trial.status is TrialStatus.SUCCEEDED else None
+            failed = TrialState.PRUNED if trial.status is TrialStatus.EARLY_STOPPED else TrialState.FAIL
+            state = TrialState.COMPLETE if values else failed
+        frozen = create_trial(state=state, values=values, **described)
+        # Optuna would note when they were written here.
+        frozen.datetime_start = _local_time(trial.started_at or trial.claimed_at)
+        frozen.datetime_complete = None if trial.reported_at is None else _local_time(trial.ended_at or 0.0)
+        return frozen
 
     def _describe(
         self, key: str, parameters: JsonObject, spaces: Sequence[tuple[float, SearchSpace]]
@@ -224,13 +233,14 @@ class _TrialBuilder:
             "params": {chosen[label]: latent for label, latent in latents.items()},
             "distributions": {chosen[label]: distribution for label, distribution in distributions.items()},
             "user_attrs": {
-                TRIAL_ATTRIBUTE: key, **{name: value for name, value in parameters.items() if name not in known}
+                **{name: value for name, value in parameters.items() if name not in known}, TRIAL_ATTRIBUTE: key
             },
         }
 
-    def _values(self, trial: Trial) -> list[float]:
-        """What a trial reached in each objective."""
-        assert trial.value is not None
+    def _values(self, trial: Trial) -> list[float] | None:
+        """What a trial reached in each objective; ``None`` when it has no value."""
+        if trial.value is None:
+            return None
         several = self.source.objectives.get(trial.id)
         return list(several.values()) if several else [trial.value]
 
@@ -261,13 +271,24 @@ def _finish(storage: optuna.storages.BaseStorage, identifier: int, frozen: optun
         storage.set_trial_state_values(identifier, frozen.state, frozen.values)
 
 
-def _open_storage(url: str) -> optuna.storages.RDBStorage:
+@contextmanager
+def _storage_at(url: str) -> Iterator[optuna.storages.RDBStorage]:
+    """Optuna's storage in a database, closed at the end, for the file may be removed then."""
     import optuna
 
     _silence()
     storage = optuna.storages.RDBStorage(url, engine_kwargs=optuna_engine_arguments(url))
     commit_quickly(storage.engine)
-    return storage
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _local_time(at: float) -> datetime:
+    """As Optuna writes its times: the clock on the wall here, without a zone."""
+    return datetime.fromtimestamp(at, timezone.utc).astimezone().replace(tzinfo=None)
 
 
 def _silence() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from trialflow.errors import StoreError
 from trialflow.store.tables import HEAD, metadata, schema_version
@@ -31,9 +32,8 @@ def bring_up_to_date(engine: sa.Engine) -> None:
     Raises:
         StoreError: Another version of Trialflow made the store, from which no way leads to this one.
     """
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if _read_version(connection) == HEAD:
-            return
+    if _is_up_to_date(engine):
+        return
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
@@ -44,13 +44,36 @@ def bring_up_to_date(engine: sa.Engine) -> None:
             _migrate(connection, version)
 
 
+def _is_up_to_date(engine: sa.Engine) -> bool:
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return connection.execute(sa.select(_version.c.version_num)).scalar() == HEAD
+    except DBAPIError as error:
+        if "file is not a database" in str(error):
+            raise StoreError(
+                f"{engine.url.database} is no SQLite database; point TRIALFLOW_STORE at a new file, or restore a backup"
+            ) from error
+        return False  # It has no such table yet; what else is wrong shows again.
+
+
 def _read_version(connection: sa.Connection) -> str | None:
     """The version of the store's tables; ``None`` for a database without any."""
-    if sa.inspect(connection).has_table(VERSION_TABLE):
-        return str(connection.execute(sa.select(_version.c.version_num)).scalar_one())
-    if sa.inspect(connection).has_table(schema_version.name):
-        return f"{connection.execute(sa.select(schema_version.c.version)).scalar_one():04}"
-    return None
+    there = set(sa.inspect(connection).get_table_names())
+    if VERSION_TABLE in there:
+        found = connection.execute(sa.select(_version.c.version_num)).scalar()
+    elif schema_version.name in there:
+        number = connection.execute(sa.select(schema_version.c.version)).scalar()
+        found = None if number is None else f"{number:04}"
+    elif there.isdisjoint(metadata.tables):
+        return None
+    else:
+        found = None
+    if found is None:
+        raise StoreError(
+            "the database has tables of Trialflow and no word of their version, so it is no whole store; "
+            "restore a backup, or point TRIALFLOW_STORE at a new database"
+        )
+    return str(found)
 
 
 def _make_tables(connection: sa.Connection) -> None:

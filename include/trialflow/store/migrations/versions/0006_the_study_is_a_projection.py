@@ -1,5 +1,7 @@
 """A trial no longer knows its number in the Optuna study, and a user's own class has a name of its own."""
 
+import sqlite3
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,8 +13,10 @@ _experiments = sa.table("trialflow_experiments", sa.column("id", sa.String), sa.
 
 def upgrade() -> None:
     """Drop the number, and rename the key ``own`` of tuners and assessors to ``user_class``."""
-    op.drop_column("trialflow_trials", "sampler_number")
     connection = op.get_bind()
+    # An older SQLite drops no column; there it stays, and nobody reads it.
+    if connection.dialect.name != "sqlite" or sqlite3.sqlite_version_info >= (3, 35):
+        op.drop_column("trialflow_trials", "sampler_number")
     for identifier, spec in connection.execute(sa.select(_experiments)).all():
         for kind in ("tuner", "assessor"):
             if spec.get(kind) and "own" in spec[kind]:

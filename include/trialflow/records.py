@@ -343,9 +343,19 @@ class Outcome:
     lost: bool = False
 
 
-def describe_parameters(parameters: JsonObject, max_length: int = 160) -> str:
-    """Print parameters on one short line: ``lr=0.0123 layer=Conv(k=3)``."""
-    return _one_line(" ".join(f"{name}={_describe_value(value)}" for name, value in parameters.items()), max_length)
+def named_parameters(parameters: Any) -> JsonObject:
+    """A trial's parameters by name; of a BatchTuner's trial they may be any value, which is called ``value``."""
+    if parameters is None:
+        return {}
+    return parameters if isinstance(parameters, dict) else {"value": parameters}
+
+
+def describe_parameters(parameters: Any, max_length: int = 160) -> str:
+    """Print parameters on one short line: ``lr=0.0123 layer=Conv(k=3)``; of BatchTuner's they may be any value."""
+    if not isinstance(parameters, dict):
+        return _one_line(str(_describe_value(parameters)), max_length)
+    named = (f"{name}={_describe_value(value)}" for name, value in parameters.items())
+    return _one_line(" ".join(named), max_length)
 
 
 def _one_line(text: str, max_length: int) -> str:

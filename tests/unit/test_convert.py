@@ -304,7 +304,7 @@ def test_what_is_lost_or_is_ours_is_told(folder: Path) -> None:
         ({"trialConcurrency": 0}, "trialConcurrency", "must be at least 1"),
         ({"trial": {"command": "x"}}, "trial.codeDir", "is required"),
         ({"nniManagerIp": "{your_ip}"}, "nniManagerIp", "still holds a placeholder"),
-        ({"maxTrialNumber": 3}, "maxTrialNumber", "a file is written in one of NNI's two formats"),
+        ({"maxTrialNumber": 3}, "maxTrialNumber", "is a key of NNI's v2 format"),
         ({"trainingServicePlatform": "adl"}, "trainingServicePlatform", "has no counterpart in the other format"),
     ],
 )

@@ -118,7 +118,7 @@ def _move(
         convert = converters.get(target[-1], _same)
         for indices, value in _find(data, source):
             place = _fill(target, indices)
-            _put(moved, place, convert(value))
+            put(moved, place, convert(value))
             origins[place] = _fill(source, indices)
     taken = {_fill(source, indices) for source, _ in rows for indices, _ in _find(data, source)}
     left_behind = tuple(
@@ -144,7 +144,20 @@ def _fill(path: FieldPath, indices: list[str] | tuple[str, ...]) -> FieldPath:
     return tuple(next(rest) if part == "*" else part for part in path)
 
 
-def _put(data: JsonObject, path: FieldPath, value: Any) -> None:
+def value_at(data: Any, path: FieldPath) -> Any:
+    """What stands at a path of mappings; ``None`` when nothing does."""
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data
+
+
+def has_value(data: Any, path: FieldPath) -> bool:
+    """Whether something other than null stands at a path of mappings."""
+    return value_at(data, path) is not None
+
+
+def put(data: JsonObject, path: FieldPath, value: Any) -> None:
+    """Write a value to a path, and the sections on the way; a number stands for an item of a list."""
     target: Any = data
     for part, following in zip(path, (*path[1:], None), strict=True):
         if isinstance(target, list):
@@ -153,7 +166,10 @@ def _put(data: JsonObject, path: FieldPath, value: Any) -> None:
         elif following is None:
             target[part] = value
         else:
-            target = target.setdefault(part, [] if following.isdigit() else {})
+            kind: type[Any] = list if following.isdigit() else dict
+            if not isinstance(target.get(part), kind):
+                target[part] = kind()
+            target = target[part]
 
 
 def _leaves(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
@@ -226,6 +242,11 @@ def _v1_duration(value: Any) -> Any:
     return f"{seconds // size}{unit}"
 
 
+def _v2_duration(value: Any) -> Any:
+    """Seconds without a unit as a number: NNI takes no text there."""
+    return seconds_of(value) if isinstance(value, str) and value[-1:].isdigit() else value
+
+
 def _megabytes(value: Any) -> Any:
     size = megabytes_of(value)
     return value if size is None else size
@@ -253,4 +274,8 @@ _TO_V1: dict[str, Callable[[Any], Any]] = {
     "trainingServicePlatform": _v1_platform,
     **{f"builtin{section.capitalize()}Name": _v1_name for section in _SECTIONS},
 }
-_TO_V2: dict[str, Callable[[Any], Any]] = {"platform": keys.v2_platform}
+_TO_V2: dict[str, Callable[[Any], Any]] = {
+    "platform": keys.v2_platform,
+    "maxExperimentDuration": _v2_duration,
+    "maxTrialDuration": _v2_duration,
+}

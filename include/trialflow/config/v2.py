@@ -14,8 +14,8 @@ from pydantic import ConfigDict, Field
 
 from trialflow.config.fields import (
     Amount,
+    Duration,
     Flag,
-    FreeDuration,
     Goal,
     GpuIndices,
     Integer,
@@ -180,9 +180,9 @@ class ExperimentV2(Section):
     trialCodeDirectory: NonEmptyText | None = None
     trialGpuNumber: Amount | None = None
     trialConcurrency: Positive
-    maxExperimentDuration: FreeDuration | None = None
+    maxExperimentDuration: Duration | None = None
     maxTrialNumber: Positive | None = None
-    maxTrialDuration: FreeDuration | None = None
+    maxTrialDuration: Duration | None = None
     maxFailedTrialNumber: Amount | None = None
     goal: Goal | None = None
     useAnnotation: Flag | None = None

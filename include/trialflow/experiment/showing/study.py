@@ -19,7 +19,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from trialflow.metrics import read_objectives
-from trialflow.records import Experiment, JsonObject, Metric, MetricType, Trial, TrialStatus
+from trialflow.records import Experiment, JsonObject, Metric, MetricType, Trial, TrialStatus, named_parameters
 from trialflow.search_space import SearchSpace, parse_search_space
 from trialflow.store.engine import optuna_engine_arguments
 
@@ -65,7 +65,7 @@ class ExperimentStudy:
         """Add a running trial; tells its number in the study."""
         from optuna.trial import TrialState, create_trial
 
-        latents, others = self._split(trial.parameters or {})
+        latents, others = self._split({} if trial.parameters is None else trial.parameters)
         distributions = {label: self._space.by_label[label].distribution() for label in latents}
         names = self._name(distributions)
         template = create_trial(
@@ -152,7 +152,8 @@ class ExperimentStudy:
         with suppress(ValueError):  # A tuner of the user's own suggests what it likes.
             latents = self._space.encode(parameters)
         known = {parameter.name for parameter in self._space.parameters} if latents else set()
-        return latents, {name: value for name, value in parameters.items() if name not in known}
+        named = named_parameters(parameters)
+        return latents, {name: value for name, value in named.items() if name not in known}
 
     @cached_property
     def _space(self) -> SearchSpace:

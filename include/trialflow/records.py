@@ -135,6 +135,7 @@ class ExperimentSpec:
         code_directory: The user's code, as it lies where the file was read.
         code_root: The allowed root in which ``code_directory`` was found to lie.
         training: What the training service needs, in its own terms (``command`` for ``local``).
+        multi_thread: A tuner of the user's own is asked in threads, and may wait in one for another trial's result.
         warnings: Keys that were accepted and have no effect, one sentence each.
     """
 
@@ -155,6 +156,7 @@ class ExperimentSpec:
     goal: float | None = None
     use_annotation: bool = False
     description: str = ""
+    multi_thread: bool = False
     warnings: tuple[str, ...] = ()
 
     @property

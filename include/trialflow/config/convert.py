@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OURS: dict[Format, frozenset[str]] = {
     Format.V1: frozenset({"goal", "maxFailedTrialNum", "searchSpace", "podTemplate"}),
     Format.V2: frozenset(
-        {"authorName", "description", "goal", "maxFailedTrialNumber", "includeIntermediateResults",
+        {"authorName", "description", "multiThread", "goal", "maxFailedTrialNumber", "includeIntermediateResults",
          "privateRegistryAuthPath", "uploadRetryCount", "podTemplate", "claim"}
     ),
 }  # fmt: skip

@@ -39,6 +39,7 @@ _SHARED = {
     "searchSpacePath": "searchSpaceFile",
     "searchSpace": "searchSpace",
     "useAnnotation": "useAnnotation",
+    "multiThread": "multiThread",
     "nniManagerIp": "nniManagerIp",
     "logDir": "experimentWorkingDirectory",
     "logLevel": "logLevel",

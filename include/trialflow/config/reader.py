@@ -34,7 +34,6 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "nniManagerIp": ("", "no trial talks to a manager; metrics travel through the storage"),
     "logDir": ("", "the experiment's folder lies below TRIALFLOW_HOME, on kubeflow on the storage"),
     "logCollection": ("none", "the trials' output is on the storage already"),
-    "multiThread": (False, "the tuner is asked for one trial at a time"),
     "versionCheck": (False, "there is no manager whose version could differ"),
     "trial.nasMode": ("", "there is no architecture search"),
     "kubeflowConfig.reuse": (False, "each trial is a job of its own"),
@@ -172,6 +171,7 @@ class _Reader:
             platform=data["trainingServicePlatform"],
             search_space=search_space,
             use_annotation=data.get("useAnnotation", False),
+            multi_thread=data.get("multiThread", False),
             tuner=tuner,
             assessor=assessor,
             code_directory=str(code[0]),
@@ -203,6 +203,9 @@ class _Reader:
                 for key in ("gpuNum", "gpuIndices")
                 if self._value_at(f"{section}.{key}") is not None
             ]
+        if self._data.get("multiThread") and not self._suggests_itself:
+            name = self._source.name("multiThread")
+            warnings.append(f"{name} has no effect: only a tuner of your own is asked in threads")
         if self._platform == "local" and self._data.get("localConfig"):
             warnings += [
                 f"{self._source.name('localConfig', key)} has no effect: the trials ask for no GPU"

@@ -1,9 +1,10 @@
 """NNI's v2 experiment format (NNI 2.x and 3.x), key by key, as pydantic models.
 
 Beside NNI's keys, Trialflow's own are declared: ``goal`` and ``maxFailedTrialNumber``, and those of the v1 format that
-NNI dropped and that mean something here: ``authorName``, ``description``, ``includeIntermediateResults`` of a tuner,
-``privateRegistryAuthPath`` of a role, ``uploadRetryCount`` of a storage; on kubeflow also ``serviceAccountName``,
-``podTemplate`` of a role and a storage of the type ``pvc``. What is optional may also be null, as in NNI.
+NNI dropped and that mean something here: ``authorName``, ``description``, ``multiThread``,
+``includeIntermediateResults`` of a tuner, ``privateRegistryAuthPath`` of a role, ``uploadRetryCount`` of a storage; on
+kubeflow also ``serviceAccountName``, ``podTemplate`` of a role and a storage of the type ``pvc``. What is optional may
+also be null, as in NNI.
 """
 
 from __future__ import annotations
@@ -186,6 +187,7 @@ class ExperimentV2(Section):
     maxFailedTrialNumber: Amount | None = None
     goal: Goal | None = None
     useAnnotation: Flag | None = None
+    multiThread: Flag | None = None
     nniManagerIp: Text | None = None
     debug: Flag | None = None
     logLevel: Literal["trace", "debug", "info", "warning", "error", "fatal"] | None = None

@@ -294,6 +294,10 @@ class Store(MetricStore):
         with self._reading() as connection:
             return frozenset(connection.execute(query).scalars())
 
+    def renew_claim(self, trial: Trial) -> None:
+        """Show that whoever claimed a trial is alive, and still asks for its parameters."""
+        self._update_trial(trial, trials.c.parameters.is_(None), claimed_at=time.time())
+
     def has_abandoned(self, experiment_id: str, unsubmitted_since: float, unfollowed_since: float) -> bool:
         """Whether a trial that was claimed before these times goes on without a job, or with one nobody follows."""
         is_unsubmitted = sa.and_(trials.c.job.is_(None), trials.c.claimed_at < unsubmitted_since)

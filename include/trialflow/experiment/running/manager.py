@@ -13,7 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from trialflow.errors import ConfigError, ConflictError, StagingError, TrainingError, UnavailableError, UserClassError
+from trialflow.errors import (
+    ClassBusyError,
+    ConfigError,
+    ConflictError,
+    StagingError,
+    TrainingError,
+    UnavailableError,
+    UserClassError,
+)
 from trialflow.experiment.loading.annotated import carry_out_annotations
 from trialflow.experiment.running.ask import ask
 from trialflow.experiment.running.user_classes import ACTIVE, UserClasses
@@ -50,6 +58,8 @@ _SUBMISSION_SECONDS = 5.0
 _HANDOVER_SECONDS = 30.0
 # How often the ledger is asked which trials go on.
 _LOOK_SECONDS = 0.5
+# How often a class of the user's own that still looks for parameters is asked again.
+_BUSY_SECONDS = 0.2
 
 
 class ExperimentManager:
@@ -253,7 +263,7 @@ class ExperimentManager:
         self.store.change_status(
             self.id, ExperimentStatus.ERROR, from_=[ExperimentStatus.INITIALIZED], reason=reason
         )
-        self._catch_up()
+        self._catch_up(at_last=True)
         through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
         self.store.change_status(self.id, ExperimentStatus.DONE, from_=through, reason=self.refresh().status_reason)
         self._close_user_classes()
@@ -307,12 +317,16 @@ class ExperimentManager:
             return ClaimRefusal.NO_SUGGESTION
         self.asked_in_vain_after = None
         try:
-            return self._suggest(slot, run_id)
+            while (answer := self._suggest(slot, run_id)) is None:
+                time.sleep(_BUSY_SECONDS)
+                self.settle()  # The class may wait for the end of another trial.
+            return answer
         except UserClassError as error:
             self.fail(error)
             return ClaimRefusal.NOT_RUNNING
 
-    def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
+    def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal | None:
+        """One attempt; ``None`` while a class of the user's own looks for parameters."""
         with self.store.study_lock(self.id):
             trial = self.store.claim(self.id, slot, run_id)
             if isinstance(trial, ClaimRefusal) or trial.sampler_number is not None or trial.ended_at is not None:
@@ -321,7 +335,10 @@ class ExperimentManager:
             if trial.parameters is None:
                 user_classes = self.user_classes
                 if user_classes is not None and user_classes.suggests:
-                    answer = user_classes.suggest(trial)
+                    try:
+                        answer = user_classes.suggest(trial)
+                    except ClassBusyError:
+                        return self._wait_for_class(trial, run_id)
                 else:
                     answer = ask(self.experiment, self.store)
                 if isinstance(answer, NoSuggestion):
@@ -336,6 +353,15 @@ class ExperimentManager:
         with suppress(UnavailableError):  # Its own task tries again, and says why.
             trial = self.submit(trial)
         return trial
+
+    def _wait_for_class(self, trial: Trial, run_id: str) -> ClaimRefusal | None:
+        """Keep the claim of a trial whose parameters are being looked for, unless there is no use in them any more."""
+        if self.experiment.status is ExperimentStatus.RUNNING and not self.is_overdue():
+            self.store.renew_claim(trial)
+            return None
+        self.store.release(trial)
+        refusal = self.store.claim(self.id, trial.slot, run_id)
+        return refusal if isinstance(refusal, ClaimRefusal) else None
 
     def _take_back(self, trial: Trial, answer: NoSuggestion) -> ClaimRefusal:
         """Undo the claim of a trial for which the tuner has nothing."""
@@ -446,12 +472,12 @@ class ExperimentManager:
             self.store.set_ended(trial, Outcome(TrialStatus.SYS_CANCELED, reason=reason.partition("\n")[0]), None)
         return self.store.list_unreported(self.id)
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, *, at_last: bool = False) -> None:
         """Let the experiment's own classes know of every trial that was reported."""
         if self.user_classes is None:
             return
         try:
-            self.user_classes.catch_up()
+            self.user_classes.catch_up_at_last() if at_last else self.user_classes.catch_up()
         except UserClassError as error:
             self.fail(error)
 

@@ -1202,7 +1202,7 @@ def test_an_unusual_experiment_name_is_kept_as_it_is(folder: Path, name: str) ->
         ({"logCollection": "http"}, "logCollection has no effect"),
         ({"trial__nasMode": "classic_mode"}, "trial.nasMode has no effect: there is no architecture search"),
         ({"localConfig": {"gpuIndices": "0,1"}}, "localConfig.gpuIndices has no effect: the trials ask for no GPU"),
-        ({"multiThread": True}, "multiThread has no effect"),
+        ({"multiThread": True}, "multiThread has no effect: only a tuner of your own"),
         ({"versionCheck": True}, "versionCheck has no effect"),
         ({"tuner__gpuIndices": "0"}, "tuner.gpuIndices has no effect"),
         ({"assessor": {"builtinAssessorName": "Medianstop", "gpuNum": 0}}, "assessor.gpuNum has no effect"),

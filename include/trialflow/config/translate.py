@@ -215,6 +215,8 @@ def _fill_v1_defaults(data: JsonObject, default_name: str) -> None:
 def _fill_v2_defaults(data: JsonObject) -> None:
     if data.get("authorName") == NO_AUTHOR:
         del data["authorName"]
+    if data.get("multiThread") is False:
+        del data["multiThread"]  # NNI's v2 format does not know it.
     service = data["trainingService"]
     if data.get("trialGpuNumber") and service["platform"] == "local":
         service.setdefault("useActiveGpu", False)  # NNI 3.x wants it said.

@@ -87,6 +87,7 @@ def remedy_of(folder: Path, config: str, field: str = "") -> str:
         "{'lr': {'_type': 'uniform', '_value': [0.1, 1]}}",
         '# about it\n{"lr": # this one\n  {"_type": "uniform", "_value": [0.1, 1]}}',
         '\ufeff{"lr": {"_type": "uniform", "_value": [0.1, 1]}}',
+        '{"lr":\t{"_type":\t"uniform",\t"_value": [0.1,\t1],},}',
         '{\n\t"lr": {\n\t\t"_type": "uniform",\n\t\t"_value": [0.1, 1],\n\t},\n}',
         "lr: {_type: uniform, _value: [1e-1, 1]}",
         "\ufefflr:\n  _type: uniform\n  _value:\n  - 1.e-1\n  - 1E0",
@@ -270,7 +271,10 @@ def test_a_file_without_a_single_blank_is_told_so(folder: Path) -> None:
             '{"l": {"_type": "choice", "_value": [{"_name": "a",\n"k": {"_type": "uniform", "_value": [2, 1]}}]}}',
             2, "l/a/k._value", "Swap the two",
         ),
-        ('{"lr": {"_type": "uniform",\n "_value": [0, 1}}', 2, "", ""),
+        ('{"lr": {"_type": "uniform",\n "_value": [0, 1}}', 2, "", "Put a comma between two values, and close"),
+        ('{"lr": {"_type": "uniform"\n "_value": [0, 1]}}', 2, "", "Put a comma between two values"),
+        ('// why\n{"lr": 1}', 2, "", "Begin comments with #"),
+        ('{"lr": 1} // why', 1, "", "Begin comments with #"),
         ('{"lr": 1,\n"lr": 2}', 2, "", ""),
     ],
 )  # fmt: skip
@@ -302,6 +306,15 @@ def test_a_file_of_another_encoding_is_told_its_name_and_how_to_convert_it(
 
     assert (problem.rule, problem.line) == (f"must be UTF-8 text; it seems to be {name}", 1)
     assert "iconv -f" in problem.remedy
+
+
+def test_a_date_among_the_arguments_of_a_class_is_to_be_put_in_quotes(folder: Path) -> None:
+    (folder / "mine.py").write_text("class Mine: pass\n")
+    own = "  className: mine.Mine\n  codeDirectory: .\n  classArgs: {since: 2020-01-02}\n"
+
+    remedy = remedy_of(folder, V2.replace("  name: TPE\n", own), "tuner.classArgs")
+
+    assert remedy == 'YAML reads 2020-01-02 as a date: write "2020-01-02"'
 
 
 def test_a_file_that_is_no_text_is_told_so(folder: Path) -> None:

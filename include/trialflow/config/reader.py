@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -348,6 +349,11 @@ class _Reader:
         code = self._read_folder((section, "codeDir"), raw["codeDir"])
         arguments = raw.get("classArgs") or {}
         if code is None or not isinstance(arguments, dict):
+            return None
+        dates = [item for item in arguments.values() if isinstance(item, date)]
+        if dates:
+            remedy = f'YAML reads {dates[0]} as a date: write "{dates[0]}"'
+            self._refuse((section, "classArgs"), "must hold JSON values", remedy, arguments)
             return None
         own = UserClass(section, str(code[0]), str(code[1]), module, class_name)
         return AlgorithmSpec(class_name, arguments, raw.get("includeIntermediateResults") is True, own)

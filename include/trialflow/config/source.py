@@ -143,7 +143,8 @@ def _parse_flow(
         mark = later.problem_mark
         if mark is not None and (mark.line + 1, mark.column + 1) > (error.lineno, error.colno):
             raise
-        detail, remedy = f"{error.msg} (column {error.colno})", syntax.explain(later, text)
+        detail = f"{error.msg} (column {error.colno})"
+        remedy = syntax.explain_json(error, text) or syntax.explain(later, text)
         raise _malformed(file, "JSON", detail, error.lineno, remedy) from error
 
 

@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING
 from trialflow.messages import BLANK_MISSING
 
 if TYPE_CHECKING:
+    import json
     from pathlib import Path
 
     import yaml
 
 _TWO_COLONS = re.compile(r"\s*(?:-\s+)*([\w.\-\"']+):\s+([^\s\"'\[{|>&*!#].*:(?:\s.*|$))")
-_LEADING_TABS = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
+_QUOTED_OR_TAB = re.compile(r"""("(?:\\.|[^"\\\n])*"|'[^'\n]*')|\t""")
 _COMMENTS = re.compile(r"\s*(?:#[^\n]*\n\s*)*")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 # What cannot begin a value without quotes.
 _RESERVED = ("@", "`", "%")
 _ABOUT_COLONS = ("':'", "mapping values are not allowed", "block end", "simple key")
+_COMMA = "Put a comma between two values, and close every bracket and quote"
 _REMEDIES = {
     r"'\t'": "YAML takes no tabs outside of quotes: write blanks instead",
     "unknown escape": "Write the text in single quotes, in which a backslash is a backslash",
     "stands twice": "Remove one of the two",
+    "expected ',' or": _COMMA,
+    "while scanning a quoted scalar": "Close the quote",
+    "unexpected end of stream": "Close the quote",
 }
 
 
@@ -34,8 +39,8 @@ def looks_like_json(text: str) -> bool:
 
 
 def without_tabs(text: str) -> str:
-    """A text that looks like JSON, indented by blanks: JSON takes tabs there, and YAML does not."""
-    return _LEADING_TABS.sub(lambda tabs: tabs[0].replace("\t", " "), text)
+    """A text that looks like JSON, with blanks for tabs outside of quotes: JSON takes tabs there, and YAML does not."""
+    return _QUOTED_OR_TAB.sub(lambda found: found[1] or " ", text)
 
 
 def explain(error: yaml.MarkedYAMLError, text: str) -> str:
@@ -45,13 +50,22 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> str:
         return ""
     lines = [*text.splitlines(), "", ""]
     line = lines[min(mark.line, len(lines) - 1)]
+    if any(written.lstrip().startswith(("//", "/*")) for written in lines):
+        return "Begin comments with #"
     if "cannot start any token" in problem and line[mark.column : mark.column + 1] in _RESERVED:
         return f"Put the value in quotes: no text begins with {line[mark.column]} without them"
     if "mapping values are not allowed" in problem and (found := _TWO_COLONS.fullmatch(line)):
         return f"Put the value in quotes, for it holds a colon and a blank: {found[1]}: {_quoted(found[2])}"
-    if any(part in problem for part in _ABOUT_COLONS):
-        return _explain_colon(lines, mark.line)
-    return next((remedy for part, remedy in _REMEDIES.items() if part in problem), "")
+    known = next((remedy for part, remedy in _REMEDIES.items() if part in problem), "")
+    is_about_colon = not known and any(part in problem for part in _ABOUT_COLONS)
+    return _explain_colon(lines, mark.line) if is_about_colon else known
+
+
+def explain_json(error: json.JSONDecodeError, text: str) -> str:
+    """The same of a text that looks like JSON; there may be comments in it, as YAML has them."""
+    if "//" in text[: error.pos + 2].rpartition("\n")[2] or text[error.pos : error.pos + 2] in ("//", "/*"):
+        return "Begin comments with #"
+    return _COMMA if "',' delimiter" in error.msg or "Extra data" in error.msg else ""
 
 
 def _explain_colon(lines: list[str], index: int) -> str:

@@ -204,14 +204,15 @@ class _Reader:
         self.edits.append((statement.value, parameter))
 
     def _apply_function_choice(self, annotation: _Annotation, statement: ast.stmt) -> None:
-        name, calls = _name_and_arguments(annotation)
-        if not calls or not all(isinstance(call, ast.Call) for call in calls):
+        name, options = _name_and_arguments(annotation)
+        calls = [option for option in options if isinstance(option, ast.Call)]
+        if not calls or any(isinstance(option, ast.Starred) for option in options):
             raise _RefusedError(
                 "nni.function_choice takes calls of functions", "Write f(x), g(x), name=f", _shown(annotation.call)
             )
-        texts = [ast.unparse(call) for call in calls]
+        texts = [_name_of(option) for option in options]
         if len(set(texts)) < len(texts):
-            raise _RefusedError("two of the calls are the same", "Remove one of them", show(texts))
+            raise _RefusedError("two of the options are the same", "Remove one of them", show(texts))
         if any(_annotation_text(inner) is not None for body in _bodies(statement) for inner in _walk_body(body)):
             raise _RefusedError(
                 "the statement below it holds annotations of its own", "Put it above the statement with the call"
@@ -224,7 +225,10 @@ class _Reader:
             )  # fmt: skip
         parameter = self._add(annotation, name, _FUNCTION_CHOICE, {"_type": "choice", "_value": texts})
         # Conditions, for in a lambda neither await nor super() nor the names of a class's body would be the same.
-        chosen = " else ".join([*(f"{text} if {parameter} == {text!r}" for text in texts), f"{{}}[{parameter}]"])
+        cases = [
+            f"({ast.unparse(option)}) if {parameter} == {text!r}" for option, text in zip(options, texts, strict=True)
+        ]
+        chosen = " else ".join([*cases, f"{{}}[{parameter}]"])
         self.edits += [(call, f"({chosen})") for call in found]
 
     def _add(self, annotation: _Annotation, name: str, function: str, body: JsonObject) -> str:
@@ -307,7 +311,7 @@ def _options(function: ast.Call) -> tuple[list[Any], list[str] | None]:
     """
     if function.keywords or not function.args or any(isinstance(option, ast.Starred) for option in function.args):
         raise _RefusedError("nni.choice takes its options one by one", "List them, without names", _shown(function))
-    values = [ast.unparse(option) if _literal(option) is _NO_LITERAL else _literal(option) for option in function.args]
+    values = [_name_of(option) if _literal(option) is _NO_LITERAL else _literal(option) for option in function.args]
     if all(_literal(option) is not _NO_LITERAL for option in function.args):
         return values, None
     if len(set(values)) < len(values):
@@ -315,6 +319,13 @@ def _options(function: ast.Call) -> tuple[list[Any], list[str] | None]:
     return values, [ast.unparse(option) for option in function.args]
 
 
+def _name_of(option: ast.expr) -> str:
+    """An option's source text as NNI writes it: what holds an operator stands in parentheses."""
+    text = ast.unparse(option)
+    return f"({text})" if isinstance(option, _WITH_OPERATOR) else text
+
+
+_WITH_OPERATOR = (ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Lambda, ast.IfExp)
 _NO_LITERAL = object()
 
 

@@ -7,7 +7,8 @@
      │   ├─ NotFoundError     no such experiment or trial
      │   └─ ConflictError     the experiment is not in the state for that
      ├─ TunerError            the algorithm cannot suggest
-     │   └─ UserClassError    a tuner, assessor or advisor of the user's own failed
+     │   ├─ UserClassError    a tuner, assessor or advisor of the user's own failed
+     │   └─ ClassBusyError    one has not come to its answer yet
      └─ TrainingError         a job could not be started or asked about
          └─ UnavailableError  nor could anybody say why: what runs the jobs is away, and may come back
 """
@@ -58,6 +59,18 @@ class TunerError(TrialflowError):
 
 class UserClassError(TunerError):
     """A tuner, assessor or advisor of the user's own raised or hung; the message ends with its traceback."""
+
+
+class ClassBusyError(TunerError):
+    """A class of the user's own has no answer yet; the same call is to be made again.
+
+    Attributes:
+        doing: The call that is being made.
+    """
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(f"the experiment's class is busy: {doing}")
+        self.doing = doing
 
 
 class TrainingError(TrialflowError):

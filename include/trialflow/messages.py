@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import date
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Keys whose values are not quoted in messages: passwd, passWord, sshPassphrase, token, storageAccountKey, …
 _SECRET = re.compile("pass|pasw|pwd|token|secret|credential|(account|access|api|private)[_-]?key", re.IGNORECASE)
 HIDDEN = "…"
-# A number with an exponent, of which YAML 1.1 wants to see a point and the exponent's sign.
-_WITH_EXPONENT = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?e([-+]?)([0-9]+)", re.IGNORECASE)
+# A key and a value with no blank between them; neither a URL nor a Windows path.
+BLANK_MISSING = re.compile(r"""(?:-\s+)?(["']?)([A-Za-z_][\w-]*)\1:(?!//)([^\s:/\\].*|\.{0,2}/.*)""")
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,17 @@ def show(value: Any, max_length: int = 60) -> str:
     """A value as it is quoted in a message: JSON, shortened, without secrets."""
     value = _without_secrets(value)
     try:
-        text = printable(json.dumps(value, ensure_ascii=False))
+        text = printable(json.dumps(value, ensure_ascii=False, default=_date))
     except (TypeError, ValueError):
         text = printable(repr(value))
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
+
+
+def _date(value: Any) -> str:
+    """YAML's dates and times as they are written."""
+    if not isinstance(value, date):
+        raise TypeError
+    return str(value)
 
 
 def is_secret(key: str) -> bool:
@@ -69,22 +81,41 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def number_remedy(value: Any, file: str = "") -> str:
-    """What to do about a text in the place of a number; empty when it is no number in disguise.
-
-    Args:
-        value: As it was read from YAML or JSON.
-        file: Where from; in JSON every text has quotes.
-    """
+def number_remedy(value: Any) -> str:
+    """What to do about a text in the place of a number; empty when it is no number in disguise."""
     try:
         float(value if isinstance(value, str) else "")
     except ValueError:
         return ""
-    match = _WITH_EXPONENT.fullmatch(value)
-    written = f"{match[1]}{match[2] or '.0'}e{match[3] or '+'}{match[4]}" if match else value
-    if written.lower() == value.lower() or file.endswith(".json"):
-        return "Remove the quotes"
-    return f"YAML reads {value} as text; write {written}"
+    return "Remove the quotes"
+
+
+def close_remedy(value: Any, choices: Iterable[str]) -> str:
+    """Of the texts that are allowed, the one that differs in case only or is spelled much alike; empty for none."""
+    written, known = str(value), list(choices)
+    same = [choice for choice in known if choice.lower() == written.lower()]
+    close = same or difflib.get_close_matches(written, known, n=1)
+    return f"Write {close[0]}" if close else ""
+
+
+def missing_blank(value: Any) -> str:
+    """What to write instead where somebody left out the blank behind a colon; empty when nobody did.
+
+    Args:
+        value: What was read in the place of keys with values: YAML makes a text of ``a:1``, and of ``{a:1}`` a key.
+    """
+    if isinstance(value, dict):
+        parts = [key for key, item in value.items() if item is None and isinstance(key, str)]
+    else:
+        parts = value.split() if isinstance(value, str) else []
+    found = [match for part in parts if (match := BLANK_MISSING.fullmatch(part))]
+    return ", ".join(f"{match[2]}: {match[3]}" for match in found)
+
+
+def blank_remedy(value: Any) -> str:
+    """`missing_blank` as a remedy."""
+    written = missing_blank(value)
+    return f"Write a blank after the colon: {written}" if written else ""
 
 
 def _without_secrets(value: Any) -> Any:

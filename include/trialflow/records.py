@@ -132,6 +132,7 @@ class ExperimentSpec:
         code_directory: The user's code, as it lies where the file was read.
         code_root: The allowed root in which ``code_directory`` was found to lie.
         training: What the training service needs, in its own terms (``command`` for ``local``).
+        multi_thread: A tuner of the user's own is asked in threads, and may wait in one for another trial's result.
         warnings: Keys that were accepted and have no effect, one sentence each.
         first_search_space: The one with which the experiment began; ``None`` while nobody has changed it.
     """
@@ -153,6 +154,7 @@ class ExperimentSpec:
     goal: float | None = None
     use_annotation: bool = False
     description: str = ""
+    multi_thread: bool = False
     warnings: tuple[str, ...] = ()
     first_search_space: JsonObject | None = None
 
@@ -335,9 +337,19 @@ class Outcome:
     lost: bool = False
 
 
-def describe_parameters(parameters: JsonObject, max_length: int = 160) -> str:
-    """Print parameters on one short line: ``lr=0.0123 layer=Conv(k=3)``."""
-    return one_line(" ".join(f"{name}={_describe_value(value)}" for name, value in parameters.items()), max_length)
+def named_parameters(parameters: Any) -> JsonObject:
+    """A trial's parameters by name; of a BatchTuner's trial they may be any value, which is called ``value``."""
+    if parameters is None:
+        return {}
+    return parameters if isinstance(parameters, dict) else {"value": parameters}
+
+
+def describe_parameters(parameters: Any, max_length: int = 160) -> str:
+    """Print parameters on one short line: ``lr=0.0123 layer=Conv(k=3)``; of BatchTuner's they may be any value."""
+    if not isinstance(parameters, dict):
+        return one_line(str(_describe_value(parameters)), max_length)
+    named = (f"{name}={_describe_value(value)}" for name, value in parameters.items())
+    return one_line(" ".join(named), max_length)
 
 
 def one_line(text: str, max_length: int) -> str:

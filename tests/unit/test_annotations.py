@@ -318,7 +318,7 @@ BAD: dict[str, tuple[str, int, str, str | None, str]] = {
         3, "differs from the annotation of the same name in line 1", "[2]", "Give both",
     ),
     "no calls": ("'@nni.function_choice(f, g, name=f)'\nf(1)", 1, "nni.function_choice takes calls", "…", "Write f(x)"),
-    "same calls": ("'@nni.function_choice(f(), f(), name=f)'\nf()", 1, "two of the calls are the same", "…", "Remove"),
+    "same calls": ("'@nni.function_choice(f(), f(), name=f)'\nf()", 1, "two of the options are the", "…", "Remove"),
     "another call": ("'@nni.function_choice(f(1), g(1), name=f)'\nf(2)", 1, "none of its calls stands", "…", "Assign"),
     "nested call": ("'@nni.function_choice(f(1), g(1), name=f)'\nh(f(1))", 1, "none of its calls", "…", "Assign the"),
     "in an f-string": ("'@nni.function_choice(f(1), g(1), name=f)'\nx = f'{f(1)}'", 1, "none of its", "…", "Assign"),
@@ -479,3 +479,41 @@ def test_annotations_that_changed_after_the_experiment_was_loaded_are_refused(
     with pytest.raises(ConfigError, match="the annotations have changed since the experiment was loaded"):
         steps.stage_code()
     assert list((settings.home / "experiments" / "expannot").iterdir()) == []
+
+
+FUNCTIONS = """
+def f(x): return x
+'@nni.variable(nni.choice("2", 3, 5 * 6, [1, 2], not 0), name=size)'
+size = 5
+'@nni.function_choice(f(1), 2 * 3 + 4, lambda x: 1 + x, f(2), name=f)'
+made = f(1)
+"""
+
+
+def test_options_may_be_any_expressions_and_are_called_as_nni_calls_them() -> None:
+    assert read(FUNCTIONS).search_space == {
+        "pkg.main/size/choice": {"_type": "choice", "_value": ["2", 3, "(5 * 6)", "[1, 2]", "(not 0)"]},
+        "pkg.main/f/function_choice": {
+            "_type": "choice", "_value": ["f(1)", "(2 * 3 + 4)", "(lambda x: 1 + x)", "f(2)"]
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("size", "function", "found"),
+    [("(5 * 6)", "f(2)", (30, 2)), ("[1, 2]", "(2 * 3 + 4)", ([1, 2], 10)), ("2", "f(1)", ("2", 1))],
+)
+def test_an_expression_that_was_chosen_is_evaluated(
+    size: Any, function: str, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = {"pkg.main/size/choice": size, "pkg.main/f/function_choice": function}
+
+    names, _ = run(FUNCTIONS, parameters, monkeypatch)
+
+    assert (names["size"], names["made"]) == found
+
+
+def test_a_function_that_was_chosen_is_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = {"pkg.main/size/choice": 3, "pkg.main/f/function_choice": "(lambda x: 1 + x)"}
+
+    assert run(FUNCTIONS, parameters, monkeypatch)[0]["made"](2) == 3

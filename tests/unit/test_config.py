@@ -221,9 +221,7 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
     ),
     "author null": ({"authorName": None}, "authorName", "must be text", "null", "Give it a value"),
     "GPUs null": ({"trial__gpuNum": None}, "trial.gpuNum", "must be an integer", "null", "Remove the key, or"),
-    "goal as YAML does not read it": (
-        {"goal": "1e-5"}, "goal", "must be a number", '"1e-5"', "YAML reads 1e-5 as text; write 1.0e-5",
-    ),
+    "goal in quotes": ({"goal": "0.5"}, "goal", "must be a number", '"0.5"', "Remove the quotes"),
     "author empty": ({"authorName": ""}, "authorName", "must not be empty", '""', "Fill it in"),
     "name missing": ({"experimentName": ...}, "experimentName", "is required", None, "Add it"),
     "name blank": ({"experimentName": "  "}, "experimentName", "must not be empty", '"  "', "Fill it in"),
@@ -232,7 +230,7 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
         {"experimentName": datetime.date(2020, 1, 2)},
         "experimentName",
         "must be text",
-        "datetime.date(2020, 1, 2)",
+        '"2020-01-02"',
         "Put it in quotes",
     ),
     "concurrency missing": ({"trialConcurrency": ...}, "trialConcurrency", "is required", None, "Add it"),
@@ -260,23 +258,23 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
         "Write",
     ),
     "no trials": ({"maxTrialNum": 0}, "maxTrialNum", "must be at least 1", "0", "Raise it"),
-    "duration unit": ({"maxExecDuration": "1w"}, "maxExecDuration", "must be a whole", '"1w"', "Write 90m"),
-    "duration space": (
-        {"maxExecDuration": "1 h"},
+    "duration unit": ({"maxExecDuration": "1w"}, "maxExecDuration", "must be a number", '"1w"', "Write 3600, 90m"),
+    "duration of two units": (
+        {"maxExecDuration": "1h30m"},
         "maxExecDuration",
-        "must be a whole",
-        '"1 h"',
-        "Write 90m",
+        "must be a number",
+        '"1h30m"',
+        "Write 3600, 90m",
     ),
-    "duration 0": ({"maxExecDuration": "0h"}, "maxExecDuration", "must be a whole", '"0h"', "Write 90m"),
+    "duration 0": ({"maxExecDuration": "0h"}, "maxExecDuration", "must be a number", '"0h"', "Write 3600, 90m"),
     "duration huge": (
         {"maxExecDuration": "9" * 400 + "d"},
         "maxExecDuration",
-        "must be a whole",
+        "must be a number",
         f'"{"9" * 58}…',
-        "Write 90m",
+        "Write 3600, 90m",
     ),
-    "duration number": ({"maxExecDuration": 60}, "maxExecDuration", "must be text", "60", "Put it in quotes"),
+    "duration below 0": ({"maxExecDuration": -60}, "maxExecDuration", "must be a number", "-60", "Write 3600, 90m"),
     "platform missing": (
         {"trainingServicePlatform": ...},
         "trainingServicePlatform",
@@ -289,7 +287,7 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
         "trainingServicePlatform",
         "must be one of 'local', 'remote'",
         '"Local"',
-        "Use one of these",
+        "Write local",
     ),
     "platform a list": (
         {"trainingServicePlatform": ["local"]},
@@ -335,11 +333,11 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
         "Arguments of TPE: optimize_mode",
     ),
     "arguments of Random": (
-        {"tuner": {"builtinTunerName": "Random", "classArgs": {"seed": 1}}},
-        "tuner.classArgs.seed",
-        "Random: takes no class arguments in the v1 format",
+        {"tuner": {"builtinTunerName": "Random", "classArgs": {"seed": 1, "sed": 1}}},
+        "tuner.classArgs.sed",
+        "Random: extra inputs are not permitted",
         "1",
-        "Arguments of Random: none",
+        "Arguments of Random: optimize_mode, seed",
     ),
     "assessor unknown": (
         {"assessor": {"builtinAssessorName": "Mean"}},
@@ -437,7 +435,7 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
     ("changes", "field", "remedy"),
     [
         ({"trialConcurency": 3}, "trialConcurency", "Did you mean trialConcurrency?"),
-        ({"trial__gpuNumber": 0}, "trial.gpuNumber", "Did you mean gpuNum?"),
+        ({"trial__gpuNumber": 0}, "trial.gpuNumber", "Write gpuNum, as v1 calls it"),
         ({"tuner__clasArgs": {}}, "tuner.clasArgs", "Did you mean classArgs?"),
         ({"trial__zzz": 0}, "trial.zzz", "Remove it; known here: codeDir, command, gpuNum, nasMode"),
     ],
@@ -460,8 +458,6 @@ def test_a_key_that_is_not_text_is_refused(folder: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "rule", "line"),
     [
-        ("config.yml", "a: [1\nb: 2\n", "is not valid YAML: while parsing a flow sequence", 2),
-        ("config.yml", "a:\n\tb: 1\n", "is not valid YAML: while scanning for the next token", 2),
         ("config.yml", "a: 1\n---\nb: 2\n", "is not valid YAML: expected a single document", 2),
         ("config.yml", "? [a]\n: 1\n", "is not valid YAML: while constructing a mapping", 1),
         (
@@ -473,7 +469,7 @@ def test_a_key_that_is_not_text_is_refused(folder: Path, key: str) -> None:
         ("config.yml", "a: \x00\n", "is not valid YAML", None),
         ("config.yml", "a: 2020-13-45\n", "is not valid YAML: month must be in 1..12", None),
         ("config.json", '{"a": 1,\n "b" 2}', "is not valid JSON: Expecting ':' delimiter (column 6)", 2),
-        ("config.json", '{"a": NaN}', "is not valid JSON: NaN is not a JSON number", None),
+        ("config.json", '{"a": NaN}', "is not valid JSON: NaN is not a JSON number", 1),
         ("config.json", f'{{"a": {"9" * 5000}}}', "is not valid JSON: Exceeds the limit", None),
     ],
 )
@@ -492,8 +488,8 @@ def test_a_malformed_file_is_refused_with_its_line(
     [
         ("config.yml", "a: 1\nb: 2\na: 3\n", "a", 3),
         ("config.yml", "a:\n  b: 1\n  b: 2\n", "b", 3),
-        ("config.json", '{"a": 1, "b": 2, "a": 3}', "a", None),
-        ("config.json", '{"a": {"b": 1, "b": 2}}', "b", None),
+        ("config.json", '{"a": 1, "b": 2,\n "a": 3}', "a", 2),
+        ("config.json", '{"a": {"b": 1, "b": 2}}', "b", 1),
     ],
 )
 def test_a_key_that_stands_twice_is_refused(
@@ -582,7 +578,10 @@ def test_a_config_that_names_no_file_is_refused(settings: Settings, config: Any,
 def test_a_config_that_is_not_utf_8_is_refused(folder: Path, settings: Settings) -> None:
     (folder / "config.yml").write_bytes(b"\xff\xfea: 1\n")
 
-    assert refusal_of(str(folder / "config.yml"), settings).rule == "is not UTF-8 text"
+    problem = refusal_of(str(folder / "config.yml"), settings)
+
+    assert problem.rule == "must be UTF-8 text; it seems to be UTF-16"
+    assert problem.remedy.endswith("iconv -f UTF-16 -t UTF-8 config.yml > new-config.yml")
 
 
 @pytest.mark.parametrize("base", ["relative", "~nobody-here", "/a\0b"])
@@ -643,14 +642,11 @@ def test_what_other_experiments_wrote_is_nobody_s_code(
         ("missing.json", "no such file"),
         ("code", "cannot be read: Is a directory"),
         ("space.json/x", "cannot be read: Not a directory"),
-        ("binary.json", "is not UTF-8 text"),
         ("n" * 5000, "cannot be read: File name too long"),
         ("~nobody-here/space.json", "no such file"),
     ],
 )
 def test_a_search_space_that_cannot_be_read_is_refused(folder: Path, name: str, rule: str) -> None:
-    (folder / "binary.json").write_bytes(b"\x80\x81")
-
     problem = problem_of(folder, CONFIG.replace("space.json", name))
 
     assert (problem.file, problem.line) == (str(folder / "config.yml"), 7)
@@ -666,8 +662,7 @@ def test_a_search_space_that_cannot_be_read_is_refused(folder: Path, name: str, 
         ('{"x": {"_type": "uniform", "_value": [0, 1e999]}}', "x._value", "finite numbers"),
         ('{"x": [0, 1]}', "x", "must be an object with _type and _value"),
         ("[]", "searchSpace", "must be an object of parameters"),
-        ("{}", "searchSpace", "must be an object of parameters"),
-        ("", "", "is not valid JSON"),
+        ("", "searchSpace", "must be an object of parameters"),
         ('{"x": ', "", "is not valid JSON"),
         ('{"x": {"_type": "uniform", "_value": [0, NaN]}}', "", "NaN is not a JSON number"),
         (f'{{"x": {SPACE}, "x": {SPACE}}}', "", "the key 'x' stands twice"),
@@ -1043,18 +1038,13 @@ def test_an_advisor_is_read_as_what_suggests(folder: Path, name: str) -> None:
     assert spec.optimize_mode is OptimizeMode.MINIMIZE
 
 
-@pytest.mark.parametrize(
-    ("section", "name", "other"), [("tuner", "Hyperband", "advisor"), ("advisor", "TPE", "tuner")]
-)
-def test_an_algorithm_in_the_wrong_section_is_sent_to_the_other(
-    folder: Path, section: str, name: str, other: str
-) -> None:
+@pytest.mark.parametrize(("section", "name"), [("tuner", "Hyperband"), ("advisor", "TPE")])
+def test_a_tuner_or_an_advisor_may_stand_in_the_section_of_the_other(folder: Path, section: str, name: str) -> None:
     raw = {f"builtin{section.capitalize()}Name": name}
 
-    problem = problem_of(folder, changed(**{"tuner": ..., "assessor": ..., section: raw}))
+    spec = load(folder, changed(**{"tuner": ..., "assessor": ..., section: raw}))
 
-    assert problem.field == f"{section}.builtin{section.capitalize()}Name"
-    assert (problem.rule, problem.value) == (f"belongs into the section {other}", name)
+    assert spec.tuner.name == name
 
 
 def test_an_advisor_beside_an_assessor_is_refused(folder: Path) -> None:
@@ -1074,7 +1064,7 @@ def test_an_advisor_beside_an_assessor_is_refused(folder: Path) -> None:
             "advisor.classArgs.eta",
             "input should be greater than or equal to 2",
         ),
-        ({"builtinAdvisorName": "Bohb"}, "advisor.builtinAdvisorName", "is no advisor of NNI's"),
+        ({"builtinAdvisorName": "Bohbe"}, "advisor.builtinAdvisorName", "is no advisor of NNI's"),
     ],
 )
 def test_a_wrong_advisor_is_refused(folder: Path, advisor: JsonObject, field: str, rule: str) -> None:
@@ -1085,11 +1075,11 @@ def test_a_wrong_advisor_is_refused(folder: Path, advisor: JsonObject, field: st
 
 
 def test_a_search_space_that_the_tuner_does_not_take_is_refused(folder: Path) -> None:
-    problem = problem_of(folder, changed(tuner={"builtinTunerName": "GridSearch"}))
+    problem = problem_of(folder, changed(tuner={"builtinTunerName": "BatchTuner"}))
 
     assert (problem.field, problem.value) == ("searchSpacePath", '"uniform"')
-    assert problem.rule == "x._type: GridSearch does not take parameters of this type"
-    assert "choice, randint, quniform" in problem.remedy
+    assert problem.rule == "x._type: BatchTuner does not take parameters of this type"
+    assert "Use one of choice" in problem.remedy
 
 
 def test_a_tuner_beside_an_advisor_is_refused(folder: Path) -> None:
@@ -1212,7 +1202,7 @@ def test_an_unusual_experiment_name_is_kept_as_it_is(folder: Path, name: str) ->
         ({"logCollection": "http"}, "logCollection has no effect"),
         ({"trial__nasMode": "classic_mode"}, "trial.nasMode has no effect: there is no architecture search"),
         ({"localConfig": {"gpuIndices": "0,1"}}, "localConfig.gpuIndices has no effect: the trials ask for no GPU"),
-        ({"multiThread": True}, "multiThread has no effect"),
+        ({"multiThread": True}, "multiThread has no effect: only a tuner of your own"),
         ({"versionCheck": True}, "versionCheck has no effect"),
         ({"tuner__gpuIndices": "0"}, "tuner.gpuIndices has no effect"),
         ({"assessor": {"builtinAssessorName": "Medianstop", "gpuNum": 0}}, "assessor.gpuNum has no effect"),

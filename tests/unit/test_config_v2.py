@@ -569,35 +569,51 @@ def test_a_key_without_effect_is_accepted_with_a_warning(
 MIXED: dict[str, tuple[str | JsonObject, str, str]] = {
     "a v2 key in a v1 file": (
         {"authorName": "a", "experimentName": "e", "trainingServicePlatform": "local", "maxTrialNumber": 3,
+         "trialConcurrency": 1, "tuner": {"builtinTunerName": "TPE"},
          "searchSpacePath": "space.json", "trial": {"command": "c", "codeDir": "."}},
         "maxTrialNumber",
-        "To keep to v1, write maxTrialNum for maxTrialNumber",
+        "Write maxTrialNum",
     ),
     "a v1 key in a v2 file": (
         LOCAL + "maxTrialNum: 3\n",
         "maxTrialNum",
-        "To keep to v2, write maxTrialNumber for maxTrialNum",
+        "Write maxTrialNumber",
     ),
     "v1's tuner in a v2 file": (
         LOCAL.replace("  name: TPE", "  builtinTunerName: TPE"),
         "tuner.builtinTunerName",
-        "To keep to v2, write tuner.name for tuner.builtinTunerName",
+        "Write tuner.name",
     ),
     "both platforms": (
         LOCAL + "trainingServicePlatform: local\n",
         "trainingServicePlatform",
-        "To keep to v2, write trainingService.platform for trainingServicePlatform",
+        "Write trainingService.platform",
     ),
-    "a section": (LOCAL + "trial:\n  command: x\n", "trial", "To keep to v2, remove trial"),
+    "a section": (LOCAL + "trial:\n  command: x\n", "trial.command", "Write trialCommand"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("config", "field", "remedy"), MIXED.values(), ids=MIXED)
-def test_a_file_of_both_formats_gets_one_clear_sentence(
+def test_a_key_of_the_other_format_is_named_with_its_counterpart(
     folder: Path, config: str | JsonObject, field: str, remedy: str
 ) -> None:
     problem = problem_of(folder, config)
 
     assert problem.field == field
-    assert problem.rule.startswith("a file is written in one of NNI's two formats, and this one has keys of v1 (")
+    assert " format, and the rest of the file is in v" in problem.rule
     assert problem.remedy == remedy
+
+
+def test_of_a_file_of_both_formats_everything_is_told_at_once(folder: Path) -> None:
+    config = LOCAL.replace("trialConcurrency: 2", "trialConcurrency: 0") + (
+        "maxTrialNum: 3\nmaxExecDuration: 1h\nmultiPhase: false\ntrial:\n  codeDir: nowhere\n"
+    )
+    assert "trialConcurrency: 0" in config
+
+    problems = parse(folder, config).problems
+
+    told = {problem.field: problem.remedy for problem in problems}
+    assert told.keys() >= {"trialConcurrency", "maxTrialNum", "maxExecDuration", "multiPhase", "trial.codeDir"}
+    assert told["multiPhase"] == "Remove it: v2 has no such key"
+    assert told["maxExecDuration"] == "Write maxExperimentDuration"
+    assert all(problem.line for problem in problems)

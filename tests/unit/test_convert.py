@@ -34,7 +34,7 @@ COMMON: JsonObject = {
     "trainingServicePlatform": "local",
     "searchSpacePath": "space.json",
     "useAnnotation": False,
-    "multiThread": False,
+    "multiThread": True,
     "nniManagerIp": "10.0.0.1",
     "logDir": "/tmp/nni",
     "logLevel": "debug",
@@ -132,7 +132,7 @@ V1_FILES: dict[str, JsonObject] = {
                      "paiStorageConfigName": "s", "paiConfigPath": "p.yml"}),
 }  # fmt: skip
 # Keys of v1 that say nothing which counts here, and the two that v2 does not have in its own way.
-WITHOUT_COUNTERPART = {"multiPhase", "multiThread", "logCollection", "versionCheck", "nasMode", "gpuNum", "configPath",
+WITHOUT_COUNTERPART = {"multiPhase", "logCollection", "versionCheck", "nasMode", "gpuNum", "configPath",
                        "amlConfig", "dltsConfig", "hybridConfig", "paiYarnConfig"}  # fmt: skip
 
 
@@ -275,7 +275,6 @@ def test_keys_stand_in_the_usual_order(folder: Path) -> None:
 
 def test_what_is_lost_or_is_ours_is_told(folder: Path) -> None:
     assert convert_to(COMMON, folder).warnings == (
-        "multiThread has no counterpart in v2 and is left out",
         "logCollection has no counterpart in v2 and is left out",
         "versionCheck has no counterpart in v2 and is left out",
         "tuner.gpuNum has no counterpart in v2 and is left out",
@@ -285,6 +284,7 @@ def test_what_is_lost_or_is_ours_is_told(folder: Path) -> None:
         "description is no key of NNI's v2 format; only Trialflow reads it there",
         "maxFailedTrialNumber is no key of NNI's v2 format; only Trialflow reads it there",
         "goal is no key of NNI's v2 format; only Trialflow reads it there",
+        "multiThread is no key of NNI's v2 format; only Trialflow reads it there",
         "tuner.includeIntermediateResults is no key of NNI's v2 format; only Trialflow reads it there",
     )
     assert convert_to(V1_FILES["the least"], folder).warnings == ()
@@ -304,7 +304,7 @@ def test_what_is_lost_or_is_ours_is_told(folder: Path) -> None:
         ({"trialConcurrency": 0}, "trialConcurrency", "must be at least 1"),
         ({"trial": {"command": "x"}}, "trial.codeDir", "is required"),
         ({"nniManagerIp": "{your_ip}"}, "nniManagerIp", "still holds a placeholder"),
-        ({"maxTrialNumber": 3}, "maxTrialNumber", "a file is written in one of NNI's two formats"),
+        ({"maxTrialNumber": 3}, "maxTrialNumber", "is a key of NNI's v2 format"),
         ({"trainingServicePlatform": "adl"}, "trainingServicePlatform", "has no counterpart in the other format"),
     ],
 )
@@ -324,6 +324,10 @@ def test_a_file_is_converted_whether_what_it_names_exists_or_not(folder: Path) -
     assert "searchSpaceFile: nowhere.json" in convert_to(file, folder).text
 
 
+def test_threads_that_nobody_asks_for_are_no_key_of_v2(folder: Path) -> None:
+    assert "multiThread" not in convert_to({**COMMON, "multiThread": False}, folder).text
+
+
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["convert", *arguments])
 
@@ -335,7 +339,7 @@ def test_the_command_prints_the_other_format_and_warns_on_stderr(folder: Path) -
 
     assert done.exit_code == 0
     assert yaml.safe_load(done.stdout)["trialCommand"] == "python3 main.py"
-    assert done.stderr.startswith("warning: multiThread has no counterpart in v2 and is left out\n")
+    assert done.stderr.startswith("warning: logCollection has no counterpart in v2 and is left out\n")
     assert "relative paths" not in done.stderr
 
 

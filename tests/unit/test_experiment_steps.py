@@ -452,3 +452,28 @@ def test_the_metrics_of_a_trial_that_succeeded_are_read_once(tmp_path: Path, mon
         x = [(trial.parameters or {})["x"] for trial in ended]
         assert sorted(steps.context.looks.histories(assessor, running)) == sorted([one, one + 1, one + 2] for one in x)
     assert sorted(read) == sorted(trial.id for trial in ended)
+
+
+def test_a_trial_of_a_batch_gets_the_value_itself_whatever_it_is(tmp_path: Path) -> None:
+    values: list[Any] = [0, "", [1, 2], {"x": 1}, False, 2.5]
+    code = "import json, nni; print(json.dumps(nni.get_next_parameter())); nni.report_final_result(1)"
+    space = {"combine_params": {"_type": "choice", "_value": values}}
+    changes: dict[str, Any] = {"tuner": AlgorithmSpec("BatchTuner"), "search_space": space, "max_trial_number": 9}
+    steps = make_steps(tmp_path, code, **changes)
+
+    trials = [live_a_trial(steps, Slot(1, index), RUN) for index in range(len(values))]
+
+    assert [trial.parameters for trial in trials if isinstance(trial, Trial)] == values
+    assert steps.trials.suggest(Slot(1, 8), RUN) is ClaimRefusal.TUNER_EXHAUSTED
+    folder = Path(steps.context.experiment.folder)
+    printed = [
+        json.loads(next((folder / "trials" / trial.id).rglob("stdout")).read_text())
+        for trial in trials
+        if isinstance(trial, Trial)
+    ]
+    assert printed == values
+    result = steps.conclude()
+    assert result.best is not None
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert [row["parameter.value"] for row in rows] == ["0", "", "[1, 2]", "", "False", "2.5"]
+    assert [show_trial(trial, None)["hyperParameters"] for trial in trials if isinstance(trial, Trial)]

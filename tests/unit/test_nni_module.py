@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trialflow.metrics import MetricsTail
+from trialflow.metrics import MetricsTail, read_number
 from trialflow.training.local import SDK_FOLDER
 
 SOURCE = SDK_FOLDER / "nni" / "__init__.py"
@@ -70,14 +70,28 @@ nni.report_final_result({"default": numpy.array([0.5]), 7: numpy.int64(7), "nan"
     ("metric", "sentence"),
     [
         ("{'default': 1, 'best': {'epochs': {1, 2}}}", "the metric's key 'best' cannot be written as JSON: got set"),
-        ("{'default': numpy.zeros(2)}", "the metric's key 'default' cannot be written as JSON: a metric must be"),
+        ("{'default': object()}", "the metric's key 'default' cannot be written as JSON: a metric must be"),
         ("{'default': 1, 'by': {(1, 2): 3}}", "the metric's key 'by' cannot be written as JSON: keys must be str"),
-        ("numpy.zeros(2)", "a metric must be a number or a dict with the key 'default'; got ndarray"),
     ],
 )
 def test_what_cannot_be_written_is_named_by_its_key(tmp_path: Path, metric: str, sentence: str) -> None:
     done = run_trial(f"import nni, numpy; nni.report_final_result({metric})", tmp_path, **in_experiment(tmp_path))
     assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
+
+
+def test_an_array_of_several_numbers_is_reported_and_is_no_result(tmp_path: Path) -> None:
+    code = """
+import nni, numpy
+nni.report_intermediate_result(numpy.eye(2))
+nni.report_final_result({"default": numpy.zeros((1, 2)), "by": [numpy.eye(2)]})
+"""
+    done = run_trial(code, tmp_path, **in_experiment(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    first, last = (metric.value for metric in MetricsTail(tmp_path, tmp_path / ".nni" / "metrics").read())
+    assert first == [[1.0, 0.0], [0.0, 1.0]]
+    assert last == {"default": [[0.0, 0.0]], "by": [[[1.0, 0.0], [0.0, 1.0]]]}
+    assert read_number(last) == (None, "the metric is a list, not a number")
 
 
 def test_what_is_no_number_is_refused_with_its_type(tmp_path: Path) -> None:

@@ -53,12 +53,12 @@ FROM_PRIORS = ["TPE", "Random", "Anneal", "Evolution", "QMC", "CmaEs", "NSGAII",
 BOWL: JsonObject = {name: {"_type": "uniform", "_value": [-5, 5]} for name in "xy"}
 
 
-def problems_of(name: str, class_args: JsonObject, *, v2: bool = False) -> list[Problem]:
+def problems_of(name: str, class_args: JsonObject) -> list[Problem]:
     def problem_at(field: tuple[str, ...], rule: str, value: str | None, remedy: str) -> Problem:
         return Problem(".".join(field), rule, value, remedy)
 
     section: Any = "advisor" if name in ADVISORS else "tuner"
-    return check_tuner(AlgorithmSpec(name, class_args), problem_at, section=section, v2=v2)
+    return check_tuner(AlgorithmSpec(name, class_args), problem_at, section=section)
 
 
 def tuner_of(name: str, **class_args: Any) -> Tuner:
@@ -243,12 +243,74 @@ def test_the_grid_is_searched_in_the_order_of_the_product_the_last_parameter_fir
     space: JsonObject = {
         "z": {"_type": "choice", "_value": ["b", "a"]},
         "y": {"_type": "randint", "_value": [3, 6]},
-        "x": {"_type": "quniform", "_value": [2, 10, 5]},
     }
 
-    found = [tuple(parameters.values()) for parameters in Conversation(tuner_of("GridSearch"), space).run(18)]
+    found = [tuple(parameters.values()) for parameters in Conversation(tuner_of("GridSearch"), space).run(6)]
 
-    assert found == list(product(["b", "a"], [3, 4, 5], [2.0, 5.0, 10.0]))
+    assert found == list(product(["b", "a"], [3, 4, 5]))
+
+
+def test_the_grid_of_numbers_is_halved_round_by_round_as_in_nni() -> None:
+    space: JsonObject = {
+        "x": {"_type": "choice", "_value": [5, 7]},
+        "y": {"_type": "normal", "_value": [0, 1]},
+        "z": {"_type": "quniform", "_value": [2, 3, 1]},
+    }
+
+    found = [
+        (point["x"], round(point["y"], 2), point["z"]) for point in Conversation(tuner_of("GridSearch"), space).run(12)
+    ]
+
+    first = [(5, 0, 2), (7, 0, 2)]
+    second = [(x, y, z) for x in (5, 7) for y in (0, -0.67, 0.67) for z in (2, 3) if (y, z) != (0, 2)]
+    assert found == first + second
+
+
+def test_the_grid_of_a_nested_space_subdivides_what_is_chosen() -> None:
+    layers = [
+        {"_name": "Conv", "k": {"_type": "uniform", "_value": [0, 4]}},
+        {"_name": "Pool"},
+        {"_name": "Dense", "size": {"_type": "choice", "_value": [8, 16]}},
+    ]
+    conversation = Conversation(tuner_of("GridSearch"), {"layer": {"_type": "choice", "_value": layers}})
+
+    found = [tuple(point["layer"].values()) for point in conversation.run(8)]
+
+    first = [("Conv", 2), ("Pool",), ("Dense", 8), ("Dense", 16)]
+    assert found == [*first, ("Conv", 1), ("Conv", 3), ("Conv", 0.5), ("Conv", 1.5)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "points"),
+    [
+        ("quniform", [2, 10, 5], [2, 5, 10]),
+        ("quniform", [0.4999999, 4, 1], [0.4999999, 1, 2, 3, 4]),
+        ("qloguniform", [1, 40, 1], list(range(1, 41))),
+        ("qnormal", [0, 1, 2], [-4, -2, 0, 2, 4]),
+        ("uniform", [5, 5], [5]),
+        ("lognormal", [0, 1e-320], [1]),
+    ],
+)
+def test_a_grid_of_finitely_many_numbers_comes_to_its_end(kind: str, value: list[float], points: list[float]) -> None:
+    conversation = Conversation(tuner_of("GridSearch"), {"x": {"_type": kind, "_value": value}})
+
+    assert sorted(point["x"] for point in conversation.run(len(points))) == points
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+
+
+def test_an_option_that_is_listed_twice_is_searched_once() -> None:
+    conversation = Conversation(tuner_of("GridSearch"), {"x": {"_type": "choice", "_value": [1, 1, 2]}})
+
+    assert [point["x"] for point in conversation.run(2)] == [1, 2]
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
+
+
+@pytest.mark.parametrize("name", [name for name in TUNERS if name not in ADVISORS and name != "BatchTuner"])
+def test_a_space_without_parameters_is_tried_once(name: str) -> None:
+    conversation = Conversation(tuner_of(name, **TUNERS[name]), {})
+
+    assert conversation.run(1) == [{}]
+    assert conversation.answer() is NoSuggestion.EXHAUSTED
 
 
 @pytest.mark.parametrize("name", ["Random", "TPE", "GridSearch"])
@@ -483,7 +545,7 @@ def test_a_class_argument_is_accepted_and_makes_a_difference(
 ) -> None:
     given = with_argument(class_args, path, value)
 
-    assert problems_of(name, given, v2=True) == []
+    assert problems_of(name, given) == []
     assert suggestions_with(name, json.dumps(given)) != suggestions_with(name, json.dumps(class_args))
 
 
@@ -491,7 +553,7 @@ def test_a_class_argument_is_accepted_and_makes_a_difference(
 def test_a_wrong_value_of_a_class_argument_is_refused(
     name: str, class_args: JsonObject, path: str, _value: Any, wrong: Any
 ) -> None:
-    (problem,) = problems_of(name, with_argument(class_args, path, wrong), v2=True)
+    (problem,) = problems_of(name, with_argument(class_args, path, wrong))
 
     assert problem.field.partition(".classArgs.")[2] == path
     assert problem.value == json.dumps(wrong)
@@ -572,8 +634,7 @@ def test_class_arguments_of_nni_are_accepted(name: str, class_args: JsonObject) 
         ("TPE", {"parallel_optimize": "perhaps"}, "parallel_optimize", '"perhaps"'),
         ("TPE", {"seed": -1}, "seed", "-1"),
         ("TPE", {"seed": 2**32}, "seed", str(2**32)),
-        ("Random", {"optimize_mode": "minimize"}, "optimize_mode", '"minimize"'),
-        ("Random", {"seed": 1}, "seed", "1"),
+        ("Random", {"seed": -1}, "seed", "-1"),
         ("NSGAII", {"objectives": {}}, "objectives", "{}"),
         ("NSGAII", {"objectives": {"default": "minimize"}}, "objectives", '{"default": "minimize"}'),
         ("NSGAII", {"objectives": {"cost": "down"}}, "objectives.cost", '"down"'),
@@ -658,7 +719,7 @@ def test_an_unknown_tuner_is_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", [*builtin.TUNERS, *ADVISORS, *builtin.ASSESSORS, *builtin.REFUSED])
-def test_the_case_of_a_name_does_not_matter_in_the_v2_format(name: str) -> None:
+def test_the_case_of_a_name_does_not_matter(name: str) -> None:
     short = name.removesuffix("Tuner")
 
     assert {builtin_name(spelling) for spelling in (name, name.lower(), name.upper(), short, short.lower())} == {name}

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trialflow.errors import ConfigError, UserClassError
+from trialflow.errors import ClassBusyError, ConfigError, UserClassError
 from trialflow.experiment.loading import load_experiment
 from trialflow.experiment.running import ExperimentSteps
 from trialflow.experiment.showing.nni_views import show_profile
@@ -361,7 +362,7 @@ def test_an_experiment_with_a_tuner_of_its_own_survives_the_death_of_its_host(tm
     totals = [trial.parameters["total"] for trial in trials if trial.parameters]
     told = [sum(trial.value + 100 for trial in trials[:number] if trial.value) for number in range(6)]
     assert totals == pytest.approx(told)
-    assert show_profile(steps.context.experiment, 0, 6)["params"]["tuner"] == {
+    assert show_profile(steps.context.experiment, 0, 6, None)["params"]["tuner"] == {
         "codeDir": str(tmp_path / "tuner"), "classFileName": "my_tuner.py", "className": "Mine",
         "classArgs": {"optimize_mode": "maximize"},
     }  # fmt: skip
@@ -670,3 +671,174 @@ def test_a_class_behind_a_link_or_left_out_of_the_folder_is_refused(tmp_path: Pa
     (place / "my_tuner.py").unlink()
     (place / "my_tuner.py").symlink_to(elsewhere)
     assert all("link" in problem and "Secret" not in problem for problem in problems())
+
+
+# ── classes that take their time ─────────────────────────────────────────────────────────────────────────────
+
+# Its second set of parameters depends on the result of the first trial, for which it waits.
+WAITING_TUNER = tuner_that("""
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.told = __import__("threading").Event()
+
+    def generate_parameters(self, parameter_id, **kwargs):
+        if parameter_id == 1:
+            self.told.wait()
+        return super().generate_parameters(parameter_id, **kwargs)
+
+    def receive_trial_result(self, parameter_id, parameters, value, **kwargs):
+        super().receive_trial_result(parameter_id, parameters, value, **kwargs)
+        self.told.set()
+    """)
+SLEEPER = tuner_that("""
+    def generate_parameters(self, parameter_id, **kwargs):
+        __import__("time").sleep(0 if parameter_id == 0 else 3600)
+        return super().generate_parameters(parameter_id, **kwargs)
+    """)
+
+
+def test_a_tuner_that_is_asked_in_threads_may_wait_for_what_it_is_told(tmp_path: Path) -> None:
+    spec, found = own(tmp_path, WAITING_TUNER), []
+    for name in ("unbroken", "broken"):
+        host = ClassHost("expaaaaa", tmp_path / name, call_seconds=60)
+        host.plan({"tuner": (spec, spec.user_class.code_directory)}, threads=True)  # type: ignore[union-attr]
+        host.call({"call": "space", "space": SPACE})
+        ask(host, 0)
+        with pytest.raises(ClassBusyError):
+            host.try_call({"call": "ask", "number": 1})
+        if name == "broken":
+            kill(host)
+            with pytest.raises(ClassBusyError):
+                host.try_call({"call": "ask", "number": 1})
+        assert ask(host, 2)["id"] == 2  # beside the one that waits
+        end(host, 0, status="SUCCEEDED", value=0.5)
+        found.append([ask(host, number) for number in (0, 1, 2)])
+        if name == "broken":
+            kill(host)
+            assert [ask(host, number) for number in (0, 1, 2)] == found[-1]
+        host.close()
+
+    for answers in found:
+        assert [answer["total"] for answer in answers] == [0.0, 100.5, 0.0]
+        assert [answer["id"] for answer in answers] == [0, 1, 2]
+
+
+def test_a_class_that_makes_a_call_is_busy_for_the_next_one_and_keeps_nobody_waiting(
+    host: ClassHost, tmp_path: Path
+) -> None:
+    planned(host, tmp_path, own(tmp_path, SLEEPER))
+    host.call({"call": "space", "space": SPACE})
+    ask(host, 0)
+    begun = time.monotonic()
+
+    for call in ({"call": "ask", "number": 1}, {"call": "ask", "number": 1}, {"call": "end", "number": 0}):
+        with pytest.raises(ClassBusyError) as raised:
+            host.try_call(call)
+        assert raised.value.doing == "ask"
+    assert host.try_call({"call": "known"})["asked"] == [0]
+    host.close()
+
+    assert time.monotonic() - begun < 20
+    assert find_processes(host.mark) == []
+
+
+def test_a_class_that_dies_each_time_it_is_asked_again_is_given_up(host: ClassHost, tmp_path: Path) -> None:
+    code = tuner_that("""
+        def generate_parameters(self, parameter_id, **kwargs):
+            __import__("time").sleep(1.5)
+            os._exit(3)
+        """)
+    planned(host, tmp_path, own(tmp_path, code))
+    host.call({"call": "space", "space": SPACE})
+
+    with pytest.raises(UserClassError, match="ended 3 times when it was asked"):
+        ask(host, 0)
+
+
+def test_an_experiment_whose_tuner_waits_for_another_trial_goes_on(tmp_path: Path) -> None:
+    spec = own(tmp_path, WAITING_TUNER)
+    code = TRIAL + f"\nimport os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.1)\n"
+    changes: JsonObject = {"multi_thread": True, "trial_concurrency": 2, "max_trial_number": 2}
+    steps = make_experiment(tmp_path, code, tuner=spec, **changes)
+    first = suggest(steps, 0)
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(again(steps).trials.suggest, Slot(1, 1), RUN)
+        time.sleep(7)
+        assert not second.done()
+        steps.trials.hand_over(first)
+        assert steps.trials.find_refusal() is not ClaimRefusal.GIVE_WAY
+        (tmp_path / "go").touch()
+        steps.trials.report(follow(steps, first))
+        trial = second.result(timeout=60)
+
+    assert isinstance(trial, Trial)
+    assert trial.number == 1
+    assert (trial.parameters or {})["total"] > 0
+    steps.trials.report(follow(steps, trial))
+    steps.conclude()
+    assert steps.context.refresh().status is ExperimentStatus.DONE
+    assert host_processes(steps) == []
+
+
+def test_an_experiment_is_stopped_whatever_its_tuner_does(tmp_path: Path) -> None:
+    from trialflow.experiment.operating.actions import Actions
+
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, SLEEPER), trial_concurrency=2)
+    suggest(steps, 0)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(again(steps).trials.suggest, Slot(1, 1), RUN)
+        time.sleep(3)
+        begun = time.monotonic()
+        Actions(steps.context.id, "somebody", steps.context.settings).stop()
+        steps.trials.report_ended()
+        steps.close_run(1, RUN)
+        answer = waiting.result(timeout=30)
+
+    assert answer is ClaimRefusal.NOT_RUNNING or (isinstance(answer, Trial) and answer.ended_at is not None)
+    assert time.monotonic() - begun < 25
+    assert steps.context.store.count_live(steps.context.id) == 0
+    assert host_processes(steps) == []
+
+
+@pytest.mark.parametrize("multi_thread", [False, True])
+def test_the_duration_is_kept_whatever_a_tuner_does(tmp_path: Path, multi_thread: bool) -> None:
+    steps = make_experiment(
+        tmp_path, tuner=own(tmp_path, SLEEPER), trial_concurrency=2, max_duration_seconds=8, multi_thread=multi_thread
+    )
+    first = suggest(steps, 0)
+
+    answer = again(steps).trials.suggest(Slot(1, 1), RUN)
+
+    assert answer is ClaimRefusal.DURATION_OVER
+    steps.trials.report(follow(steps, first))
+    begun = time.monotonic()
+    steps.conclude()
+    assert steps.context.refresh().status is ExperimentStatus.DONE
+    assert time.monotonic() - begun < 25
+    assert [trial.number for trial in steps.context.store.list_trials(steps.context.id)] == [0]
+    assert host_processes(steps) == []
+
+
+def test_a_tuner_that_waits_for_nothing_that_goes_on_is_given_up(tmp_path: Path) -> None:
+    steps = make_experiment(tmp_path, tuner=own(tmp_path, SLEEPER), multi_thread=True)
+    live_a_trial(steps, Slot(1, 0), RUN)
+    assert steps.context.user_classes is not None
+    steps.context.user_classes.host._call_seconds = 3
+
+    assert steps.trials.suggest(Slot(1, 1), RUN) is ClaimRefusal.NOT_RUNNING
+
+    experiment = steps.context.refresh()
+    assert experiment.status is ExperimentStatus.ERROR
+    assert "took longer than 3 s when it was asked for parameters" in experiment.status_reason
+
+
+def test_a_metric_that_comes_while_the_assessor_is_busy_is_judged_later(tmp_path: Path) -> None:
+    code = ASSESSOR.replace("        assert len", "        __import__('time').sleep(2.5)\n        assert len")
+    trial = TRIAL + "\n__import__('time').sleep(60)\n"
+    steps = make_experiment(tmp_path, trial, assessor=own(tmp_path, code, "assessor", limit=2))
+
+    ended = follow(steps, suggest(steps, 0))
+
+    assert (ended.status, ended.reason) == (TrialStatus.EARLY_STOPPED, "Mine stopped it at step 3")
+    steps.trials.report(ended)
+    steps.conclude()

@@ -11,6 +11,7 @@ from trialflow.config import keys, v1, v2
 from trialflow.config.fields import OPAQUE
 from trialflow.config.formats import Document, Format, add_problems, read_document
 from trialflow.config.placeholders import find_placeholders
+from trialflow.config.source import EXPONENT
 from trialflow.config.translate import to_v2
 from trialflow.errors import ConfigError
 from trialflow.messages import show
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _OURS: dict[Format, frozenset[str]] = {
     Format.V1: frozenset({"goal", "maxFailedTrialNum", "searchSpace", "podTemplate"}),
     Format.V2: frozenset(
-        {"authorName", "description", "goal", "maxFailedTrialNumber", "includeIntermediateResults",
+        {"authorName", "description", "multiThread", "goal", "maxFailedTrialNumber", "includeIntermediateResults",
          "privateRegistryAuthPath", "uploadRetryCount", "podTemplate", "claim"}
     ),
 }  # fmt: skip
@@ -33,6 +34,18 @@ _OURS: dict[Format, frozenset[str]] = {
 _OURS_ON_KUBEFLOW = frozenset({"serviceAccountName", "pvc"})
 _PATHS = frozenset({"searchSpacePath", "searchSpaceFile", "codeDir", "trialCodeDirectory", "codeDirectory"})
 _REQUIRED_IN_V1 = {"useAnnotation": False}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts into quotes what would be read as a number, and is a text to YAML 1.1."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if EXPONENT.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ def convert(source: Source, to: Format | None = None) -> Conversion:
         for path in _places(data)
         if path[-1] in ours
     ]
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return Conversion(target, text, tuple(warnings), tuple(_relative_paths(data)))
 
 

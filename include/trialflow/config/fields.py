@@ -11,7 +11,9 @@ from pydantic_core import PydanticCustomError
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNIT_BYTES = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
-_DURATION = re.compile(r"\s*([0-9]{0,10}\.?[0-9]{1,10})\s*([smhd])", re.IGNORECASE)
+# What Python's float() reads, as in NNI, and a unit or none.
+_DURATION = re.compile(r"\s*\+?([0-9]{0,10}\.?[0-9]{0,10}(?:e[-+]?[0-9]{1,3})?)\s*([smhd]?)\s*", re.IGNORECASE)
+_LONGEST_SECONDS = 10**10
 _SIZE = re.compile(r"\s*([0-9]{0,15}\.?[0-9]{1,15})\s*([kmgt]?b)", re.IGNORECASE)
 
 
@@ -26,11 +28,15 @@ class Section(BaseModel):
 
 
 def seconds_of(value: Any) -> int | None:
-    """A duration in whole seconds, rounded up; a number is seconds. ``None`` when it is no duration above 0."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if 0 < value < 10**10 else None
+    """A duration in whole seconds, rounded up; without a unit it is seconds. ``None`` when it is none above 0."""
+    if isinstance(value, bool):
+        return None
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return (math.ceil(float(match[1]) * _UNIT_SECONDS[match[2].lower()]) or None) if match else None
+    try:
+        seconds = float(match[1]) * _UNIT_SECONDS[match[2].lower() or "s"] if match else value
+        return math.ceil(seconds) if 0 < seconds < _LONGEST_SECONDS else None
+    except (TypeError, ValueError):
+        return None
 
 
 def megabytes_of(value: Any) -> int | None:
@@ -43,7 +49,7 @@ def megabytes_of(value: Any) -> int | None:
 
 def _check_duration(value: Any) -> Any:
     if seconds_of(value) is None:
-        raise PydanticCustomError("free_duration", "must be a duration")
+        raise PydanticCustomError("duration", "must be a duration")
     return value
 
 
@@ -70,10 +76,8 @@ Text = Annotated[str, Field(strict=True)]
 NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1, strip_whitespace=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
-# A whole number and one lower-case unit, as NNI 1.x wanted it.
-Duration = Annotated[str, StringConstraints(strict=True, pattern=r"^[1-9][0-9]{0,9}[smhd]$")]
-# What NNI 2.x and 3.x read: any number with a unit, or seconds.
-FreeDuration = Annotated[Any, AfterValidator(_check_duration)]
+# What NNI 3.0 reads in both formats: any number with a unit, or seconds.
+Duration = Annotated[Any, AfterValidator(_check_duration)]
 MemorySize = Annotated[Any, AfterValidator(_check_size)]
 GpuIndices = Annotated[Any, AfterValidator(_check_gpu_indices)]
 # The value at which an experiment has what it was made for.

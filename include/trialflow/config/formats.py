@@ -6,6 +6,7 @@ Everything behind this module knows v1's keys only. A problem that it reports is
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from pydantic import BaseModel
 from trialflow.config import keys, v1, v2
 from trialflow.config.fields import OPAQUE
 from trialflow.config.pydantic_problems import validate
-from trialflow.config.translate import Translation, to_v1
-from trialflow.errors import ConfigError
+from trialflow.config.source import fold
+from trialflow.config.translate import Translation, has_value, put, to_v1, value_at
 from trialflow.records import JsonObject, StrEnum
 
 if TYPE_CHECKING:
@@ -72,16 +73,12 @@ class Document:
 
 
 def read_document(source: Source) -> Document:
-    """Recognise a document's format and check its keys; ``source.data`` is a mapping.
-
-    Raises:
-        ConfigError: It has keys of both formats.
-    """
+    """Recognise a document's format and check its keys; ``source.data`` is a mapping."""
     spelled = _respell(source)
     v1_keys = _keys_of(source.data, _V1_KEYS - _V2_KEYS, _V1_ALGORITHM_KEYS)
     v2_keys = _keys_of(spelled.data, _V2_KEYS - _V1_KEYS, _V2_ALGORITHM_KEYS)
     if v1_keys and v2_keys:
-        raise ConfigError([_mixed(source, v1_keys, v2_keys)])
+        return _read_mixed(spelled, v1_keys, v2_keys)
     return _read_v2(spelled) if v2_keys else _read_v1(source)
 
 
@@ -135,24 +132,39 @@ def _keys_of(data: JsonObject, top: frozenset[str], algorithm: frozenset[str]) -
     return found
 
 
-def _mixed(source: Source, v1_keys: list[FieldPath], v2_keys: list[FieldPath]) -> Problem:
-    """One sentence for a file of both formats, placed on a key of the format that has fewer."""
-    rows = keys.rows_of("local")
-    if len(v1_keys) >= len(v2_keys):
-        kept, stray, counterparts = Format.V1, v2_keys, {new: old for old, new in rows}
-    else:
-        kept, stray, counterparts = Format.V2, v1_keys, dict(rows)
-    advice = [
-        f"write {_list([counterparts[key]])} for {_list([key])}" if key in counterparts else f"remove {_list([key])}"
-        for key in stray
-    ]
-    found = f"this one has keys of v1 ({_list(v1_keys)}) and of v2 ({_list(v2_keys)})"
-    rule = f"a file is written in one of NNI's two formats, and {found}"
-    return source.problem(stray[0], rule, None, f"To keep to {kept}, {', '.join(advice)}")
+def _read_mixed(spelled: Source, v1_keys: list[FieldPath], v2_keys: list[FieldPath]) -> Document:
+    """Read a file of both formats as if the keys of the one that has fewer were written as in the other."""
+    kept, strays = (Format.V1, v2_keys) if len(v1_keys) >= len(v2_keys) else (Format.V2, v1_keys)
+    rows = [row if kept is Format.V1 else row[::-1] for row in keys.rows_of(_platform_of(spelled.data))]
+    data, lines = deepcopy(spelled.data), dict(spelled.lines)
+    problems = []
+    for stray in strays:
+        found = [(here, there) for here, there in rows if there[: len(stray)] == stray and has_value(data, there)]
+        for here, there in found:
+            problems.append(_stray_problem(spelled, kept, there, f"Write {'.'.join(here)}"))
+            if not has_value(data, here):
+                put(data, here, value_at(data, there))
+                lines.setdefault(here, lines.get(there, 0))
+        if not found:
+            problems.append(_stray_problem(spelled, kept, stray, f"Remove it: {kept} has no such key"))
+    for stray in strays:
+        value_at(data, stray[:-1]).pop(stray[-1], None)
+    source = replace(spelled, data=data, lines={path: line for path, line in lines.items() if line})
+    document = _read_v1(source) if kept is Format.V1 else _read_v2(source)
+    add_problems(problems, document.problems)
+    return replace(document, problems=problems)
 
 
-def _list(paths: list[FieldPath]) -> str:
-    return ", ".join(".".join(path) for path in paths)
+def _stray_problem(source: Source, kept: Format, path: FieldPath, remedy: str) -> Problem:
+    other = Format.V2 if kept is Format.V1 else Format.V1
+    rule = f"is a key of NNI's {other} format, and the rest of the file is in {kept}: a file is in one of the two"
+    return source.problem(path, rule, None, remedy)
+
+
+def _platform_of(data: JsonObject) -> str:
+    """v1's name of the platform, wherever it stands."""
+    name = value_at(data, ("trainingServicePlatform",)) or value_at(data, ("trainingService", "platform"))
+    return keys.v1_platform(name) if isinstance(name, str) else "local"
 
 
 def _default_name(source: Source) -> str:
@@ -161,17 +173,13 @@ def _default_name(source: Source) -> str:
     return name if EXPERIMENT_NAME.fullmatch(name) and name.isprintable() else _FALLBACK_NAME
 
 
-def _fold(key: str) -> str:
-    return key.lower().replace("_", "")
-
-
 def _v2_names() -> Iterator[str]:
     for model in vars(v2).values():
         if isinstance(model, type) and issubclass(model, BaseModel):
             yield from model.model_fields
 
 
-_SPELLINGS = {_fold(name): name for name in _v2_names()} | {"minsucceededtaskcount": "minSucceedTaskCount"}
+_SPELLINGS = {fold(name): name for name in _v2_names()} | {"minsucceededtaskcount": "minSucceedTaskCount"}
 
 
 def _respell(source: Source) -> Source:
@@ -185,7 +193,7 @@ def _respell_path(path: FieldPath) -> FieldPath:
     for index, part in enumerate(path):
         if spelled and spelled[-1] in OPAQUE:
             return spelled + path[index:]
-        spelled += (_SPELLINGS.get(_fold(part), part),)
+        spelled += (_SPELLINGS.get(fold(part), part),)
     return spelled
 
 
@@ -196,6 +204,6 @@ def _respell_keys(value: Any) -> Any:
         return value
     spelled = {}
     for key, item in value.items():
-        name = _SPELLINGS.get(_fold(key), key) if isinstance(key, str) else key
+        name = _SPELLINGS.get(fold(key), key) if isinstance(key, str) else key
         spelled[name] = item if name in OPAQUE else _respell_keys(item)
     return spelled

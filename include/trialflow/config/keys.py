@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from trialflow.builtin import ADVISORS, ASSESSORS, REFUSED, TUNERS
-from trialflow.config.source import FieldPath
+from trialflow.config.source import FieldPath, fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,7 @@ _SHARED = {
     "searchSpacePath": "searchSpaceFile",
     "searchSpace": "searchSpace",
     "useAnnotation": "useAnnotation",
+    "multiThread": "multiThread",
     "nniManagerIp": "nniManagerIp",
     "logDir": "experimentWorkingDirectory",
     "logLevel": "logLevel",
@@ -199,6 +200,18 @@ def shortcuts_of(rows: list[Row]) -> list[Row]:
     return [(_path(v1), _path(v2)) for v1, v2 in _SHORTCUTS.items() if _path(v1) in known]
 
 
+def places_of(key: str, *, v2: bool) -> dict[FieldPath, list[str]]:
+    """Where a key belongs in a format, whichever format the name is of: place → v1's names of the platforms."""
+    places: dict[FieldPath, list[str]] = {}
+    for platform in _PLATFORMS:
+        storages = _STORAGES if platform in _WITH_STORAGE else ("",)
+        rows = [row for storage in storages for row in rows_of(platform, storage=storage)]
+        for row in dict.fromkeys(rows):
+            if fold(key) in (fold(row[0][-1]), fold(row[1][-1])):
+                places.setdefault(row[v2], []).append(platform)
+    return places
+
+
 def v1_platform(v2_name: str) -> str:
     """v1's name of a platform of v2."""
     return _V1_PLATFORMS.get(v2_name, v2_name)
@@ -209,9 +222,9 @@ def v2_platform(v1_name: str) -> str:
     return _V2_PLATFORMS.get(v1_name, v1_name)
 
 
-def builtin_name(v2_name: str) -> str:
-    """v1's name of a built-in algorithm; v2 does not mind the case, and shortens some."""
-    return _BUILTIN.get(v2_name.lower(), v2_name)
+def builtin_name(name: str) -> str:
+    """v1's name of a built-in algorithm; NNI 3.0 minds its case in neither format, and shortens some."""
+    return _BUILTIN.get(name.lower(), name)
 
 
 def is_advisor(v2_name: str) -> bool:

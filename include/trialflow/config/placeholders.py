@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from trialflow.config.fields import OPAQUE
-from trialflow.messages import printable
+from trialflow.messages import missing_blank, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,6 @@ def _find(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
 
 def unfilled_name(value: Any) -> str | None:
     """The name in a placeholder that YAML read as a mapping: ``{your_server_ip}`` without quotes."""
-    if isinstance(value, dict) and len(value) == 1 and next(iter(value.values())) is None:
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value.values())) is None and not missing_blank(value):
         return str(next(iter(value)))
     return None

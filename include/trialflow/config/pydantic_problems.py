@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from trialflow.config import placeholders
+from trialflow.config import keys, placeholders
+from trialflow.config import v2 as v2_models
 from trialflow.config.placeholders import unfilled_name
-from trialflow.messages import number_remedy, show
+from trialflow.config.source import fold
+from trialflow.messages import blank_remedy, close_remedy, number_remedy, show
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -37,16 +40,15 @@ _RULES: dict[str, tuple[str, str]] = {
     "less_than_equal": ("must be at most {le}", "Lower it"),
     "too_short": ("must have at least {min_length} item", "Start each item with '- '"),
     "finite_number": ("must be finite", "Write a number"),
-    "free_duration": (
+    "duration": (
         "must be a number greater than 0 of at most 10 digits, followed by s, m, h or d; without a unit it is seconds",
-        "Write 90m or 0.5h, for example",
+        "Write 3600, 90m or 0.5h, for example",
     ),
     "size": ("must be a whole number of MB, or a number followed by b, kb, mb, gb or tb", "Write 8gb, for example"),
     "gpu_indices": ("must be the number of a GPU, or several with commas between them", "Write 0 or \"0,1\""),
 }
 # What null mostly is when it stands for one of these: keys that were not indented.
 _SECTION_TYPES = ("dict_type", "model_type", "list_type")
-_DURATION = ("must be a whole number of at most 10 digits, followed by s, m, h or d", "Write 90m or 1h, for example")
 
 
 def validate(
@@ -65,13 +67,16 @@ def _problem(model: type[BaseModel], error: ErrorDetails, source: Source, prefix
     if error["type"] != "extra_forbidden" and (name := unfilled_name(error["input"])) is not None:
         return source.problem(path, placeholders.RULE, f"{{{name}}}", placeholders.REMEDY)
     if error["type"] == "extra_forbidden":
-        rule, remedy = "is not a key that NNI knows here", _spelling_remedy(model, error)
+        rule, remedy = "is not a key that NNI knows here", _key_remedy(model, error, source, path)
         return source.problem(path, rule, value, remedy)
-    if error["type"] == "string_pattern_mismatch":
-        return source.problem(path, *_with_value(_DURATION, value))
     rule, remedy = _RULES.get(error["type"], (error["msg"], "Correct it"))
     if error["type"] == "float_type":
-        remedy = number_remedy(error["input"], source.file) or remedy
+        remedy = number_remedy(error["input"]) or remedy
+    if error["type"] in _SECTION_TYPES:
+        remedy = blank_remedy(error["input"]) or remedy
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        choices = re.findall("'([^']*)'", error.get("ctx", {}).get("expected", ""))
+        remedy = close_remedy(error["input"], choices) or remedy
     if error["input"] is None and error["type"] != "missing":
         remedy = remedy if error["type"] in _SECTION_TYPES else "Give it a value"
         if not _is_required(model, error["loc"]):
@@ -79,14 +84,40 @@ def _problem(model: type[BaseModel], error: ErrorDetails, source: Source, prefix
     return source.problem(path, rule.format(**error.get("ctx", {})), value, remedy)
 
 
-def _with_value(rule: tuple[str, str], value: str | None) -> tuple[str, str | None, str]:
-    return rule[0], value, rule[1]
+def _key_remedy(model: type[BaseModel], error: ErrorDetails, source: Source, path: FieldPath) -> str:
+    """What to do about a key that is not known where it stands."""
+    key, known = str(error["loc"][-1]), _keys_at(model, error["loc"][:-1])
+    blank = blank_remedy({key: error["input"]})
+    if blank:
+        return blank
+    here = f"known here: {', '.join(sorted(known))}"
+    v2 = model.__module__ == v2_models.__name__
+    places = keys.places_of(key, v2=v2)
+    beside = next((place for place in places if place[-1] in known), None)
+    if beside is not None:
+        return f"Write {beside[-1]}, as {'v2' if v2 else 'v1'} calls it"
+    platform = _platform_of(source.data)
+    if places and (here_too := [place for place, platforms in places.items() if platform in platforms]):
+        return _describe_place(here_too[0], key)
+    if places and platform and len(path) > 1:
+        where = ", ".join(dict.fromkeys(name for platforms in places.values() for name in platforms))
+        return f"Remove it: it belongs to other platforms ({where}); {here}"
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean {close[0]}?" if close else f"Remove it; {here}"
 
 
-def _spelling_remedy(model: type[BaseModel], error: ErrorDetails) -> str:
-    known = _keys_at(model, error["loc"][:-1])
-    close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Remove it; known here: {', '.join(sorted(known))}"
+def _describe_place(place: FieldPath, key: str) -> str:
+    name = place[-1] if fold(place[-1]) == fold(key) else f"it is called {place[-1]} and"
+    section = ".".join(part for part in place[:-1] if part != "*")
+    where = f"belongs into {section}" if section else "belongs to the top of the file"
+    return f"Move it: {name} {where}"
+
+
+def _platform_of(data: Any) -> str:
+    """v1's name of a document's platform; empty when it has none that is known."""
+    service = data.get("trainingService") if isinstance(data, dict) else None
+    name = service.get("platform") if isinstance(service, dict) else data.get("trainingServicePlatform", "")
+    return keys.v1_platform(name) if isinstance(name, str) else ""
 
 
 def _is_required(model: type[BaseModel], loc: tuple[int | str, ...]) -> bool:

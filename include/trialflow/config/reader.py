@@ -6,18 +6,20 @@ Everything here is in v1 terms, in which `trialflow.config.formats` gives a docu
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from trialflow.config import v1, v2
 from trialflow.config.fields import seconds_of
 from trialflow.config.formats import EXPERIMENT_NAME, Document, add_problems, read_document
+from trialflow.config.keys import builtin_name
 from trialflow.config.paths import expand
 from trialflow.config.placeholders import find_placeholders
-from trialflow.config.source import Source, read_source
+from trialflow.config.source import Source, fold, read_source
 from trialflow.errors import ConfigError
-from trialflow.messages import Problem, ProblemMaker, printable, show
+from trialflow.messages import Problem, ProblemMaker, blank_remedy, printable, show
 from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject, UserClass
 from trialflow.search_space import SearchSpace, parse_search_space
 
@@ -33,7 +35,6 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "nniManagerIp": ("", "no trial talks to a manager; metrics travel through the storage"),
     "logDir": ("", "the experiment's folder lies below TRIALFLOW_HOME, on kubeflow on the storage"),
     "logCollection": ("none", "the trials' output is on the storage already"),
-    "multiThread": (False, "the tuner is asked for one trial at a time"),
     "versionCheck": (False, "there is no manager whose version could differ"),
     "trial.nasMode": ("", "there is no architecture search"),
     "kubeflowConfig.reuse": (False, "each trial is a job of its own"),
@@ -98,13 +99,9 @@ def parse_experiment(source: Source, roots: AllowedRoots) -> ParsedExperiment:
     """Read an experiment of either format; never raises for bad input, but lists everything that is wrong with it."""
     if not isinstance(source.data, dict):
         problem = source.problem((), "an experiment is a mapping of keys to values", show(source.data),
-                                 "Write it as in the NNI documentation")  # fmt: skip
+                                 blank_remedy(source.data) or "Write it as in the NNI documentation")  # fmt: skip
         return ParsedExperiment(None, SearchSpace(()), [problem], None, None, source.problem)
-    try:
-        document = read_document(source)
-    except ConfigError as error:
-        return ParsedExperiment(None, SearchSpace(()), list(error.problems), None, None, source.problem)
-    return _Reader(document, roots).read()
+    return _Reader(read_document(source), roots).read()
 
 
 class _Reader:
@@ -122,6 +119,7 @@ class _Reader:
         self.problems: list[Problem] = []
         add_problems(self.problems, find_placeholders(document.written))
         add_problems(self.problems, document.problems)
+        self._exponents: list[str] = []
 
     def read(self) -> ParsedExperiment:
         self._check_name()
@@ -174,6 +172,7 @@ class _Reader:
             platform=data["trainingServicePlatform"],
             search_space=search_space,
             use_annotation=data.get("useAnnotation", False),
+            multi_thread=data.get("multiThread", False),
             tuner=tuner,
             assessor=assessor,
             code_directory=str(code[0]),
@@ -205,6 +204,9 @@ class _Reader:
                 for key in ("gpuNum", "gpuIndices")
                 if self._value_at(f"{section}.{key}") is not None
             ]
+        if self._data.get("multiThread") and not self._suggests_itself:
+            name = self._source.name("multiThread")
+            warnings.append(f"{name} has no effect: only a tuner of your own is asked in threads")
         if self._platform == "local" and self._data.get("localConfig"):
             warnings += [
                 f"{self._source.name('localConfig', key)} has no effect: the trials ask for no GPU"
@@ -213,7 +215,10 @@ class _Reader:
         if self._data.get("searchSpace") and self._data.get("searchSpacePath"):
             name = self._source.name("searchSpacePath")
             warnings.append(f"searchSpace has no effect: {name} counts, as in NNI")
-        return (*warnings, *self._warnings_of_v2())
+        exponents = [
+            *_describe_exponents(self._document.written, ("searchSpace", "classArgs")), *self._exponents
+        ]
+        return (*warnings, *self._warnings_of_v2(), *exponents)
 
     def _warnings_of_v2(self) -> list[str]:
         translation = self._document.translation
@@ -320,7 +325,7 @@ class _Reader:
         if not isinstance(name, str) or not name.strip():
             return None
         include = raw.get("includeIntermediateResults") is True
-        return AlgorithmSpec(name, arguments, include) if isinstance(arguments, dict) else None
+        return AlgorithmSpec(builtin_name(name), arguments, include) if isinstance(arguments, dict) else None
 
     def _read_own_class(self, section: str, name_key: str, raw: JsonObject) -> AlgorithmSpec | None:
         """A class of the user's own, in a file of a folder; v2 writes the two as ``module.Class``."""
@@ -345,6 +350,11 @@ class _Reader:
         arguments = raw.get("classArgs") or {}
         if code is None or not isinstance(arguments, dict):
             return None
+        dates = [item for item in arguments.values() if isinstance(item, date)]
+        if dates:
+            remedy = f'YAML reads {dates[0]} as a date: write "{dates[0]}"'
+            self._refuse((section, "classArgs"), "must hold JSON values", remedy, arguments)
+            return None
         own = UserClass(section, str(code[0]), str(code[1]), module, class_name)
         return AlgorithmSpec(class_name, arguments, raw.get("includeIntermediateResults") is True, own)
 
@@ -354,7 +364,7 @@ class _Reader:
             self._refuse_search_space_beside_annotations()
             return {}, SearchSpace(())
         if name is None and inline is not None:
-            return self._check_search_space(inline, None)
+            return self._check_search_space(inline, self._source)
         if not isinstance(name, str) or not name:
             if name is None and not self._data.get("useAnnotation") and not self._suggests_itself:
                 self._refuse(("searchSpacePath",), "is required", "Name the JSON file with the search space")
@@ -363,7 +373,7 @@ class _Reader:
         if path is None or self._outside(("searchSpacePath",), path):
             return {}, SearchSpace(())
         try:
-            raw = read_source(path, self._source.name("searchSpacePath")).data
+            source = read_source(path, self._source.name("searchSpacePath"), is_space=True)
         except ConfigError as error:
             problem_at = self._source.problem
             self.problems += [
@@ -371,7 +381,8 @@ class _Reader:
                 for found in error.problems
             ]
             return {}, SearchSpace(())
-        return self._check_search_space(raw, path)
+        self._exponents = _describe_exponents(source, ())
+        return self._check_search_space(source.data, source)
 
     @property
     def _suggests_itself(self) -> bool:
@@ -384,13 +395,14 @@ class _Reader:
                 rule = "and useAnnotation: true exclude each other: the annotations in the code are the search space"
                 self._refuse((key,), rule, "Remove one of them", self._data[key])
 
-    def _check_search_space(self, raw: Any, path: Path | None) -> tuple[JsonObject, SearchSpace]:
-        space, problems = parse_search_space(raw, str(path or ""), user_class=self._suggests_itself)
-        if path is None:
-            problems = [
-                self._source.problem(("searchSpace", *found.field.split(".")), found.rule, found.value, found.remedy)
-                for found in problems
-            ]
+    def _check_search_space(self, raw: Any, source: Source) -> tuple[JsonObject, SearchSpace]:
+        """Check a search space that is a source's whole document, or stands in that of the experiment."""
+        prefix = ("searchSpace",) if source is self._source else ()
+        space, problems = parse_search_space(
+            raw, source.file, user_class=self._suggests_itself, line_of=lambda path: source.line_of(prefix + path)
+        )
+        if prefix:
+            problems = [replace(found, field=f"searchSpace.{found.field}") for found in problems]
         self.problems += problems
         return raw if isinstance(raw, dict) else {}, space
 
@@ -443,6 +455,28 @@ class _Reader:
     def _refuse(self, field: FieldPath, rule: str, remedy: str, value: Any = None) -> None:
         shown = printable(value) if isinstance(value, str) else None if value is None else show(value)
         add_problems(self.problems, [self._source.problem(field, rule, shown, remedy)])
+
+
+def _describe_exponents(source: Source, below: FieldPath) -> list[str]:
+    """Of numbers that are texts to NNI and not bounds, which it makes numbers of: where they stand, one line a list."""
+    texts: dict[FieldPath, list[str]] = {}
+    names = {fold(name) for name in below}
+    for path, text in source.exponents.items():
+        if (not below or names.intersection(map(fold, path))) and not _is_bound(source.data, path):
+            place = path[:-1] if path[-1].isdigit() else path
+            texts.setdefault(place, []).append(text)
+    return [
+        f"{'.'.join(place)} has numbers that NNI reads as texts: {', '.join(found)}; put them in quotes if they are "
+        "texts"
+        for place, found in texts.items()
+    ]
+
+
+def _is_bound(data: Any, path: FieldPath) -> bool:
+    """Whether a number is one of those between which a parameter lies."""
+    for part in path[:-2]:
+        data = data[int(part)] if isinstance(data, list) else data[part]
+    return path[-2:-1] == ("_value",) and isinstance(data, dict) and data.get("_type") != "choice"
 
 
 def _is_own_class(section: Any) -> bool:

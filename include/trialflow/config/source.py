@@ -1,23 +1,38 @@
-"""Reading YAML and JSON from disk, keeping the line of every field for error messages."""
+"""Reading YAML and JSON from disk, keeping the line of every field for error messages.
+
+As NNI does it: whatever a file is called, it is read as JSON if it is that, and else as YAML, so that JSON may have
+comments, single quotes and trailing commas. Beyond NNI, a number with an exponent is one also where YAML 1.1 takes it
+for a text (``1e-3``), where numbers belong: in a search space, in class arguments, and in the goal.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from trialflow.config import syntax
 from trialflow.errors import ConfigError
 from trialflow.messages import HIDDEN, Problem, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 20
 # Aliases let a small file stand for a huge tree; no real experiment comes near this.
 MAX_NODES = 50_000
+# With an exponent and without a point or the exponent's sign, which YAML 1.1 wants to see in a number.
+EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_NO_NUMBER = re.compile(r"(?<![\w\"'])-?(NaN|Infinity)\b")
+_TEXT_TAG, _FLOAT_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:float"
+# Folded names of the keys below which, and at which, numbers belong.
+_NUMBERS_BELOW = frozenset({"searchspace", "classargs"})
+_NUMBERS_AT = frozenset({"goal"})
 
 FieldPath = tuple[str, ...]
 
@@ -32,6 +47,7 @@ class Source:
         folder: Relative paths in the document start here; ``None`` when there is no such folder.
         lines: Line of each field as it was written, counted from 1.
         original: Place of a field in ``data`` → its place in the document as it was written, where that differs.
+        exponents: Where a number was read that is a text to YAML 1.1 and to NNI, and how it is written.
     """
 
     data: Any
@@ -39,6 +55,7 @@ class Source:
     folder: Path | None = None
     lines: dict[FieldPath, int] = field(default_factory=dict)
     original: Callable[[FieldPath], FieldPath] | None = None
+    exponents: dict[FieldPath, str] = field(default_factory=dict)
 
     def name(self, *path: str) -> str:
         """What the user calls a field of ``data``."""
@@ -50,16 +67,20 @@ class Source:
         # In a search space, the keys are names of the user's own: a number of tokens is no secret.
         if value is not None and path[:1] != ("searchSpace",) and any(map(is_secret, path)):
             value = HIDDEN
-        line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
-        return Problem(".".join(path), rule, value, remedy, file=self.file, line=line)
+        return Problem(".".join(path), rule, value, remedy, file=self.file, line=self.line_of(path))
+
+    def line_of(self, path: FieldPath) -> int | None:
+        """The line of a field as it was written, or of the nearest one around it that is known."""
+        return next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
 
 
-def read_source(path: Path, field_name: str = "") -> Source:
-    """Read a YAML or JSON file (JSON is read as YAML, which contains it).
+def read_source(path: Path, field_name: str = "", *, is_space: bool = False) -> Source:
+    """Read a YAML or JSON file.
 
     Args:
         path: The file.
         field_name: The field that named the file, for the error message.
+        is_space: Whether the whole document is a search space.
 
     Raises:
         ConfigError: There is no such file, it cannot be read, or it is not one valid document.
@@ -68,40 +89,73 @@ def read_source(path: Path, field_name: str = "") -> Source:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise _error(path, field_name, f"must not be larger than {MAX_FILE_BYTES} bytes",
                          "Is this the right file?")  # fmt: skip
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise _error(path, field_name, "no such file", "Check the path and where it is relative to") from error
-    except UnicodeDecodeError as error:
-        raise _error(path, field_name, "is not UTF-8 text", "Is this the right file?") from error
     except OSError as error:
         raise _error(path, field_name, f"cannot be read: {error.strerror}", "Check its type and rights") from error
-    return parse_text(text, str(path), path.parent, as_json=path.suffix == ".json")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        rule, remedy = syntax.explain_encoding(content, error, path)
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem("", rule, None, remedy, str(path), line)]) from error
+    return parse_text(text, str(path), path.parent, is_space=is_space)
 
 
-def parse_text(text: str, file: str = "", folder: Path | None = None, *, as_json: bool = False) -> Source:
-    """Parse one YAML or JSON document.
+def parse_text(
+    text: str, file: str = "", folder: Path | None = None, *, is_space: bool = False
+) -> Source:
+    """Parse one JSON or YAML document; ``is_space``: the whole document is a search space.
 
     Raises:
         ConfigError: The text is malformed, repeats a key, or stands for too large a tree.
     """
     try:
-        if as_json:
-            return Source(_load_json(text), file, folder)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines: dict[FieldPath, int] = {}
-        if root is not None:
-            _collect_lines(root, (), lines, [0])
-        return Source(yaml.safe_load(text), file, folder, lines)
-    except json.JSONDecodeError as error:
-        raise _malformed(file, "JSON", f"{error.msg} (column {error.colno})", error.lineno) from error
+        text = text.removeprefix("\ufeff")
+        try:
+            data = _load_json(text)
+        except json.JSONDecodeError as error:
+            if syntax.looks_like_json(text):
+                return _parse_flow(text, file, folder, error, is_space=is_space)
+            return _parse_yaml(text, file, folder, is_space=is_space)
+        return Source(data, file, folder, _lines_of_json(text))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         detail = " ".join(part for part in (error.context, error.problem) if part)
-        raise _malformed(file, "YAML", detail, mark.line + 1 if mark else None) from error
+        remedy = syntax.explain(error, text)
+        raise _malformed(file, "YAML", detail, mark.line + 1 if mark else None, remedy) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise _malformed(file, "JSON" if as_json else "YAML", str(error)) from error
+        is_json = syntax.looks_like_json(text)
+        line = _line_of_fault(text) if is_json else None
+        raise _malformed(file, "JSON" if is_json else "YAML", str(error), line) from error
     except RecursionError as error:
         raise _malformed(file, "document", "it is nested too deeply") from error
+
+
+def _parse_flow(
+    text: str, file: str, folder: Path | None, error: json.JSONDecodeError, *, is_space: bool
+) -> Source:
+    """Parse what looks like JSON, and is none, as YAML; of the two errors, that which comes later tells more."""
+    try:
+        return _parse_yaml(syntax.without_tabs(text), file, folder, is_space=is_space)
+    except yaml.MarkedYAMLError as later:
+        mark = later.problem_mark
+        if mark is not None and (mark.line + 1, mark.column + 1) > (error.lineno, error.colno):
+            raise
+        detail = f"{error.msg} (column {error.colno})"
+        remedy = syntax.explain_json(error, text) or syntax.explain(later, text)
+        raise _malformed(file, "JSON", detail, error.lineno, remedy) from error
+
+
+def _parse_yaml(text: str, file: str, folder: Path | None, *, is_space: bool) -> Source:
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    walk = _Walk(is_space=is_space)
+    if root is None:
+        return Source(None, file, folder)
+    walk.visit(root, ())
+    data = yaml.constructor.SafeConstructor().construct_document(root)
+    return Source(data, file, folder, walk.lines, exponents=walk.exponents)
 
 
 def _load_json(text: str) -> Any:
@@ -118,26 +172,75 @@ def _load_json(text: str) -> Any:
     return json.loads(text, parse_constant=reject_constant, object_pairs_hook=reject_duplicates)
 
 
-def _collect_lines(node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int], count: list[int]) -> None:
-    count[0] += 1
-    if count[0] > MAX_NODES:
-        raise ValueError(f"it stands for more than {MAX_NODES} values")
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            child = (*path, str(key.value))
-            if child in lines:
-                mark = key.start_mark
-                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", mark)
-            lines[child] = key.start_mark.line + 1
-            _collect_lines(value, child, lines, count)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _collect_lines(value, (*path, str(index)), lines, count)
+def _lines_of_json(text: str) -> dict[FieldPath, int]:
+    """The lines of a JSON document's fields; none where YAML does not take the same text."""
+    walk = _Walk(is_space=False)
+    try:
+        root = yaml.compose(syntax.without_tabs(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        walk.visit(root, ())
+    except (yaml.YAMLError, ValueError):
+        return {}
+    return walk.lines
 
 
-def _malformed(file: str, kind: str, detail: str, line: int | None = None) -> ConfigError:
+def _line_of_fault(text: str) -> int | None:
+    """The line of what is JSON and is refused nevertheless: a key that stands twice, or a number that is none."""
+    try:
+        _Walk(is_space=False).visit(yaml.compose(syntax.without_tabs(text), Loader=yaml.SafeLoader), ())
+    except yaml.MarkedYAMLError as error:
+        return error.problem_mark.line + 1 if error.problem_mark else None
+    except (yaml.YAMLError, ValueError):
+        return None
+    found = _NO_NUMBER.search(text)
+    return text.count("\n", 0, found.start()) + 1 if found else None
+
+
+@dataclass
+class _Walk:
+    """Looks at every node of a document before values are made of them."""
+
+    is_space: bool
+    lines: dict[FieldPath, int] = field(default_factory=dict)
+    exponents: dict[FieldPath, str] = field(default_factory=dict)
+    count: int = 0
+
+    def visit(self, node: yaml.Node | None, path: FieldPath) -> None:
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise ValueError(f"it stands for more than {MAX_NODES} values")
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                child = (*path, str(key.value))
+                if child in self.lines:
+                    raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                self.lines[child] = key.start_mark.line + 1
+                self.visit(value, child)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                child = (*path, str(index))
+                self.lines[child] = value.start_mark.line + 1
+                self.visit(value, child)
+        elif isinstance(node, yaml.ScalarNode) and self._is_exponent(node, path):
+            node.tag = _FLOAT_TAG
+            self.exponents[path] = node.value
+
+    def _is_exponent(self, node: yaml.ScalarNode, path: FieldPath) -> bool:
+        """Whether a text without quotes is a number, where numbers belong."""
+        if node.tag != _TEXT_TAG or node.style is not None or not EXPONENT.fullmatch(node.value):
+            return False
+        names = [fold(part) for part in path]
+        return self.is_space or not _NUMBERS_BELOW.isdisjoint(names) or names[-1:] in ([name] for name in _NUMBERS_AT)
+
+
+@cache
+def fold(key: str) -> str:
+    """A key of the v2 format without what NNI does not mind in it."""
+    return key.lower().replace("_", "")
+
+
+def _malformed(file: str, kind: str, detail: str, line: int | None = None, remedy: str = "") -> ConfigError:
     rule = f"is not valid {kind}: {detail}"
-    return ConfigError([Problem("", rule, None, "Correct the file", file or "config", line)])
+    return ConfigError([Problem("", rule, None, remedy or "Correct the file", file or "config", line)])
 
 
 def _error(path: Path, field_name: str, rule: str, remedy: str = "") -> ConfigError:

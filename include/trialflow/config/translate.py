@@ -118,7 +118,7 @@ def _move(
         convert = converters.get(target[-1], _same)
         for indices, value in _find(data, source):
             place = _fill(target, indices)
-            _put(moved, place, convert(value))
+            put(moved, place, convert(value))
             origins[place] = _fill(source, indices)
     taken = {_fill(source, indices) for source, _ in rows for indices, _ in _find(data, source)}
     left_behind = tuple(
@@ -144,7 +144,20 @@ def _fill(path: FieldPath, indices: list[str] | tuple[str, ...]) -> FieldPath:
     return tuple(next(rest) if part == "*" else part for part in path)
 
 
-def _put(data: JsonObject, path: FieldPath, value: Any) -> None:
+def value_at(data: Any, path: FieldPath) -> Any:
+    """What stands at a path of mappings; ``None`` when nothing does."""
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data
+
+
+def has_value(data: Any, path: FieldPath) -> bool:
+    """Whether something other than null stands at a path of mappings."""
+    return value_at(data, path) is not None
+
+
+def put(data: JsonObject, path: FieldPath, value: Any) -> None:
+    """Write a value to a path, and the sections on the way; a number stands for an item of a list."""
     target: Any = data
     for part, following in zip(path, (*path[1:], None), strict=True):
         if isinstance(target, list):
@@ -153,7 +166,10 @@ def _put(data: JsonObject, path: FieldPath, value: Any) -> None:
         elif following is None:
             target[part] = value
         else:
-            target = target.setdefault(part, [] if following.isdigit() else {})
+            kind: type[Any] = list if following.isdigit() else dict
+            if not isinstance(target.get(part), kind):
+                target[part] = kind()
+            target = target[part]
 
 
 def _leaves(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
@@ -199,6 +215,8 @@ def _fill_v1_defaults(data: JsonObject, default_name: str) -> None:
 def _fill_v2_defaults(data: JsonObject) -> None:
     if data.get("authorName") == NO_AUTHOR:
         del data["authorName"]
+    if data.get("multiThread") is False:
+        del data["multiThread"]  # NNI's v2 format does not know it.
     service = data["trainingService"]
     if data.get("trialGpuNumber") and service["platform"] == "local":
         service.setdefault("useActiveGpu", False)  # NNI 3.x wants it said.
@@ -224,6 +242,11 @@ def _v1_duration(value: Any) -> Any:
         return value
     size, unit = next((size, unit) for unit, size in _UNITS if seconds % size == 0)
     return f"{seconds // size}{unit}"
+
+
+def _v2_duration(value: Any) -> Any:
+    """Seconds without a unit as a number: NNI takes no text there."""
+    return seconds_of(value) if isinstance(value, str) and value[-1:].isdigit() else value
 
 
 def _megabytes(value: Any) -> Any:
@@ -253,4 +276,8 @@ _TO_V1: dict[str, Callable[[Any], Any]] = {
     "trainingServicePlatform": _v1_platform,
     **{f"builtin{section.capitalize()}Name": _v1_name for section in _SECTIONS},
 }
-_TO_V2: dict[str, Callable[[Any], Any]] = {"platform": keys.v2_platform}
+_TO_V2: dict[str, Callable[[Any], Any]] = {
+    "platform": keys.v2_platform,
+    "maxExperimentDuration": _v2_duration,
+    "maxTrialDuration": _v2_duration,
+}

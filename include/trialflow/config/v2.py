@@ -1,9 +1,10 @@
 """NNI's v2 experiment format (NNI 2.x and 3.x), key by key, as pydantic models.
 
 Beside NNI's keys, Trialflow's own are declared: ``goal`` and ``maxFailedTrialNumber``, and those of the v1 format that
-NNI dropped and that mean something here: ``authorName``, ``description``, ``includeIntermediateResults`` of a tuner,
-``privateRegistryAuthPath`` of a role, ``uploadRetryCount`` of a storage; on kubeflow also ``serviceAccountName``,
-``podTemplate`` of a role and a storage of the type ``pvc``. What is optional may also be null, as in NNI.
+NNI dropped and that mean something here: ``authorName``, ``description``, ``multiThread``,
+``includeIntermediateResults`` of a tuner, ``privateRegistryAuthPath`` of a role, ``uploadRetryCount`` of a storage; on
+kubeflow also ``serviceAccountName``, ``podTemplate`` of a role and a storage of the type ``pvc``. What is optional may
+also be null, as in NNI.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pydantic import ConfigDict, Field
 
 from trialflow.config.fields import (
     Amount,
+    Duration,
     Flag,
-    FreeDuration,
     Goal,
     GpuIndices,
     Integer,
@@ -180,12 +181,13 @@ class ExperimentV2(Section):
     trialCodeDirectory: NonEmptyText | None = None
     trialGpuNumber: Amount | None = None
     trialConcurrency: Positive
-    maxExperimentDuration: FreeDuration | None = None
+    maxExperimentDuration: Duration | None = None
     maxTrialNumber: Positive | None = None
-    maxTrialDuration: FreeDuration | None = None
+    maxTrialDuration: Duration | None = None
     maxFailedTrialNumber: Amount | None = None
     goal: Goal | None = None
     useAnnotation: Flag | None = None
+    multiThread: Flag | None = None
     nniManagerIp: Text | None = None
     debug: Flag | None = None
     logLevel: Literal["trace", "debug", "info", "warning", "error", "fatal"] | None = None

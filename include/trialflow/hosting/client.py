@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialflow.errors import TunerError, UserClassError
+from trialflow.errors import ClassBusyError, TunerError, UserClassError
 from trialflow.processes import end_processes, find_processes
 from trialflow.sdk import SDK_FOLDER
 
@@ -61,6 +61,8 @@ class ClassHost:
         self._experiment_id = experiment_id
         self._folder = folder / "algorithm"
         self._call_seconds = call_seconds
+        # Of the host, since a call was last answered.
+        self._deaths = 0
 
     @property
     def mark(self) -> str:
@@ -72,14 +74,15 @@ class ClassHost:
         """What the host and the classes have printed."""
         return self._folder / "log"
 
-    def plan(self, classes: Mapping[str, tuple[AlgorithmSpec, str]]) -> None:
+    def plan(self, classes: Mapping[str, tuple[AlgorithmSpec, str]], *, threads: bool = False) -> None:
         """Write down what is to be hosted.
 
         Args:
             classes: ``tuner``, ``assessor`` or ``advisor`` → as the experiment names it, and where its code was staged.
+            threads: Whether the tuner is asked in threads, and may wait in one for what it is told meanwhile.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        plan = {
+        plan: JsonObject = {
             section: {
                 "folder": place,
                 "module": spec.user_class.module,
@@ -89,20 +92,46 @@ class ClassHost:
             for section, (spec, place) in classes.items()
             if spec.user_class is not None
         }
-        self._write("plan.json", plan)
+        self._write("plan.json", plan | {"threads": True} if threads else plan)
 
     def call(self, call: JsonObject) -> JsonObject:
-        """Have a call made, and give its answer; a call that was made before is not made again.
+        """Have a call made, and wait for its answer; a call that was made before is not made again.
 
         Raises:
             UserClassError: The class raised, took too long, or ended its process.
         """
-        for _ in range(_ATTEMPTS):
+        while True:
+            with contextlib.suppress(ClassBusyError):
+                return self.try_call(call)
+
+    def try_call(self, call: JsonObject, *, has_time: bool = False) -> JsonObject:
+        """The same, for a caller that does not wait: a call that takes a while goes on, and is to be made again.
+
+        Args:
+            call: The call.
+            has_time: Whether the class may take as long as it likes, because something goes on that it may wait for.
+
+        Raises:
+            ClassBusyError: There is no answer yet.
+            UserClassError: As of `call`.
+        """
+        answer = self._try(call)
+        if "busy" not in answer:
+            self._deaths = 0
+            return answer
+        if answer["busy"] > self._call_seconds and not has_time:
+            self._kill()
+            raise self._too_long(answer["while"])
+        raise ClassBusyError(answer["while"])
+
+    def _try(self, call: JsonObject) -> JsonObject:
+        while self._deaths < _ATTEMPTS:
             connection = self._connect() or self._start()
             with connection:
                 answer = self._ask(connection, call)
             if answer is not None:
                 return answer
+            self._deaths += 1
             logger.warning("%s: the host of its classes was killed, and is built again", self._experiment_id)
         raise UserClassError(
             f"the process that hosts the experiment's classes ended {_ATTEMPTS} times {_CALLS.get(call['call'], '')}; "
@@ -142,10 +171,7 @@ class ClassHost:
                 received += chunk
         except TimeoutError as error:
             self._kill()
-            raise UserClassError(
-                f"the experiment's class took longer than {self._call_seconds:g} s {_CALLS.get(call['call'], '')}; "
-                "the operator may allow more with TRIALFLOW_CLASS_CALL_SECONDS"
-            ) from error
+            raise self._too_long(call["call"]) from error
         except OSError:
             return None
         answer: JsonObject = json.loads(received)
@@ -155,6 +181,12 @@ class ClassHost:
                 f"{answer['traceback']}"
             )
         return answer
+
+    def _too_long(self, call: str) -> UserClassError:
+        return UserClassError(
+            f"the experiment's class took longer than {self._call_seconds:g} s {_CALLS.get(call, '')}; "
+            "the operator may allow more with TRIALFLOW_CLASS_CALL_SECONDS"
+        )
 
     def _connect(self) -> socket.socket | None:
         """A connection to the host that is in charge, if it lives on this machine."""

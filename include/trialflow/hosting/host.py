@@ -12,7 +12,8 @@ Its working folder, FOLDER, is all that it shares with whoever calls it:
     socket        takes one call per connection: a line of JSON, answered by another one
     log           its output, and that of the classes
 
-The journal is written after a call has come to its end and before it is answered. So a host that is killed at any
+The journal is written after a call has come to its end and before it is answered. A call that takes a while is answered
+before that: it goes on, and the same call is to be made again. So a host that is killed at any
 point leaves the list of calls that count, and the next one repeats exactly these. A call that is in the journal is not
 made again: whoever asks twice gets the same answer.
 """
@@ -20,29 +21,37 @@ made again: whoever asks twice gets the same answer.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import inspect
 import json
 import logging
 import os
+import queue
 import random
-import socket
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
+
+# Beside this script.
+from host_journal import Journal, key_of
+from host_server import Server, read_call, reply, show_life, take_lock
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     Json = dict[str, Any]
 
-TICK_SECONDS = 1.0
 # A host that nobody has called for so long ends; the next call builds another one.
 IDLE_SECONDS = 24 * 3600.0
 FIRST_CALL_SECONDS = 60.0
+# How long an answer is waited for; meanwhile whoever calls holds the study's lock.
+PATIENCE_SECONDS = 1.0
+# How long a class may take to come to its end.
+END_SECONDS = 5.0
 MOST_FRAMES = 20
 _NEW_STYLE = ("nni.runtime.protocol", "nni.runtime.tuner_command_channel", "nni.runtime.msg_dispatcher_base")
 
@@ -204,71 +213,33 @@ class Advisor:
             on_exit()
 
 
-class Journal:
-    """The calls that count, in order."""
+class Running:
+    """A call that is being made."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.records: list[Json] = []
-        self.by_key: dict[tuple[Any, ...], Json] = {}
-        self.space: Json | None = None
-        with path.open("a+b") as file:
-            file.seek(0)
-            content = file.read()
-            whole = content[: content.rfind(b"\n") + 1]
-            file.truncate(len(whole))  # What was cut off never counted.
-        for line in whole.splitlines():
-            self._take(json.loads(line))
-
-    def find(self, call: Json) -> Json | None:
-        """The answer to a call that was made before, or ``None``."""
-        if call["call"] == "space":
-            return {} if call["space"] == self.space else None
-        return self.by_key.get(key_of(call))
-
-    def add(self, call: Json, answer: Json) -> None:
-        """Write a call down, for good when this returns."""
-        record = {"call": call, "answer": answer}
-        with self.path.open("ab") as file:
-            file.write(json.dumps(record).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._take(record)
-
-    def ended(self) -> list[int]:
-        """The numbers of the trials whose end is known."""
-        return [record["call"]["number"] for record in self.records if record["call"]["call"] == "end"]
-
-    def imported(self) -> int:
-        """How many results from elsewhere the classes know."""
-        return sum(len(record["call"]["data"]) for record in self.records if record["call"]["call"] == "import")
-
-    def asked(self) -> list[int]:
-        """The numbers of the trials that got parameters."""
-        return [key[1] for key in self.by_key if key[0] == "ask"]
-
-    def _take(self, record: Json) -> None:
-        self.records.append(record)
-        call, answer = record["call"], record["answer"]
-        if call["call"] == "space":
-            self.space = call["space"]
-        elif call["call"] != "ask" or "parameters" in answer:
-            self.by_key[key_of(call)] = answer
-
-
-def key_of(call: Json) -> tuple[Any, ...]:
-    """What tells two calls apart."""
-    if call["call"] == "assess":
-        return ("assess", call["trial"], call["attempt"], call["step"])
-    return (call["call"], call["key"] if call["call"] == "import" else call["number"])
+    def __init__(self, call: Json) -> None:
+        self.call = call
+        self.since = time.monotonic()
+        self.is_done = threading.Event()
+        self.outcome: Json = {}
 
 
 class Host:
-    """The classes and their journal."""
+    """The classes and their journal.
+
+    The main thread makes the calls, one after the other. With multiThread every ask has a thread of its own: a tuner
+    may wait in there for another trial's result. The server's thread hands the calls over and waits for none of them
+    longer than `PATIENCE_SECONDS`; whoever calls again gets the answer of the call that was begun.
+    """
 
     def __init__(self, plan: Json, journal: Journal, show_life: Callable[[], None]) -> None:
         self.journal = journal
+        self.threads = bool(plan.get("threads"))
         self.hosted = Advisor(plan) if plan.get("advisor") else TunerAndAssessor(plan)
+        self.running: dict[tuple[Any, ...], Running] = {}
+        self.main: queue.Queue[Running | None] = queue.Queue()
+        self.lock = threading.Lock()
+        self.last_done = 0.0
+        self.is_closed = False
         for record in journal.records:
             self._repeat(record["call"], record["answer"])
             show_life()
@@ -276,24 +247,70 @@ class Host:
             logger.info("%d calls were repeated", len(journal.records))
 
     def _repeat(self, call: Json, answer: Json) -> None:
+        if self._is_threaded(call):  # It may wait for calls that stand behind it.
+            thread = threading.Thread(target=self._compare, args=(call, answer), daemon=True)
+            thread.start()
+            thread.join(PATIENCE_SECONDS)
+        else:
+            self._compare(call, answer)
+        self.hosted.adopt(call, answer)
+
+    def _compare(self, call: Json, answer: Json) -> None:
         again = self._make_call(call)
         if again != answer:
             logger.warning("the classes answer %s with %s now, and answered %s before, which counts: is a random "
                            "generator without a seed?", _short(call), _short(again), _short(answer))  # fmt: skip
-        self.hosted.adopt(call, answer)
 
     def answer(self, call: Json) -> Json:
-        """Make a call, unless it was made before."""
-        if call["call"] == "known":
-            journal = self.journal
-            return {"ended": journal.ended(), "asked": journal.asked(), "imported": journal.imported()}
-        known = self.journal.find(call)
+        """Make a call, unless it was made before; tells what is being done, and for how long, if that takes a while."""
+        with self.lock:
+            if call["call"] == "known":
+                journal = self.journal
+                return {"ended": journal.ended(), "asked": journal.asked(), "imported": journal.imported()}
+            known: Json | None = self.journal.find(call)
         if known is not None:
+            self.running.pop(key_of(call), None)
             return known
-        answer = self._make_call(call)
-        self.journal.add(call, answer)
-        self.hosted.adopt(call, answer)
-        return answer
+        awaited = self._begin(call)
+        if not awaited.is_done.wait(PATIENCE_SECONDS) or awaited.call != call:
+            since = max(awaited.since, self.last_done)
+            return {"busy": time.monotonic() - since, "while": awaited.call["call"]}
+        self.running.pop(key_of(call), None)
+        return awaited.outcome
+
+    def _begin(self, call: Json) -> Running:
+        """Have a call made; gives another one that has to come to its end before."""
+        key = key_of(call)
+        if key in self.running:
+            return self.running[key]
+        if not self._is_threaded(call):
+            for other in [*self.running.values()]:
+                if not self._is_threaded(other.call) and not other.is_done.wait(PATIENCE_SECONDS):
+                    return other
+        running = self.running[key] = Running(call)
+        if self._is_threaded(call):
+            threading.Thread(target=self.make, args=(running,), daemon=True).start()
+        else:
+            self.main.put(running)
+        return running
+
+    def _is_threaded(self, call: Json) -> bool:
+        return self.threads and call["call"] == "ask"
+
+    def make(self, running: Running) -> None:
+        """Make a call that was begun."""
+        call = running.call
+        try:
+            answer = self._make_call(call)
+            with self.lock:
+                self.journal.add(call, answer)
+                self.hosted.adopt(call, answer)
+            running.outcome = answer
+        except BaseException as error:  # a class may raise anything, SystemExit too
+            logger.exception("a class failed in the call %s", _short(call))
+            running.outcome = {**describe(error), "while": call["call"]}
+        self.last_done = time.monotonic()
+        running.is_done.set()
 
     def _make_call(self, call: Json) -> Json:
         answer = getattr(self.hosted, "handle_" + call["call"])(call)
@@ -347,68 +364,6 @@ def _seed() -> None:
         numpy.random.seed(random.getrandbits(32))
 
 
-class Server:
-    """Takes calls, one after the other."""
-
-    def __init__(self, folder: Path, token: str) -> None:
-        self.owner, self.token = folder / "owner.json", token
-        self.socket = socket.socket(socket.AF_UNIX)
-        # A folder's name may be longer than an address can be.
-        handle = os.open(folder, os.O_RDONLY)
-        self.socket.bind(f"/proc/self/fd/{handle}/socket")
-        os.close(handle)
-        (folder / "socket").chmod(0o600)
-        self.socket.listen(64)
-        self.socket.settimeout(TICK_SECONDS)
-
-    def is_in_charge(self) -> bool:
-        """Whether no other host was started in the place of this one, and the experiment's folder is still there."""
-        try:
-            return bool(json.loads(self.owner.read_text(encoding="utf-8"))["token"] == self.token)
-        except (OSError, ValueError):
-            return False
-
-    def next_connection(self, patience: float) -> socket.socket | None:
-        """The next connection; ``None`` when there will be none."""
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline and self.is_in_charge():
-            with contextlib.suppress(TimeoutError):
-                connection = self.socket.accept()[0]
-                connection.settimeout(FIRST_CALL_SECONDS)
-                return connection
-        return None
-
-
-def show_life(connection: socket.socket) -> None:
-    """Tell whoever waits that something is being done."""
-    with contextlib.suppress(OSError):
-        connection.sendall(b"\n")
-
-
-def take_lock(path: Path, connection: socket.socket) -> TextIO:
-    """Wait until no other host works with the journal, on whatever machine."""
-    lock = path.open("a")  # held until the process ends
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            show_life(connection)
-            time.sleep(0.1)
-
-
-def read_call(connection: socket.socket) -> Json | None:
-    with connection.makefile("rb") as file:
-        line = file.readline()
-    call: Json | None = json.loads(line) if line.endswith(b"\n") else None
-    return call
-
-
-def reply(connection: socket.socket, answer: Json) -> None:
-    with contextlib.suppress(OSError):
-        connection.sendall(json.dumps(answer).encode() + b"\n")
-
-
 def describe(error: BaseException) -> Json:
     """An exception as whoever called reads it, without the frames of this file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
@@ -420,8 +375,12 @@ def describe(error: BaseException) -> Json:
 def build(folder: Path, connection: socket.socket) -> Host:
     """Make the classes, and repeat the calls of the journal."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    sys.path[1:1] = [part["folder"] for part in plan.values()]
+    sys.path[1:1] = [part["folder"] for part in plan.values() if isinstance(part, dict)]
     _seed()
+    if plan.get("threads"):
+        from nni.runtime.common import enable_multi_thread
+
+        enable_multi_thread()
     return Host(plan, Journal(folder / "journal"), lambda: show_life(connection))
 
 
@@ -431,20 +390,34 @@ def serve(folder: Path, token: str) -> None:
     if connection is None:
         return
     _lock = take_lock(folder / "lock", connection)
-    host = failure = None
     try:
         host = build(folder, connection)
     except BaseException as error:  # a class may raise anything, SystemExit too
         logger.exception("the classes could not be made")
-        failure = {**describe(error), "while": "made"}
-    while connection is not None:
         with connection:
-            if not answer_one(connection, host, failure):
-                return
-        connection = server.next_connection(IDLE_SECONDS)
+            if read_call(connection) is not None:
+                reply(connection, {**describe(error), "while": "made"})
+        return
+    threading.Thread(target=answer_all, args=(server, connection, host), daemon=True).start()
+    while (running := host.main.get()) is not None:
+        host.make(running)
+    if host.is_closed:
+        host.hosted.close()
 
 
-def answer_one(connection: socket.socket, host: Host | None, failure: Json | None) -> bool:
+def answer_all(server: Server, connection: socket.socket | None, host: Host) -> None:
+    """Answer calls until there are none to come, or the classes shall end; then end the process."""
+    while connection is not None and not host.is_closed:
+        with connection:
+            host.is_closed = not answer_one(connection, host)
+        if not host.is_closed:
+            connection = server.next_connection(IDLE_SECONDS)
+    host.main.put(None)
+    time.sleep(END_SECONDS)
+    os._exit(0)  # A class that does not come back from its call.
+
+
+def answer_one(connection: socket.socket, host: Host) -> bool:
     """Answer the call of a connection; tells whether the host goes on."""
     try:
         call = read_call(connection)
@@ -452,17 +425,12 @@ def answer_one(connection: socket.socket, host: Host | None, failure: Json | Non
         call = None
     if call is None:
         return True
-    if host is None:
-        reply(connection, failure or {})
+    if call["call"] == "close":
         return False
     try:
-        if call["call"] == "close":
-            host.hosted.close()
-            reply(connection, {})
-            return False
         reply(connection, host.answer(call))
     except BaseException as error:
-        logger.exception("a class failed in the call %s", _short(call))
+        logger.exception("the call %s could not be made", _short(call))
         reply(connection, {**describe(error), "while": call["call"]})
     return True
 

@@ -276,6 +276,10 @@ class Store(MetricStore):
         with self._reading() as connection:
             return frozenset(connection.execute(query).scalars())
 
+    def renew_claim(self, trial: Trial) -> None:
+        """Show that whoever claimed a trial is alive, and still asks for its parameters."""
+        self._update_trial(trial, trials.c.parameters.is_(None), claimed_at=time.time())
+
     def count_live(self, experiment_id: str) -> int:
         """Trials that hold a place under the cap."""
         query = sa.select(sa.func.count()).where(

@@ -279,7 +279,7 @@ class TunerContract:
     def test_an_unknown_class_argument_is_refused_with_its_name_and_the_remedy(self, tuner: Tuner) -> None:
         args = {"optimize_mode": "minimize", **tuner.spec.class_args, "no_such_argument": 17}
         section: Any = "advisor" if tuner.spec.name in ADVISORS else "tuner"
-        (problem,) = check_tuner(replace(tuner.spec, class_args=args), _place, section=section, v2=True)
+        (problem,) = check_tuner(replace(tuner.spec, class_args=args), _place, section=section)
         assert problem.field == f"{section}.classArgs.no_such_argument"
         assert problem.rule.startswith(f"{tuner.spec.name}: ")
         assert problem.value == "17"

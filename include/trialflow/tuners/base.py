@@ -31,7 +31,6 @@ class Tuner(ABC):
         types: The types of parameters that it takes.
         takes_nested: Whether it takes choices with options that have parameters of their own.
         takes_only_numbers: Whether all options of a choice have to be numbers.
-        args_since_v2: Whether NNI refuses its class arguments in files of the v1 format.
         requires: A module that is not always installed, and the extra of Trialflow that brings it.
     """
 
@@ -39,7 +38,6 @@ class Tuner(ABC):
     types: ClassVar[tuple[str, ...]] = TYPES
     takes_nested: ClassVar[bool] = True
     takes_only_numbers: ClassVar[bool] = False
-    args_since_v2: ClassVar[bool] = False
     requires: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, spec: AlgorithmSpec) -> None:
@@ -80,36 +78,24 @@ def get_tuner(spec: AlgorithmSpec) -> Tuner:
 
 
 def check_tuner(
-    spec: AlgorithmSpec, problem_at: ProblemMaker, *, section: Literal["tuner", "advisor"] = "tuner", v2: bool = False
+    spec: AlgorithmSpec, problem_at: ProblemMaker, *, section: Literal["tuner", "advisor"] = "tuner"
 ) -> list[Problem]:
     """What is wrong with the tuner of an experiment file; see `trialflow.algorithms.check_algorithm`.
 
     Args:
         spec: As the file names it.
         problem_at: Makes a problem with a field of the file.
-        section: Where the file names it.
-        v2: Whether the file is in NNI's v2 format.
+        section: Where the file names it; NNI 3.0 takes tuners and advisors in either.
     """
-    registry, others = (TUNERS, ADVISORS) if section == "tuner" else (ADVISORS, TUNERS)
-    other_section = "advisor" if section == "tuner" else "tuner"
-    elsewhere = dict.fromkeys(others, f"belongs into the section {other_section}")
-    problems = check_algorithm(spec, section, registry, {**REFUSED, **elsewhere}, problem_at)
+    registry = {**TUNERS, **ADVISORS} if section == "tuner" else {**ADVISORS, **TUNERS}
+    problems = check_algorithm(spec, section, registry, REFUSED, problem_at)
     if problems:
         return problems
     tuner = get_tuner(spec)
     if tuner.requires and find_spec(tuner.requires[0]) is None:
         remedy = f"Install trialflow[{tuner.requires[1]}] where Airflow runs"
         return [problem_at((section, f"builtin{section.capitalize()}Name"), "is not installed", spec.name, remedy)]
-    return [] if v2 or not tuner.args_since_v2 else _refuse_args(spec, section, problem_at)
-
-
-def _refuse_args(spec: AlgorithmSpec, section: str, problem_at: ProblemMaker) -> list[Problem]:
-    rule, remedy = "takes no class arguments in the v1 format", "none; remove it, or use the v2 format"
-    rule, remedy = f"{spec.name}: {rule}", f"Arguments of {spec.name}: {remedy}"
-    return [
-        problem_at((section, "classArgs", name), rule, show(value), remedy)
-        for name, value in spec.class_args.items()
-    ]
+    return []
 
 
 def check_space(spec: AlgorithmSpec, space: SearchSpace) -> list[Problem]:

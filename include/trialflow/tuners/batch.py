@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 
 class Batch(Tuner):
-    """A trial gets the chosen object itself, not under the parameter's name."""
+    """A trial gets the chosen value itself, whatever it is, and not under the parameter's name."""
 
     Args = DirectedClassArgs
-    args_since_v2 = True
     types = ("choice",)
     takes_nested = False
 
@@ -36,8 +35,7 @@ class Batch(Tuner):
             rule = f"{self.spec.name} takes one parameter, combine_params"
             return [Problem("search space", rule, show(names), remedy)]
         (parameter,) = space.parameters
-        values = [option.value for option in parameter.options]
-        if not all(isinstance(value, dict) for value in values):
-            rule = f"{self.spec.name} takes objects of parameters only"
-            return [Problem(f"{parameter.label}._value", rule, show(values), remedy)]
+        if any(option.value is None for option in parameter.options):
+            rule = f"{self.spec.name} hands the value itself to the trial, and null is none"
+            return [Problem(f"{parameter.label}._value", rule, "null", "Remove it")]
         return []

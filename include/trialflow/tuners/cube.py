@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trialflow.search_space import SearchSpace
-from trialflow.tuners.grid import point_at
+from trialflow.tuners.listing import point_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from trialflow.tuners.base import Tuner
-from trialflow.tuners.grid import point_at
 from trialflow.tuners.history import NoSuggestion, point_of
+from trialflow.tuners.listing import point_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,7 +17,6 @@ class Random(DrawingTuner):
     """Reads the direction only to tell which trial was the best."""
 
     Args = SeededClassArgs
-    args_since_v2 = True
 
     def candidates(self, history: History) -> Iterable[Suggestion]:
         return history.prior_candidates()

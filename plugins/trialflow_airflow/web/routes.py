@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
@@ -301,7 +301,4 @@ def _read_search_space(text: str) -> Any:
     if len(text) > MAX_FILE_BYTES:
         rule, got = f"must not be larger than {MAX_FILE_BYTES} bytes", str(len(text))
         raise ConfigError([Problem("params.searchSpace", rule, got, "Is this the right file?")])
-    # JSON comes first, for YAML takes the 1e-5 in it for a text.
-    with suppress(ConfigError):
-        return parse_text(text, as_json=True).data
-    return parse_text(text, "params.searchSpace").data
+    return parse_text(text, "params.searchSpace", is_space=True).data

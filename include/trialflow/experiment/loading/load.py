@@ -114,9 +114,9 @@ def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
     problems: list[Problem] = []
     if parsed.tuner is not None and parsed.tuner.user_class is None:
-        problems += check_tuner(parsed.tuner, parsed.problem_at, v2=parsed.is_v2)
+        problems += check_tuner(parsed.tuner, parsed.problem_at)
     if parsed.advisor is not None and parsed.advisor.user_class is None:
-        problems += check_tuner(parsed.advisor, parsed.problem_at, section="advisor", v2=parsed.is_v2)
+        problems += check_tuner(parsed.advisor, parsed.problem_at, section="advisor")
     suggesting = parsed.tuner or parsed.advisor
     if problems or suggesting is None:
         return problems

@@ -66,7 +66,7 @@ class ExperimentContext:
             trial_id=trial.id,
             number=trial.number,
             attempt=trial.attempt,
-            parameters=trial.parameters or {},
+            parameters={} if trial.parameters is None else trial.parameters,
             training=experiment.spec.training,
             code_folder=experiment.code_folder,
             folder=str(folder),

@@ -153,7 +153,7 @@ class ExperimentSteps:
         self._store.change_status(
             self._id, ExperimentStatus.ERROR, from_=[ExperimentStatus.INITIALIZED], reason=reason
         )
-        self.trials.catch_up()
+        self.trials.catch_up(at_last=True)
         through = [ExperimentStatus.RUNNING, ExperimentStatus.TUNER_NO_MORE_TRIAL]
         reason = self.context.refresh().status_reason
         self._store.change_status(self._id, ExperimentStatus.DONE, from_=through, reason=reason)

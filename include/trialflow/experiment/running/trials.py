@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trialflow.claim_rules import ClaimRefusal, find_refusal
-from trialflow.errors import UnavailableError, UserClassError
+from trialflow.errors import ClassBusyError, UnavailableError, UserClassError
 from trialflow.experiment.running.ask import ask
 from trialflow.experiment.running.watch import TrialWatch
 from trialflow.records import ExperimentStatus, Outcome, Slot, Trial, TrialStatus
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from trialflow.experiment.running.context import ExperimentContext
 
 logger = logging.getLogger(__name__)
+
+# How often a class of the user's own that still looks for parameters is asked again.
+_BUSY_SECONDS = 0.2
 
 
 class TrialSteps:
@@ -50,12 +54,16 @@ class TrialSteps:
             return refusal
         self.asked_in_vain_after = None
         try:
-            return self._suggest(slot, run_id)
+            while (answer := self._suggest(slot, run_id)) is None:
+                time.sleep(_BUSY_SECONDS)
+                self.report_ended()  # The class may wait for the end of another trial.
+            return answer
         except UserClassError as error:
             self._end_because(error)
             return ClaimRefusal.NOT_RUNNING
 
-    def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal:
+    def _suggest(self, slot: Slot, run_id: str) -> Trial | ClaimRefusal | None:
+        """One attempt; ``None`` while a class of the user's own looks for parameters."""
         # One asks at a time, from the claim to the note of the parameters: whoever dies in here leaves a claimed trial
         # without parameters, and whoever comes next for the slot asks for them. Nobody asks twice for the same trial.
         with self._store.study_lock(self._id):
@@ -68,7 +76,10 @@ class TrialSteps:
                 reported = self._store.count_reported(self._id)
                 user_classes = self.context.user_classes
                 if user_classes is not None and user_classes.suggests:
-                    answer = user_classes.suggest(trial)
+                    try:
+                        answer = user_classes.suggest(trial)
+                    except ClassBusyError:
+                        return self._wait_for_class(trial, run_id)
                 else:
                     answer = ask(self.context.experiment, self._store)
                 if isinstance(answer, NoSuggestion):
@@ -78,6 +89,16 @@ class TrialSteps:
         with suppress(UnavailableError):  # Its own task tries again, and says why.
             trial = self.context.submit(trial)
         return trial
+
+    def _wait_for_class(self, trial: Trial, run_id: str) -> ClaimRefusal | None:
+        """Keep the claim of a trial whose parameters are being looked for, unless there is no use in them any more."""
+        experiment = self.context.experiment
+        if experiment.status is ExperimentStatus.RUNNING and not experiment.is_overdue(time.time()):
+            self._store.renew_claim(trial)
+            return None
+        self._store.release(trial)
+        refusal = self._store.claim(self._id, trial.slot, run_id)
+        return refusal if isinstance(refusal, ClaimRefusal) else None
 
     def _take_back(self, trial: Trial, answer: NoSuggestion, reported: int) -> ClaimRefusal:
         """Undo the claim of a trial for which the tuner has nothing; whoever dies before leaves one to be asked for.
@@ -159,13 +180,17 @@ class TrialSteps:
         self.report_ended()
         return self._store.count_live(self._id) == 0
 
-    def catch_up(self) -> None:
-        """Let the experiment's own classes know of every trial that was reported; if one fails, the experiment ends."""
+    def catch_up(self, *, at_last: bool = False) -> None:
+        """Let the experiment's own classes know of every trial that was reported; if one fails, the experiment ends.
+
+        Args:
+            at_last: Nobody comes after this, so that a class that is busy is waited for.
+        """
         user_classes = self.context.user_classes
         if user_classes is None:
             return
         try:
-            user_classes.catch_up()
+            user_classes.catch_up_at_last() if at_last else user_classes.catch_up()
         except UserClassError as error:
             self._end_because(error)
 

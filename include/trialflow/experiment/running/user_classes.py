@@ -7,10 +7,11 @@ in step with the ledger. Whatever the ledger knows and the host has not heard is
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import NotFoundError
+from trialflow.errors import ClassBusyError, NotFoundError
 from trialflow.hosting import ClassHost
 from trialflow.metrics import read_number
 from trialflow.records import ExperimentStatus, JsonObject, MetricType, Outcome, Trial, TrialStatus
@@ -73,18 +74,21 @@ class UserClasses:
             if problems:
                 return problems
             places[kind] = (spec, FolderStorage(Path(self._experiment.folder)).stage(files))
-        self.host.plan(places)
+        self.host.plan(places, threads=self._experiment.spec.multi_thread)
         return []
 
     def suggest(self, trial: Trial) -> Suggestion | NoSuggestion:
         """Parameters for a trial, the same again for the same trial.
 
         Raises:
+            ClassBusyError: The class is still being asked, or makes another call; ask again.
             UserClassError: The class failed.
         """
         self._catch_up()
         self._introduce()
-        answer = self.host.call({"call": "ask", "number": trial.number})
+        # In a thread of its own, a tuner may wait for another trial; with none there is nothing to wait for.
+        has_time = self._experiment.spec.multi_thread and self._store.count_live(self._experiment.id) > 1
+        answer = self.host.try_call({"call": "ask", "number": trial.number}, has_time=has_time)
         self._end_killed(answer)
         if "parameters" in answer:
             return Suggestion(answer["parameters"])
@@ -100,25 +104,42 @@ class UserClasses:
             value: The metric, as it was reported.
 
         Raises:
+            ClassBusyError: The class does not answer yet; ask again.
             UserClassError: The class failed.
         """
         call = {"call": "assess", "trial": trial.id, "number": trial.number, "attempt": trial.attempt}
         with self._store.study_lock(self._experiment.id):
             if not self._is_active():
                 return True
-            answer = self.host.call({**call, "step": step, "value": value})
+            answer = self.host.try_call({**call, "step": step, "value": value})
             self._end_killed(answer)
         return bool(answer["good"])
 
     def catch_up(self) -> None:
-        """Tell the classes of every trial that was reported since.
+        """Tell the classes of every trial that was reported since; what they are too busy for is told next time.
 
         Raises:
             UserClassError: A class failed.
         """
-        with self._store.study_lock(self._experiment.id):
+        with suppress(ClassBusyError), self._store.study_lock(self._experiment.id):
             if self._is_active():
                 self._catch_up()
+
+    def catch_up_at_last(self) -> None:
+        """Tell everything, however long that takes; one that still looks for parameters is told no more.
+
+        Raises:
+            UserClassError: A class failed.
+        """
+        while True:
+            try:
+                with self._store.study_lock(self._experiment.id):
+                    if self._is_active():
+                        self._catch_up()
+                return
+            except ClassBusyError as busy:
+                if busy.doing == "ask":
+                    return
 
     def close(self) -> None:
         """Leave nothing of the classes running, once the experiment has ended."""
@@ -134,19 +155,19 @@ class UserClasses:
         points = self._store.list_known_points(self._experiment.id) if self.suggests else []
         if not reported and not points:
             return
-        known = self.host.call({"call": "known"})
+        known = self.host.try_call({"call": "known"})
         if len(points) > known["imported"]:
             new = [{"parameter": point.parameters, "value": point.value} for point in points[known["imported"] :]]
             self._introduce()
-            self.host.call({"call": "import", "key": known["imported"], "data": new})
+            self.host.try_call({"call": "import", "key": known["imported"], "data": new})
         ended, asked = set(known["ended"]), set(known["asked"])
         for trial in sorted(reported, key=lambda trial: (trial.reported_at or 0.0, trial.number)):
             if trial.number not in ended and (trial.number in asked or trial.parameters is not None):
-                self._end_killed(self.host.call(self._end_of(trial)))
+                self._end_killed(self.host.try_call(self._end_of(trial)))
 
     def _introduce(self) -> None:
         """Let the class know the search space, the first one and every later one."""
-        self.host.call({"call": "space", "space": self._experiment.spec.search_space})
+        self.host.try_call({"call": "space", "space": self._experiment.spec.search_space})
 
     def _end_of(self, trial: Trial) -> JsonObject:
         end: JsonObject = {

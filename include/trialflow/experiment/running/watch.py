@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
-from trialflow.errors import TrainingError, UnavailableError, UserClassError
+from trialflow.errors import ClassBusyError, TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.showing.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
 from trialflow.records import ExperimentStatus, Metric, MetricType, Outcome, Trial, TrialStatus
@@ -60,6 +60,7 @@ class TrialWatch:
         self._due_at = 0.0
         # Whoever followed the trial before has had these judged.
         self._judged = self._count_judged()
+        self._owes_judgement = False
 
     def _count_judged(self) -> int:
         if self._assessor is not None:
@@ -163,9 +164,10 @@ class TrialWatch:
     def _read_metrics(self) -> Outcome | None:
         """Take in what the trial has reported; an outcome means that the assessor wants it stopped."""
         new = self._tail.read()
-        if not new:
+        if not new and not self._owes_judgement:
             return None
-        self._store.add_metrics(self.trial, new)
+        if new:
+            self._store.add_metrics(self.trial, new)
         self._metrics += new
         user_classes = self._context.user_classes
         if user_classes is not None and user_classes.assesses:
@@ -177,10 +179,14 @@ class TrialWatch:
         history = [metric.value for metric in self._metrics if metric.type is MetricType.PERIODICAL]
         try:
             for step in range(self._judged + 1, len(history) + 1):
-                self._judged = step
-                if not user_classes.assess(self.trial, step, history[step - 1]):
+                self._owes_judgement = True
+                is_good = user_classes.assess(self.trial, step, history[step - 1])
+                self._judged, self._owes_judgement = step, False
+                if not is_good:
                     reason = f"{user_classes.assessor_name} stopped it at step {step}"
                     return Outcome(TrialStatus.EARLY_STOPPED, reason=reason)
+        except ClassBusyError:
+            return None  # It is asked again at the next look.
         except UserClassError as error:
             logger.error("%s: %s", self._context.id, error)
             # In the ledger alone: each of the trials has its own follower, and that one's report cancels its job.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trialflow.records import DEFAULT, Experiment, JsonObject, OptimizeMode, Trial, TrialStatus
+from trialflow.records import DEFAULT, Experiment, JsonObject, OptimizeMode, Trial, TrialStatus, named_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -168,7 +168,7 @@ def _write_table(path: Path, trials: Sequence[Trial], result: Result) -> None:
     """
     keys = [key for key in result.experiment.spec.objectives if key != DEFAULT]
     front = {trial.id for trial in result.front}
-    names = list(dict.fromkeys(name for trial in trials for name in trial.parameters or {}))
+    names = list(dict.fromkeys(name for trial in trials for name in named_parameters(trial.parameters)))
     head = ["number", "id", "status", "value", "attempt", "started_at", "ended_at", "exit_code", "reason"]
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -179,7 +179,7 @@ def _write_table(path: Path, trials: Sequence[Trial], result: Result) -> None:
             if keys:
                 row += [result.objectives.get(trial.id, {}).get(key) for key in keys]
                 row.append(int(trial.id in front))
-            table.writerow([*row, *(_cell((trial.parameters or {}).get(name)) for name in names)])
+            table.writerow([*row, *(_cell(named_parameters(trial.parameters).get(name)) for name in names)])
 
 
 def _cell(value: Any) -> Any:

@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from trialflow.metrics import read_number, read_objectives
-from trialflow.records import Experiment, JsonObject, KnownPoint, Metric, MetricType, Trial, TrialStatus
+from trialflow.records import (
+    Experiment,
+    KnownPoint,
+    Metric,
+    MetricType,
+    Trial,
+    TrialStatus,
+    named_parameters,
+)
 from trialflow.search_space import SearchSpace, parse_search_space
 from trialflow.store import Adjustable
 from trialflow.store.engine import commit_quickly, get_engine, optuna_engine_arguments
@@ -200,7 +208,7 @@ class _TrialBuilder:
         then = [space for since, space in self.source.spaces if since <= trial.claimed_at]
         # A search space may have been changed between the claim and the ask.
         spaces = sorted(self.source.spaces, key=lambda one: one[1] is not then[-1])
-        described = self._describe(trial.id, trial.parameters or {}, spaces)
+        described = self._describe(trial.id, trial.parameters, spaces)
         values, state = None, TrialState.RUNNING
         if trial.reported_at is not None:
             described["intermediate_values"] = dict(_thin(self.source.steps.get(trial.id, ())))
@@ -214,7 +222,7 @@ class _TrialBuilder:
         return frozen
 
     def _describe(
-        self, key: str, parameters: JsonObject, spaces: Sequence[tuple[float, SearchSpace]]
+        self, key: str, parameters: Any, spaces: Sequence[tuple[float, SearchSpace]]
     ) -> dict[str, Any]:
         """The parameters that Optuna can know, by the first search space that takes them; the others as attributes."""
         from optuna.distributions import distribution_to_json
@@ -233,7 +241,8 @@ class _TrialBuilder:
             "params": {chosen[label]: latent for label, latent in latents.items()},
             "distributions": {chosen[label]: distribution for label, distribution in distributions.items()},
             "user_attrs": {
-                **{name: value for name, value in parameters.items() if name not in known}, TRIAL_ATTRIBUTE: key
+                **{name: value for name, value in named_parameters(parameters).items() if name not in known},
+                TRIAL_ATTRIBUTE: key,
             },
         }
 
@@ -255,7 +264,7 @@ def _list_spaces(experiment: Experiment, store: Store) -> Iterator[tuple[float, 
 
 
 def _encodings(
-    parameters: JsonObject, spaces: Sequence[tuple[float, SearchSpace]]
+    parameters: Any, spaces: Sequence[tuple[float, SearchSpace]]
 ) -> Iterator[tuple[SearchSpace, dict[str, Any]]]:
     """The search spaces that take these parameters, and the latents; a user's tuner may suggest what none takes."""
     for _, space in spaces:

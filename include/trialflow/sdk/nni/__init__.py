@@ -130,8 +130,8 @@ def _plain_number(value):
         if convert is not None:
             try:
                 converted = convert()
-            except (TypeError, ValueError, RuntimeError):  # It holds more than one number.
-                break
+            except (TypeError, ValueError, RuntimeError):
+                return _plain_value(value)  # Several numbers are no result; as in NNI, the trial goes on.
             return converted if isinstance(converted, (int, float, bool)) else _plain_number(converted)
     raise TypeError(
         f"a metric must be a number or a dict with the key 'default'; got {type(value).__name__}"
@@ -231,3 +231,4 @@ if _real is not None:
 else:
     _trial = _Trial()
     sys.meta_path.append(_MissingParts)
+    from nni.utils import ClassArgsValidator  # noqa: F401  # NNI has it here, too.

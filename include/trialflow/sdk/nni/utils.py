@@ -1,6 +1,7 @@
 """Helpers for tuners, assessors, advisors and trial code, by the names that they have in NNI."""
 
 import copy
+import os
 from enum import Enum
 
 from nni import parameter_expressions
@@ -50,6 +51,11 @@ class ClassArgsValidator:
         """Return a check that a value is of a type, and from ``start`` to ``end``."""
         rule = "{} must be of type {}, from {} to {}".format(key, keyType.__name__, start, end)
         return _Check(lambda value: isinstance(value, keyType) and start <= value <= end, rule)
+
+    def path(self, key):
+        """Return a check that a value is the path of something that exists."""
+        rule = "{} must be the path of something that exists".format(key)
+        return _Check(lambda value: isinstance(value, str) and os.path.exists(value), rule)
 
 
 class _Check:

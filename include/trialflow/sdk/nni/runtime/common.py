@@ -1,7 +1,5 @@
 """Where NNI 2.x keeps helpers of its own processes."""
 
-import logging
-
 __all__ = ["enable_multi_thread", "init_logger", "multi_thread_enabled"]
 
 
@@ -9,11 +7,14 @@ def init_logger(*args, **kwargs):
     """Do nothing: logging is set up before a class is made."""
 
 
+_state = {"multi_thread": False}
+
+
 def enable_multi_thread():
-    """Do nothing: a class is called by one thread."""
-    logging.getLogger(__name__).warning("a class is called by one thread")
+    """Note that a tuner is asked in several threads; the process that hosts it does so for ``multiThread: true``."""
+    _state["multi_thread"] = True
 
 
 def multi_thread_enabled():
-    """Tell whether a class is called by several threads."""
-    return False
+    """Tell whether a tuner is asked in several threads."""
+    return _state["multi_thread"]

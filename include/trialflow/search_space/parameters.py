@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
-from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from trialflow.messages import Problem, number_remedy, printable, show
 from trialflow.records import JsonObject
 
 if TYPE_CHECKING:
@@ -25,28 +23,14 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
-# Of a parameter's path, by which Optuna knows it; its column has 512.
-_LONGEST_PATH = 500
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Beyond it, a float no longer tells whole numbers apart.
-_LARGEST_INTEGER = 2**53
+LARGEST_INTEGER = 2**53
 # Latents of the normal family are z-scores; ±5 leaves out six draws in ten million.
 Z_BOUND = 5.0
 _NORMAL = NormalDist()
 _CHOICE = "choice"
-_TYPES_WITH_ARITY = {
-    "randint": 2,
-    "uniform": 2,
-    "quniform": 3,
-    "loguniform": 2,
-    "qloguniform": 3,
-    "normal": 2,
-    "qnormal": 3,
-    "lognormal": 2,
-    "qlognormal": 3,
-}
-TYPES = (_CHOICE, *_TYPES_WITH_ARITY)
-_ARGUMENT_NAMES = {
+# What stands in the ``_value`` of each type but choice.
+ARGUMENT_NAMES = {
     "randint": ("lower", "upper"),
     "uniform": ("low", "high"),
     "quniform": ("low", "high", "q"),
@@ -57,6 +41,7 @@ _ARGUMENT_NAMES = {
     "lognormal": ("mu", "sigma"),
     "qlognormal": ("mu", "sigma", "q"),
 }
+TYPES = (_CHOICE, *ARGUMENT_NAMES)
 
 
 @dataclass(frozen=True)
@@ -108,7 +93,7 @@ class Parameter:
             return IntDistribution(int(low), int(high) - 1)
         if self.type == "quniform":
             q = self.arguments[2]
-            return IntDistribution(round(low / q), round(high / q))
+            return IntDistribution(_ratio(low, q), _ratio(high, q))
         return FloatDistribution(low, high, log=self.type != "uniform")
 
     def decode(self, latent: Any) -> Any:
@@ -121,7 +106,7 @@ class Parameter:
             return float(latent)
         first, second = self.arguments[:2]
         if self.type == "quniform":
-            return float(min(max(latent * self.arguments[2], first), second))
+            return float(min(max(_product(latent, self.arguments[2]), first), second))
         if self.type == "qloguniform":
             return self._snap(latent)
         value = first + second * latent
@@ -137,7 +122,7 @@ class Parameter:
         """
         if self.type == _CHOICE:
             return self._categories[self._index_of(value)]
-        if not _is_number(value):
+        if not is_number(value):
             raise ValueError(f"{self.label}: {value!r} is not a finite number")
         if self.is_normal:
             mean, deviation = self.arguments[:2]
@@ -148,7 +133,7 @@ class Parameter:
             raise ValueError(f"{self.label}: {value!r} lies outside of [{low}, {high}]")
         if self.type == "randint":
             return int(value)
-        return round(value / self.arguments[2]) if self.type == "quniform" else float(value)
+        return _ratio(value, self.arguments[2]) if self.type == "quniform" else float(value)
 
     def latent_at(self, share: float) -> Any:
         """The latent below which this share of NNI's prior lies: its quantile.
@@ -246,7 +231,7 @@ class SearchSpace:
 
     def walk(self) -> Iterator[Parameter]:
         """Every parameter, nested ones after the choice that activates them."""
-        yield from _walk(self.parameters)
+        yield from walk_all(self.parameters)
 
     @property
     def by_label(self) -> dict[str, Parameter]:
@@ -271,143 +256,16 @@ class SearchSpace:
         return dict(_encode(self.parameters, parameters))
 
 
-def parse_search_space(raw: Any, file: str = "", *, user_class: bool = False) -> tuple[SearchSpace, list[Problem]]:
-    """Read a search space; with problems, the space holds the parameters that are right.
-
-    Args:
-        raw: The object as it was read from JSON or YAML.
-        file: Named in the problems.
-        user_class: Whether a class of the user's own is handed it. It may have types of its own, or need none at all:
-            then any object will do, and the space holds what of it NNI's types describe.
-    """
-    if user_class:
-        return parse_search_space(raw)[0], _problems_of_user_space(raw, file)
-    problems: list[Problem] = []
-    if not isinstance(raw, dict) or not raw:
-        rule = 'must be an object of parameters, {"name": {"_type": …, "_value": …}}'
-        return SearchSpace(()), [
-            Problem("searchSpace", rule, show(raw), "Give at least one parameter", file=file)
-        ]
-    report = _Reporter(file, problems)
-    space = SearchSpace(_parse_parameters(raw, "", report))
-    twice = {label for label, times in Counter(parameter.label for parameter in space.walk()).items() if times > 1}
-    for label in sorted(twice):
-        report(label, "two parameters have this path", label, "Rename one of them")
-    unique = (one for one in space.parameters if not twice.intersection(found.label for found in _walk((one,))))
-    return (SearchSpace(tuple(unique)) if twice else space), problems
+def _product(steps: int, q: float) -> float:
+    return float(steps * (Fraction(q) if abs(steps) > LARGEST_INTEGER else q))
 
 
-def _problems_of_user_space(raw: Any, file: str) -> list[Problem]:
-    if isinstance(raw, dict) and _is_finite_json(raw):
-        return []
-    rule = "must be an object of finite JSON values; a class of your own is handed it as it is"
-    return [Problem("searchSpace", rule, show(raw), "Write an object, without NaN, infinity and dates", file=file)]
+def _ratio(value: float, q: float) -> int:
+    """How many steps a value is away from 0; exact also where a float does not hold that number."""
+    return round(Fraction(value) / Fraction(q)) if abs(value) > LARGEST_INTEGER * q else round(value / q)
 
 
-@dataclass(frozen=True)
-class _Reporter:
-    file: str
-    problems: list[Problem]
-
-    def __call__(self, field: str, rule: str, value: Any, remedy: str) -> None:
-        self.problems.append(Problem(field, rule, show(value), remedy, file=self.file))
-
-
-def _parse_parameters(raw: dict[str, Any], prefix: str, report: _Reporter) -> tuple[Parameter, ...]:
-    parsed = (_parse_parameter(str(name), prefix + str(name), body, report) for name, body in raw.items())
-    return tuple(parameter for parameter in parsed if parameter is not None)
-
-
-def _parse_parameter(name: str, label: str, body: Any, report: _Reporter) -> Parameter | None:
-    if len(label) > _LONGEST_PATH or _CONTROL.search(label):
-        rule = f"a parameter's path must have at most {_LONGEST_PATH} characters, and no control characters"
-        report(printable(label)[:60], rule, name, "Rename the parameter, or the options above it")
-        return None
-    if not isinstance(body, dict) or "_type" not in body or "_value" not in body:
-        report(label, "must be an object with _type and _value", body, 'Write {"_type": "uniform", "_value": [0, 1]}')
-        return None
-    kind = body["_type"]
-    if kind == _CHOICE:
-        return _parse_choice(name, label, body["_value"], report)
-    if not isinstance(kind, str) or kind not in _TYPES_WITH_ARITY:
-        report(f"{label}._type", f"must be one of {', '.join(TYPES)}", kind, "Use one of these types")
-        return None
-    return _parse_numeric(name, label, kind, body["_value"], report)
-
-
-def _parse_choice(name: str, label: str, raw: Any, report: _Reporter) -> Parameter | None:
-    if not isinstance(raw, list) or not raw:
-        report(f"{label}._value", "a choice needs a list of at least one option", raw, "List the options")
-        return None
-    options = tuple(_parse_option(f"{label}/", value, report) for value in raw)
-    names = [option.value for option in options if option.nested is not None]
-    if len(set(names)) != len(names):
-        report(f"{label}._value", "nested options need different values of _name", names, "Rename one of them")
-        return None
-    return Parameter(name, label, _CHOICE, options=options)
-
-
-def _parse_option(prefix: str, value: Any, report: _Reporter) -> Option:
-    if not isinstance(value, dict) or "_name" not in value:
-        if not _is_finite_json(value):
-            report(prefix + "_value", "options must be finite JSON values", value, "Remove NaN and infinity")
-        elif isinstance(value, dict) and any(isinstance(item, dict) and "_type" in item for item in value.values()):
-            remedy = 'Give it one: {"_name": "…", …}'
-            report(prefix + "_name", "an option with parameters of its own needs a name", value, remedy)
-        return Option(value)
-    nested = {key: body for key, body in value.items() if key != "_name"}
-    option_name = value["_name"]
-    if not isinstance(option_name, str):
-        report(prefix + "_name", "must be text", option_name, "Put it in quotes")
-        return Option(str(option_name))
-    return Option(option_name, _parse_parameters(nested, f"{prefix}{option_name}/", report))
-
-
-def _parse_numeric(name: str, label: str, kind: str, raw: Any, report: _Reporter) -> Parameter | None:
-    arity = _TYPES_WITH_ARITY[kind]
-    field = f"{label}._value"
-    form = f"[{', '.join(_ARGUMENT_NAMES[kind])}]"
-    if not isinstance(raw, list) or len(raw) != arity or not all(_is_number(item) for item in raw):
-        remedies = [number_remedy(item, report.file) for item in raw] if isinstance(raw, list) else []
-        remedy = next(filter(None, remedies), "Write them as a list")
-        report(field, f"{kind} needs {arity} finite numbers, {form}", raw, remedy)
-        return None
-    rule = _numeric_rule_broken(kind, raw)
-    if rule:
-        report(field, f"{kind} {form}: {rule[0]}", raw, rule[1])
-        return None
-    # Only as a float a larger integer is the number that is drawn.
-    arguments = tuple(item if abs(item) <= _LARGEST_INTEGER else float(item) for item in raw)
-    return Parameter(name, label, kind, arguments=arguments)
-
-
-def _numeric_rule_broken(kind: str, raw: list[float]) -> tuple[str, str] | None:
-    """The rule that the numbers of a parameter break, and the remedy."""
-    first, second = raw[:2]
-    checks = [
-        (kind.startswith("q") and raw[2] <= 0, "q must be greater than 0", "Give the step between two values"),
-        ("normal" in kind and second <= 0, "sigma must be greater than 0", "Give the standard deviation"),
-        (kind in ("normal", "qnormal") and not math.isfinite(abs(first) + Z_BOUND * second + sum(raw[2:])),
-         f"what lies within {Z_BOUND:g} sigma of mu must be finite", "Lower the numbers"),
-    ]  # fmt: skip
-    if "normal" not in kind:
-        checks += [
-            (kind == "randint" and not all(float(item).is_integer() for item in raw),
-             "both bounds must be integers", "Use quniform for steps that are not 1"),
-            (kind == "randint" and first >= second,
-             "lower must be less than upper, which is not drawn", "Raise the upper bound"),
-            (kind == "randint" and max(abs(first), abs(second)) > _LARGEST_INTEGER,
-             f"bounds must not be beyond {_LARGEST_INTEGER}", "Use uniform for numbers of this size"),
-            (first > second, "low must not be greater than high", "Swap the two"),
-            (not math.isfinite(float(second) - first), "high - low must be finite", "Bring the two together"),
-            (kind.startswith("q") and max(abs(first), abs(second)) > _LARGEST_INTEGER * raw[2],
-             "q is too small for these bounds", f"Use {kind[1:]}, or a larger q"),
-            ("log" in kind and first <= 0, "low must be greater than 0", "A logarithm needs a positive bound"),
-        ]  # fmt: skip
-    return next(((rule, remedy) for broken, rule, remedy in checks if broken), None)
-
-
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     try:
@@ -416,24 +274,16 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _is_finite_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _exp(value: float) -> float:
     """``exp`` that ends at the largest float instead of raising."""
     return math.exp(min(value, 709.0))
 
 
-def _walk(parameters: tuple[Parameter, ...]) -> Iterator[Parameter]:
+def walk_all(parameters: tuple[Parameter, ...]) -> Iterator[Parameter]:
     for parameter in parameters:
         yield parameter
         for option in parameter.options:
-            yield from _walk(option.nested or ())
+            yield from walk_all(option.nested or ())
 
 
 def _size(parameters: tuple[Parameter, ...]) -> float:
@@ -441,6 +291,8 @@ def _size(parameters: tuple[Parameter, ...]) -> float:
 
 
 def _encode(parameters: tuple[Parameter, ...], values: JsonObject) -> Iterator[tuple[str, Any]]:
+    if not isinstance(values, dict):
+        raise ValueError("parameters by name are missing")
     for parameter in parameters:
         if parameter.name not in values:
             raise ValueError(f"{parameter.label} is missing")

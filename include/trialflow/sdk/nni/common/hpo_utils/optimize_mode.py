@@ -1,0 +1,5 @@
+"""Whether a smaller or a larger metric is better."""
+
+from nni.utils import OptimizeMode
+
+__all__ = ["OptimizeMode"]

@@ -273,6 +273,7 @@ def test_a_file_without_a_single_blank_is_told_so(folder: Path) -> None:
         ),
         ('{"lr": {"_type": "uniform",\n "_value": [0, 1}}', 2, "", "Put a comma between two values, and close"),
         ('{"lr": {"_type": "uniform"\n "_value": [0, 1]}}', 2, "", "Put a comma between two values"),
+        ('{"lr": 1,\n "b" 2}', 2, "", "Put a colon between a key and its value"),
         ('// why\n{"lr": 1}', 2, "", "Begin comments with #"),
         ('{"lr": 1} // why', 1, "", "Begin comments with #"),
         ('{"lr": 1,\n"lr": 2}', 2, "", ""),

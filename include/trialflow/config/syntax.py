@@ -65,6 +65,8 @@ def explain_json(error: json.JSONDecodeError, text: str) -> str:
     """The same of a text that looks like JSON; there may be comments in it, as YAML has them."""
     if "//" in text[: error.pos + 2].rpartition("\n")[2] or text[error.pos : error.pos + 2] in ("//", "/*"):
         return "Begin comments with #"
+    if "':' delimiter" in error.msg:
+        return "Put a colon between a key and its value"
     return _COMMA if "',' delimiter" in error.msg or "Extra data" in error.msg else ""
 
 

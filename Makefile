@@ -113,7 +113,7 @@ bench-bookkeeping: .venv-core/.ready  ## Print the CPU that the bookkeeping of a
 	.venv-core/bin/python bench/bookkeeping.py
 
 lock: $(VENV)/.ready-dev  ## Pin the newest versions that fit together
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra kubernetes --extra postgres -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --extra airflow --extra gpu --extra kubernetes --extra postgres -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header pyproject.toml --group check --group test -c requirements.txt -o requirements-dev.txt
 
 clean: ## End the private Airflow and remove all that was set up

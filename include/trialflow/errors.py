@@ -79,3 +79,7 @@ class TrainingError(TrialflowError):
 
 class UnavailableError(TrainingError):
     """What runs the jobs is away for the time being; the same call may succeed later."""
+
+
+class BusyError(UnavailableError):
+    """What the job needs is taken by others; the same call succeeds once they have ended, however long they take."""

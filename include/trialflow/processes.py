@@ -7,8 +7,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _KILL_TIMEOUT_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
 
 
 def find_processes(mark: str) -> list[int]:
@@ -24,13 +29,27 @@ def find_processes(mark: str) -> list[int]:
     return [pid for pid, session in sessions.items() if pid in marked or (session in ours and not _is_zombie(pid))]
 
 
+def send_signal(pids: Iterable[int], number: int) -> None:
+    """Send a signal to processes; one that has ended meanwhile is passed over."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def wait_until_ended(mark: str, deadline: float) -> bool:
+    """Wait until `find_processes` finds nothing; tells whether that was so before a time since the epoch."""
+    while find_processes(mark):
+        if time.time() >= deadline:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
 def end_processes(mark: str) -> list[int]:
     """Kill what `find_processes` finds, and wait until nothing is left; gives those that would not end in time."""
     deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
     while alive := find_processes(mark):
-        for pid in alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        send_signal(alive, signal.SIGKILL)
         if time.monotonic() > deadline:
             return alive
         time.sleep(0.01)

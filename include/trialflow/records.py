@@ -286,6 +286,13 @@ class Trial:
     reason: str = ""
 
     @property
+    def shown_status(self) -> TrialStatus:
+        """The status for people: a job that somebody cancels runs, or waits, until nothing of it is left."""
+        if self.status is not TrialStatus.USER_CANCELED or self.job is None or self.reported_at is not None:
+            return self.status
+        return TrialStatus.RUNNING if self.started_at is not None else TrialStatus.WAITING
+
+    @property
     def is_customized(self) -> bool:
         """Whether a person gave the parameters, and not the tuner."""
         return self.note == CUSTOMIZED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trialflow.records import NoticeEvent
+
+# Of Airflow's files, those that may lie elsewhere than in AIRFLOW_HOME.
+_AIRFLOW_FILES = ("AIRFLOW_CONFIG", "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE")
 
 
 class NotifierSettings(BaseModel):
@@ -45,7 +49,7 @@ class Settings(BaseSettings):
     allowed_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
         description="Folders, separated by ':', in which experiment files, search spaces and code may lie; "
-        "empty: the folder of the experiment file itself.",
+        "empty: all that the worker can read, except TRIALFLOW_HOME and AIRFLOW_HOME.",
     )
     max_code_bytes: int = Field(default=1 << 30, gt=0, description="Largest code folder that is staged.")
     max_code_files: int = Field(default=20_000, gt=0, description="Most files that a code folder may hold.")
@@ -67,6 +71,11 @@ class Settings(BaseSettings):
         ge=0,
         description="How often the Optuna study of a running experiment is brought up to date, for those who watch it "
         "with optuna-dashboard; 0: only when the experiment ends.",
+    )
+    trial_python_path: str = Field(
+        default="",
+        description="Environment, or folder of programs, with the Python of local trials; for experiments that name "
+        "none and were not started by nnictl on the worker's machine. Empty: the worker's own.",
     )
     class_call_seconds: float = Field(
         default=600.0, gt=0, description="How long one call of a tuner, assessor or advisor of the user's own may take."
@@ -116,6 +125,20 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     @property
+    def private_places(self) -> tuple[Path, ...]:
+        """What no experiment may read: everything that is written here, and Airflow's own files."""
+        files = map(os.environ.get, _AIRFLOW_FILES)
+        return (self.home, _airflow_home(), *(Path(file).absolute() for file in files if file))
+
+    @property
+    def readable_roots(self) -> tuple[Path, ...]:
+        """The allowed roots; without any, all folders but the private places, in which DAGs may lie nevertheless."""
+        airflow = _airflow_home()
+        dags = Path(os.environ.get("AIRFLOW__CORE__DAGS_FOLDER") or airflow / "dags").expanduser()
+        is_inside = dags != airflow and dags.is_relative_to(airflow)
+        return self.allowed_roots or (Path("/"), *([dags] if is_inside else []))
+
+    @property
     def uploads(self) -> Path:
         """Folder of the experiments that were sent here, one folder each."""
         return self.home / "uploads"
@@ -124,6 +147,10 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The store's database URL, with the default filled in."""
         return self.store or f"sqlite:///{self.home / 'trialflow.db'}"
+
+
+def _airflow_home() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser().absolute()
 
 
 @lru_cache(maxsize=1)

@@ -92,9 +92,10 @@ class LoadExperimentOperator(_ExperimentOperator):
         return {"experiment_id": experiment.id, "name": experiment.spec.name, "folder": experiment.folder}
 
     def _create(self, context: Context, identity: RunIdentity) -> ExperimentSteps:
-        params = context["params"]
+        params, environment = context["params"], (context["dag_run"].conf or {}).get("environment")
         try:
-            spec = load_experiment(_find_config(params), self.settings, params.get("folder") or "")
+            folder = params.get("folder") or ""
+            spec = load_experiment(_find_config(params), self.settings, folder, environment=environment)
         except UnavailableError:
             raise
         except (ConfigError, TrainingError) as error:

@@ -64,7 +64,7 @@ def test_a_run_is_triggered_once_however_often_the_database_is_busy(
 
     monkeypatch.setattr(runs, "trigger_dag", trigger)
     monkeypatch.setattr(runs, "_require_unpaused", lambda _: None)
-    _, run_id = runs.start_experiment("nni_experiment", "/config.yml", None, "ann")
+    _, run_id = runs.start_experiment("nni_experiment", {"config": "/config.yml"}, "ann")
     assert tried == [run_id] * (failures + 1)
 
 

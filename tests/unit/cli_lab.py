@@ -50,7 +50,7 @@ class FakeAirflow(ThreadingHTTPServer):
         # The run's state, and whether a task of it has failed, each time that it is asked for; then the last one.
         self.run_states: list[str] = []
         self.failed: list[bool] = [True]
-        self.known = True
+        self.known, self.machine = True, "another"
         self.trials = TRIALS
         # The experiment's status each time that its profile is asked for; then it is done.
         self.statuses: list[str] = []
@@ -120,6 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
             return (200, {"status": status, "reason": "", "errors": []}) if status else (404, {"detail": "none"})
         answers: dict[tuple[str, str], Any] = {
             ("GET", "experiments"): self.server.experiments,
+            ("GET", "machine"): self.server.machine,
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
             ("POST", "resume"): {"experiment_id": "abcd2222", "dag_id": "nni_experiment", "run_id": "run 2"},
             ("POST", "stop"): {"status": "STOPPED", "reason": "stopped by ann"},

@@ -20,10 +20,18 @@ from typing import Any
 import pytest
 
 from trialflow import __version__
+from trialflow.training.interpreter import machine_id
 
 from .cli_lab import TRIALS, FakeAirflow, airflow, config, logged_in, run, write_experiment
 
 __all__ = ["airflow", "config", "logged_in"]  # Fixtures.
+RUNNABLE = {
+    "searchSpace": {"x": {"_type": "uniform", "_value": [0, 1]}},
+    "trialCommand": "python3 trial.py",
+    "trialConcurrency": 1,
+    "tuner": {"name": "Random"},
+    "trainingService": {"platform": "local"},
+}
 
 
 def test_a_login_is_kept_for_its_owner_alone_and_used_from_then_on(logged_in: FakeAirflow, config: Path) -> None:
@@ -99,6 +107,26 @@ def test_files_are_sent_to_an_airflow_that_does_not_have_them(
     if sent:
         with zipfile.ZipFile(io.BytesIO(bodies["/uploads"])) as archive:
             assert archive.namelist() == ["config.yml", "space.json", "trial.py"]
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_an_airflow_on_the_same_machine_learns_of_the_shell_s_python(
+    logged_in: FakeAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_here: bool
+) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", "/opt/env")
+    monkeypatch.setenv("PRIVATE", "s3cr3t")
+    config = write_experiment(tmp_path / "experiment")
+    (config.parent / "trial.py").write_text("import nothing_of_this_name")
+    config.write_text(json.dumps(RUNNABLE))
+    logged_in.known, logged_in.machine = True, machine_id() if is_here else "another"
+
+    done = run("create", "-c", str(config))
+
+    assert done.exit_code == 0, done.output
+    body = next(body for method, path, body in logged_in.asked if (method, path) == ("POST", "/experiment"))
+    sent = body.get("environment", {})
+    assert (sent.get("VIRTUAL_ENV"), "PRIVATE" in sent) == ("/opt/env" if is_here else None, False)
+    assert ("of the shell that started the experiment" in done.output) is is_here
 
 
 def test_an_experiment_whose_files_must_be_sent_and_cannot_be_is_not_started(

@@ -177,7 +177,7 @@ def test_every_key_is_read_into_the_specification(folder: Path) -> None:
         tuner=AlgorithmSpec("TPE", {"optimize_mode": "minimize"}, include_intermediate_results=True),
         assessor=AlgorithmSpec("Medianstop", {"start_step": 3}),
         code_directory=str(folder / "code"),
-        code_root=str(folder),
+        code_root="/",
         training={"command": "python3 main.py", "gpuNum": 0},
     )
 
@@ -220,7 +220,6 @@ BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
         {"description": None}, "description", "must be text", "null", "Remove the key, or give it a value",
     ),
     "author null": ({"authorName": None}, "authorName", "must be text", "null", "Give it a value"),
-    "GPUs null": ({"trial__gpuNum": None}, "trial.gpuNum", "must be an integer", "null", "Remove the key, or"),
     "goal in quotes": ({"goal": "0.5"}, "goal", "must be a number", '"0.5"', "Remove the quotes"),
     "author empty": ({"authorName": ""}, "authorName", "must not be empty", '""', "Fill it in"),
     "name missing": ({"experimentName": ...}, "experimentName", "is required", None, "Add it"),
@@ -414,7 +413,11 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
         trial__gpuNum="one",
     )
 
-    assert sorted(problem.field for problem in problems_of(folder, config)) == sorted(
+    walled = Settings(home=folder.parent / "home", allowed_roots=(folder,))
+    with pytest.raises(ConfigError) as raised:
+        load_experiment(write(folder, config), walled)
+
+    assert sorted(problem.field for problem in raised.value.problems) == sorted(
         [
             "authorName",
             "trialConcurrency",
@@ -437,7 +440,7 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
         ({"trialConcurency": 3}, "trialConcurency", "Did you mean trialConcurrency?"),
         ({"trial__gpuNumber": 0}, "trial.gpuNumber", "Write gpuNum, as v1 calls it"),
         ({"tuner__clasArgs": {}}, "tuner.clasArgs", "Did you mean classArgs?"),
-        ({"trial__zzz": 0}, "trial.zzz", "Remove it; known here: codeDir, command, gpuNum, nasMode"),
+        ({"trial__zzz": 0}, "trial.zzz", "Remove it; known here: codeDir, command, gpuNum, nasMode, pythonPath, useCodeCopy"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(
@@ -599,18 +602,17 @@ def test_relative_paths_in_an_object_without_a_folder_are_refused(settings: Sett
     assert all(problem.rule.startswith("must be absolute") for problem in raised.value.problems)
 
 
-def test_an_object_without_a_folder_reads_nothing_but_what_the_operator_allows(
+def test_an_object_with_whole_paths_needs_no_folder_and_reads_what_the_operator_allows(
     folder: Path, settings: Settings
 ) -> None:
     config = changed(searchSpacePath=str(folder / "space.json"), trial__codeDir=str(folder / "code"))
 
+    assert load_experiment(config, settings).code_root == "/"
+    assert load_experiment(config, Settings(home=settings.home, allowed_roots=(folder,))).code_root == str(folder)
     with pytest.raises(ConfigError) as raised:
-        load_experiment(config, settings)
-    assert [problem.field for problem in raised.value.problems] == ["searchSpacePath", "trial.codeDir"]
-    assert all(problem.rule.startswith("must lie inside an allowed") for problem in raised.value.problems)
-
-    allowed = Settings(home=settings.home, allowed_roots=(folder,))
-    assert load_experiment(config, allowed).code_root == str(folder)
+        load_experiment(config, Settings(home=settings.home, allowed_roots=(folder / "code",)))
+    assert [problem.field for problem in raised.value.problems] == ["searchSpacePath"]
+    assert raised.value.problems[0].rule.startswith("must lie inside an allowed")
 
 
 @pytest.mark.parametrize("root", ["/", "{}", "{}/home", "{}/home/experiments", "{}/home/experiments/other"])
@@ -623,16 +625,60 @@ def test_what_other_experiments_wrote_is_nobody_s_code(
     root = root.format(tmp_path)
     if configured:
         settings = Settings(home=settings.home, allowed_roots=(Path(root),))
-    refusals = {other: "must lie inside an allowed folder", tmp_path: "must "}
+    config = changed(searchSpacePath=None, searchSpace={"x": {"_type": "choice", "_value": [1]}})
+    config["trial"]["codeDir"] = str(other)
 
-    for code, rule in refusals.items():
-        config = changed(searchSpacePath=None, searchSpace={"x": {"_type": "choice", "_value": [1]}})
-        config["trial"]["codeDir"] = str(code)
-        with pytest.raises(ConfigError) as raised:
-            load_experiment(config, settings, root)
-        problem = next(problem for problem in raised.value.problems if problem.field == "trial.codeDir")
-        assert problem.rule.startswith(rule)
-        assert "TRIALFLOW_HOME" in problem.rule
+    with pytest.raises(ConfigError) as raised:
+        load_experiment(config, settings, root)
+    problem = next(problem for problem in raised.value.problems if problem.field == "trial.codeDir")
+    assert problem.rule.startswith("must lie inside an allowed folder")
+    assert str(settings.home) in problem.rule
+
+
+@pytest.mark.parametrize("way", ["config", "searchSpacePath", "codeDir", "link"])
+@pytest.mark.parametrize("place", ["home/uploads/x", "airflow", "elsewhere/airflow.cfg"])
+def test_the_installation_s_own_files_are_nobody_s_input(
+    folder: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, way: str, place: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
+    monkeypatch.setenv("AIRFLOW_CONFIG", str(tmp_path / "elsewhere/airflow.cfg"))
+    secret = tmp_path / place if place.endswith(".cfg") else tmp_path / place / "airflow.cfg"
+    secret.parent.mkdir(parents=True)
+    secret.write_text(CONFIG)
+    config: Any = changed()
+    if way == "searchSpacePath":
+        config["searchSpacePath"] = str(secret)
+    elif way == "codeDir":
+        config["trial"]["codeDir"] = str(secret.parent)
+    elif way == "link":
+        (folder / "code/linked").symlink_to(secret)
+
+    path = str(secret) if way == "config" else write(folder, config)
+    if (way, place) == ("codeDir", "elsewhere/airflow.cfg"):  # The file alone is private, and is left out.
+        assert load_experiment(path, settings).code_directory == str(secret.parent)
+        return
+    if (way, place) == ("config", "home/uploads/x"):
+        return  # It is an experiment that was uploaded.
+    with pytest.raises(ConfigError, match="what Trialflow and Airflow write"):
+        load_experiment(path, settings)
+
+
+def test_dags_that_lie_in_airflow_s_folder_may_bring_experiments(
+    folder: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    (tmp_path / "dags").mkdir()
+    moved = folder.rename(tmp_path / "dags/exp")
+
+    assert load_experiment(str(moved / Path(write(moved, CONFIG)).name), settings).code_root == str(tmp_path / "dags")
+
+
+def test_what_is_written_below_the_code_is_left_out_of_it(folder: Path, settings: Settings) -> None:
+    home = folder / "code/home"
+    (home / "experiments").mkdir(parents=True)
+    (home / "experiments/large").write_text("1" * 1000)
+    inside = Settings(home=home, allowed_roots=(), max_code_bytes=500)
+    assert load_experiment(write(folder, CONFIG), inside).code_directory == str(folder / "code")
 
 
 @pytest.mark.parametrize(
@@ -692,7 +738,7 @@ def test_a_code_folder_that_is_a_file_is_refused(folder: Path) -> None:
 def test_problems_in_the_code_folder_are_placed_in_the_experiment_file(folder: Path) -> None:
     (folder / "code" / "away").symlink_to("/etc/hostname")
 
-    problem = problem_of(folder, CONFIG)
+    problem = refusal_of(write(folder, CONFIG), Settings(home=folder.parent / "home", allowed_roots=(folder,)))
 
     assert (problem.file, problem.line) == (str(folder / "config.yml"), 15)
     assert "leads out of the allowed folder" in problem.rule
@@ -727,7 +773,9 @@ def test_what_lies_outside_the_allowed_root_is_refused(
         "link to a parent": f"up/outside/{name}",
     }[way]
 
-    problem = problem_of(folder, changed(**{field.replace(".", "__"): written}))
+    path = write(folder, changed(**{field.replace(".", "__"): written}))
+    assert load_experiment(path, Settings(home=tmp_path / "home", allowed_roots=())).code_root == "/"
+    problem = refusal_of(path, Settings(home=tmp_path / "home", allowed_roots=(folder,)))
 
     assert problem.field == field
     assert problem.rule.startswith(f"must lie inside an allowed folder ({folder}), '..' and links resolved")
@@ -737,7 +785,9 @@ def test_what_lies_outside_the_allowed_root_is_refused(
 def test_a_path_with_dots_that_stays_inside_is_accepted(folder: Path) -> None:
     (folder / "link").symlink_to("code")
 
-    assert load(folder, changed(trial__codeDir="code/../link")).code_root == str(folder)
+    path = write(folder, changed(trial__codeDir="code/../link"))
+    spec = load_experiment(path, Settings(home=folder.parent / "home", allowed_roots=(folder,)))
+    assert spec.code_root == str(folder)
 
 
 def test_the_operator_may_allow_more_folders(folder: Path, tmp_path: Path) -> None:
@@ -761,12 +811,12 @@ def test_an_experiment_file_outside_the_operators_folders_is_refused(folder: Pat
         assert problem.rule.startswith(f"must lie inside an allowed folder ({allowed})")
 
 
-def test_an_experiment_file_that_links_out_of_its_own_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_an_experiment_file_that_links_out_of_the_allowed_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.yml").write_text(CONFIG)
     (folder / "config.yml").symlink_to(tmp_path / "secret.yml")
 
     with pytest.raises(ConfigError, match="must lie inside an allowed folder"):
-        load_experiment(str(folder / "config.yml"), Settings(home=tmp_path / "home", allowed_roots=()))
+        load_experiment(str(folder / "config.yml"), Settings(home=tmp_path / "home", allowed_roots=(folder,)))
 
 
 def test_the_kubeflow_file_of_an_nni_user_is_accepted_with_nothing_changed(folder: Path) -> None:
@@ -847,7 +897,7 @@ def test_the_kubeflow_file_is_parsed_whole(folder: Path) -> None:
         ("trial:", "localConfig: {useActiveGpu: true}\ntrial:", "localConfig", "belongs to the local platform"),
         (
             "image: msranni",
-            "privateRegistryAuthPath: /etc/shadow\n    image: msranni",
+            "privateRegistryAuthPath: ~/airflow/airflow.cfg\n    image: msranni",
             "trial.worker.privateRegistryAuthPath",
             "must lie inside an allowed folder",
         ),
@@ -1106,13 +1156,27 @@ def test_several_phases_are_refused_by_name(folder: Path) -> None:
     assert problem_of(folder, changed(multiPhase=True)).field == "multiPhase"
 
 
-@pytest.mark.parametrize("config", [{}, {"localConfig": {"gpuIndices": "0,1"}}])
-def test_gpu_scheduling_of_local_trials_is_refused(folder: Path, config: JsonObject) -> None:
-    problem = problem_of(folder, changed(trial__gpuNum=1, **config))
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"trial__gpuNum": 2}, {"gpuNum": 2}),
+        ({"trial__gpuNum": ...}, {}),
+        (
+            {"trial__gpuNum": 1, "localConfig": {"gpuIndices": "3, 0", "maxTrialNumPerGpu": 2, "useActiveGpu": True}},
+            {"gpuNum": 1, "gpuIndices": [0, 3], "maxTrialNumPerGpu": 2, "useActiveGpu": True},
+        ),
+        ({"trial__useCodeCopy": True, "trial__gpuNum": 0}, {"useCodeCopy": True, "gpuNum": 0}),
+    ],
+)
+def test_what_a_local_trial_asks_for_is_read_and_what_is_left_out_stays_out(
+    folder: Path, changes: JsonObject, found: JsonObject
+) -> None:
+    config = write(folder, changed(**changes))
 
-    assert problem.field == "trial.gpuNum"
-    assert problem.rule == "GPU scheduling of local trials is not built yet"
-    assert problem.remedy.startswith("Set trial.gpuNum: 0")
+    spec = load_experiment(config, Settings(home=folder.parent / "home", allowed_roots=()), preflight=False)
+
+    assert spec.training == {"command": "python3 main.py", **found}
+    assert spec.warnings == ()
 
 
 @pytest.mark.parametrize("indices", ["a", "0,", -1, True, [0]])

@@ -197,7 +197,7 @@ def test_every_key_is_read_into_the_specification(folder: Path) -> None:
         tuner=AlgorithmSpec("TPE", {"optimize_mode": "minimize"}, include_intermediate_results=True),
         assessor=AlgorithmSpec("Medianstop", {"start_step": 3}),
         code_directory=str(folder / "code"),
-        code_root=str(folder),
+        code_root="/",
         training={"command": "python3 main.py", "gpuNum": 0},
     )
 
@@ -213,7 +213,7 @@ def test_what_may_be_left_out_has_the_defaults_of_nni(folder: Path, nothing: Any
     assert spec.author == "default"
     assert Path(spec.code_directory).samefile(folder)
     assert (spec.max_duration_seconds, spec.max_trial_number) == (999 * 86400, 99999)
-    assert spec.training == {"command": "python3 main.py", "gpuNum": 0}
+    assert spec.training == {"command": "python3 main.py"}
     assert spec.warnings == ()
 
 
@@ -359,7 +359,6 @@ def test_a_remote_file_is_parsed_whole(folder: Path) -> None:
     assert parsed.spec is not None
     assert parsed.spec.training == {
         "command": "python3 main.py",
-        "gpuNum": 0,
         "remoteConfig": {"reuse": True},
         "machineList": [
             {"ip": "10.0.0.1", "username": "alice", "passwd": "hunter2"},
@@ -467,7 +466,7 @@ BAD: dict[str, tuple[str, JsonObject, str, str]] = {
         "must be one of 'local', 'remote', 'openpai'",
     ),
     "local key unknown": (LOCAL, {"trainingService__gpus": 1}, "trainingService.gpus", "is not a key"),
-    "gpus": (LOCAL, {"trialGpuNumber": 1}, "trialGpuNumber", "GPU scheduling of local trials is not built"),
+    "gpus": (LOCAL, {"trialGpuNumber": -1}, "trialGpuNumber", "must be at least 0"),
     "shared storage": (
         LOCAL,
         {"sharedStorage": {"storageType": "NFS", "localMountPoint": "/a", "remoteMountPoint": "/b",

@@ -95,7 +95,7 @@ V1_FILES: dict[str, JsonObject] = {
         "trial": {"command": "x", "codeDir": "code"},
     },
     "gpus": on("local", localConfig={"gpuIndices": "0", "maxTrialNumPerGpu": 2, "useActiveGpu": True},
-               trial={"command": "x", "codeDir": "code", "gpuNum": 1}),
+               trial={"command": "x", "codeDir": "code", "gpuNum": 1, "useCodeCopy": True, "pythonPath": "/opt/env"}),
     "a search space inside": on("local", searchSpacePath=..., searchSpace={"trial_command": SPACE["x"]}),
     "annotations": on("local", searchSpacePath=..., useAnnotation=True),
     "an advisor": on("local", tuner=..., assessor=...,

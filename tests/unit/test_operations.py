@@ -670,7 +670,7 @@ def test_a_trial_s_output_is_read_in_parts(tmp_path: Path) -> None:
 def test_a_trial_cannot_show_its_readers_another_file_or_hold_them_up(tmp_path: Path, trick: str) -> None:
     steps = make_steps(tmp_path, "pass")
     ended = follow(steps, suggest(steps, 0))
-    folder = Path(steps.context.experiment.folder) / "trials" / ended.id / "1"
+    folder = Path(steps.context.experiment.folder) / "trials" / ended.id
     (tmp_path / "stderr").write_text("secret")
     (folder / "stderr").unlink()
     if trick == "link":

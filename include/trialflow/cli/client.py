@@ -123,6 +123,16 @@ def _rule(wanted: str | None, found: list[dict[str, Any]], *, any_status: bool, 
     return f"no experiment{'' if any_status else ' that runs'} has an id like {wanted!r}"
 
 
+def is_on_this_machine(api: Api) -> bool:
+    """Whether the server runs on this machine; one that cannot tell does not."""
+    from trialflow.training.interpreter import machine_id
+
+    try:
+        return bool(api.get("/machine") == machine_id())
+    except ApiError:
+        return False
+
+
 def log_in(url: str, user: str, password: str) -> str:
     """Get a token.
 

@@ -12,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from trialflow import __version__
-from trialflow.cli.client import ENDED, Api, ApiError, NothingRunsError, log_in, wait_for_start
+from trialflow.cli.client import ENDED, Api, ApiError, NothingRunsError, is_on_this_machine, log_in, wait_for_start
 from trialflow.cli.data import export, import_data
-from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
+from trialflow.cli.files import convert_file, describe_shell, generate_search_space, read_platform, validate
 from trialflow.cli.logs import log_app
 from trialflow.cli.nni import Debug, ExperimentFolder, Foreground, Port, UrlPrefix, add_missing_commands
 from trialflow.cli.output import Form, busy, show, tell
@@ -144,7 +144,8 @@ def create(
     chosen = {} if dag is None else {"dag_id": dag}
     with asking(context) as (api, form):
         place = place_experiment(api, Path(config), chosen, upload)
-        started = api.ask("POST", "/api/v1/nni/experiment", json={"config": place, **chosen}).json()
+        body = {"config": place, **chosen, **_describe_shell(api, Path(config), place)}
+        started = api.ask("POST", "/api/v1/nni/experiment", json=body).json()
         _await_start(api, started, form, wait=wait)
 
 
@@ -169,6 +170,14 @@ def resume(
             tell(f"Nothing was resumed: {error.detail}", form, {"experiment_id": found["id"], "reason": error.detail})
             return
         _await_start(api, started, form, wait=wait)
+
+
+def _describe_shell(api: Api, config: Path, place: str) -> dict[str, Any]:
+    """What an Airflow on this machine is told of this shell's Python; says which one that is."""
+    if place != str(config.absolute()) or not is_on_this_machine(api):
+        return {}
+    environment = describe_shell(config)
+    return {"environment": environment} if environment else {}
 
 
 def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -> None:

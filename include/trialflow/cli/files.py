@@ -6,7 +6,9 @@ What reads experiments is imported inside: no other command should have to wait 
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,12 +36,63 @@ def validate(
 
     Exits with 0 when the experiment can run, and with 1 after a list of everything that is wrong with it.
     """
-    from trialflow.experiment.loading.load import load_experiment
-    from trialflow.settings import get_settings
-
     with _problems_on_stderr():
-        spec = load_experiment(str(config.absolute()), get_settings(), preflight=preflight)
-    _show_spec(spec, context.obj.form)
+        loaded = load_in_shell(config, preflight=preflight)
+    _show_spec(loaded.spec, loaded.python, context.obj.form)
+
+
+@dataclass(frozen=True)
+class LoadedInShell:
+    """An experiment as an Airflow on this machine would load it.
+
+    Attributes:
+        python: The Python of its trials, for people; empty where they run elsewhere.
+        environment: What Airflow is to be told of this shell; ``None``: nothing.
+    """
+
+    spec: ExperimentSpec
+    python: str
+    environment: dict[str, str] | None
+
+
+def load_in_shell(config: Path, *, preflight: bool = False) -> LoadedInShell:
+    """Load an experiment with this shell's Python.
+
+    Where no environment is active, and the Python on the PATH lacks what the trials import and nnictl's own does not,
+    nnictl was called by its path, from the environment that is meant.
+
+    Raises:
+        ConfigError: With everything that is wrong.
+        TrainingError: The training service could not be asked.
+    """
+    from trialflow.experiment.loading.load import describe_trial_python, load_experiment
+    from trialflow.settings import get_settings
+    from trialflow.training.interpreter import sent_environment
+
+    settings, name = get_settings(), str(config.absolute())
+    is_active = any(os.environ.get(variable) for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"))
+    for environment in (sent_environment(os.environ), None):
+        spec = load_experiment(name, settings, preflight=preflight, environment=environment)
+        python = describe_trial_python(spec, settings)
+        loaded = LoadedInShell(spec, python.description if python else "", environment)
+        if environment is not None:
+            first = loaded
+        if python is None or is_active or not python.warnings:
+            return loaded
+    return first
+
+
+def describe_shell(config: Path) -> dict[str, str] | None:
+    """What Airflow is told of this shell; says which Python that means."""
+    from trialflow.training.interpreter import sent_environment
+
+    try:
+        loaded = load_in_shell(config)
+    except (ConfigError, TrainingError):  # Airflow finds what is wrong again, and says it.
+        return sent_environment(os.environ)
+    if loaded.python:
+        typer.echo(f"The trials' Python is {loaded.python}.", err=True)
+    return loaded.environment
 
 
 def convert_file(
@@ -120,7 +173,7 @@ def _problems_on_stderr() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _show_spec(spec: ExperimentSpec, form: Form) -> None:
+def _show_spec(spec: ExperimentSpec, python: str, form: Form) -> None:
     rows = {
         "experiment": spec.name,
         "platform": spec.platform,
@@ -131,6 +184,7 @@ def _show_spec(spec: ExperimentSpec, form: Form) -> None:
         "ends early": _describe_limits(spec),
         "search space": ", ".join(map(str, spec.search_space)) or "none",
         "code": spec.code_directory,
+        **({"python": python} if python else {}),
     }
     show([{"": name, " ": value} for name, value in rows.items()], form, {**rows, "warnings": spec.warnings})
     if form is not Form.JSON:

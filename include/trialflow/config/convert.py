@@ -30,8 +30,11 @@ _OURS: dict[Format, frozenset[str]] = {
          "privateRegistryAuthPath", "uploadRetryCount", "podTemplate", "claim"}
     ),
 }  # fmt: skip
-# The same on kubeflow alone; elsewhere NNI knows them.
-_OURS_ON_KUBEFLOW = frozenset({"serviceAccountName", "pvc"})
+# The same on one platform alone; elsewhere NNI knows them.
+_OURS_ON = {
+    "kubeflow": frozenset({"serviceAccountName", "pvc"}),
+    "local": frozenset({"useCodeCopy", "pythonPath"}),
+}
 _PATHS = frozenset({"searchSpacePath", "searchSpaceFile", "codeDir", "trialCodeDirectory", "codeDirectory"})
 _REQUIRED_IN_V1 = {"useAnnotation": False}
 
@@ -79,8 +82,7 @@ def convert(source: Source, to: Format | None = None) -> Conversion:
     data, dropped = _translate(document, target)
     schema = v1.ExperimentV1 if target is Format.V1 else v2.ExperimentV2
     data = {key: data[key] for key in schema.model_fields if key in data}  # in the usual order
-    is_kubeflow = document.source.data["trainingServicePlatform"] == "kubeflow"
-    ours = _OURS[target] | (_OURS_ON_KUBEFLOW if is_kubeflow else frozenset())
+    ours = _OURS[target] | _OURS_ON.get(document.source.data["trainingServicePlatform"], frozenset())
     warnings = [f"{'.'.join(path)} has no counterpart in {target} and is left out" for path in dropped]
     warnings += [
         f"{'.'.join(path)} is no key of NNI's {target} format; only Trialflow reads it there"

@@ -59,8 +59,17 @@ def _check_size(value: Any) -> Any:
     return value
 
 
+def indices_of(value: Any) -> list[int]:
+    """The numbers of GPUs in ascending order, each once: of ``0``, ``"0,1"`` or ``[0, 1]``."""
+    return sorted({int(index) for index in _split_indices(value)})
+
+
+def _split_indices(value: Any) -> list[Any]:
+    return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+
+
 def _check_gpu_indices(value: Any) -> Any:
-    indices = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    indices = _split_indices(value)
     if value is not None and not all(re.fullmatch(r"\s*[0-9]+\s*", str(index)) for index in indices):
         raise PydanticCustomError("gpu_indices", "must be the numbers of GPUs")
     return value

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EXPERIMENT_NAME = re.compile(r"(?!\.{1,2}$)[^/\\]{1,128}")
 _FALLBACK_NAME = "experiment"
 _V1_MODELS: dict[str, dict[str, type[BaseModel]]] = {
-    "local": {"trial": v1.LocalTrial},
+    "local": {"trial": v1.LocalTrial, "localConfig": v1.LocalConfig},
     "remote": {"trial": v1.LocalTrial},
     "kubeflow": {"trial": v1.KubeflowTrial, "kubeflowConfig": v1.KubeflowConfig},
     "frameworkcontroller": {

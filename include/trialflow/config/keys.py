@@ -119,7 +119,9 @@ def _below(v1: str, v2: str, rows: Mapping[str, str]) -> dict[str, str]:
 
 # By v1's name of the platform.
 _PLATFORMS: dict[str, dict[str, str]] = {
-    "local": _COMMAND | _below("localConfig", "trainingService", _GPU),
+    "local": _COMMAND
+    | _below("localConfig", "trainingService", _GPU)
+    | _below("trial", "trainingService", {"useCodeCopy": "useCodeCopy", "pythonPath": "pythonPath"}),
     "remote": _COMMAND
     | {"remoteConfig.reuse": "trainingService.reuseMode"}
     | _below("machineList.*", "trainingService.machineList.*", _MACHINE),

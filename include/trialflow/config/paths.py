@@ -25,37 +25,34 @@ class AllowedRoots:
 
     Attributes:
         roots: Absolute folders with every link resolved.
-        private: The folder of everything that is written, other people's experiments among it: of that an experiment
-            may read no more than a root that lies in there itself.
+        private: Places with other people's experiments, or with an installation's secrets: of such a place an
+            experiment may read no more than a root that lies in there itself.
     """
 
     roots: tuple[Path, ...]
-    private: Path | None = None
+    private: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, configured: Sequence[Path], folder: Path | None, private: Path | None = None) -> AllowedRoots:
-        """The configured roots, or else the folder of the experiment file."""
+    def of(cls, configured: Sequence[Path], folder: Path | None, private: Sequence[Path] = ()) -> AllowedRoots:
+        """The configured roots, or else one folder."""
         roots = configured or ((folder,) if folder else ())
         real = tuple(Path(os.path.realpath(root.expanduser())) for root in roots)
-        return cls(real, None if private is None else Path(os.path.realpath(private)))
+        return cls(real, tuple(Path(os.path.realpath(place)) for place in private))
 
     def root_of(self, path: Path) -> Path | None:
         """The root in which ``path`` lies once ``..`` and links are resolved; ``None`` when it lies in none."""
         real = Path(os.path.realpath(path))
         roots = [root for root in self.roots if real.is_relative_to(root)]
-        if self.private is not None and real.is_relative_to(self.private):
-            roots = [root for root in roots if root.is_relative_to(self.private)]
+        for place in self.private:
+            if real.is_relative_to(place):
+                roots = [root for root in roots if root.is_relative_to(place)]
         return roots[0] if roots else None
-
-    def holds_private(self, folder: Path) -> bool:
-        """Whether what an experiment may not read lies somewhere in a folder."""
-        private = self.private
-        return private is not None and private.is_relative_to(os.path.realpath(folder)) and private.exists()
 
     def describe(self) -> str:
         """The rule in words."""
         where = ", ".join(str(root) for root in self.roots) or "none"
-        outside = "" if self.private is None else f"; TRIALFLOW_HOME ({self.private}) is none"
+        places = " and ".join(map(str, self.private))
+        outside = f"; what Trialflow and Airflow write is none ({places})" if places else ""
         return f"must lie inside an allowed folder ({where}), '..' and links resolved{outside}"
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from trialflow.config import v1, v2
-from trialflow.config.fields import seconds_of
+from trialflow.config.fields import indices_of, seconds_of
 from trialflow.config.formats import EXPERIMENT_NAME, Document, add_problems, read_document
 from trialflow.config.keys import builtin_name
 from trialflow.config.paths import expand
@@ -207,7 +207,7 @@ class _Reader:
         if self._data.get("multiThread") and not self._suggests_itself:
             name = self._source.name("multiThread")
             warnings.append(f"{name} has no effect: only a tuner of your own is asked in threads")
-        if self._platform == "local" and self._data.get("localConfig"):
+        if self._platform == "local" and self._data.get("localConfig") and not self._value_at("trial.gpuNum"):
             warnings += [
                 f"{self._source.name('localConfig', key)} has no effect: the trials ask for no GPU"
                 for key in self._data["localConfig"]
@@ -242,17 +242,22 @@ class _Reader:
             return self._read_frameworkcontroller(trial)
         if not isinstance(trial, v1.LocalTrial):
             return None
-        training = trial.model_dump(exclude={"codeDir", "nasMode"})
+        training = trial.model_dump(exclude={"codeDir", "nasMode"}, exclude_none=True)
         if self._platform == "remote":
             return training | {key: self._data.get(key) for key in ("machineList", "remoteConfig")}
-        self._refuse_gpu_scheduling(trial)
-        return training
+        return training | self._read_gpu_scheduling() | self._read_python_path(trial)
 
-    def _refuse_gpu_scheduling(self, trial: v1.LocalTrial) -> None:
-        if trial.gpuNum:
-            key = self._source.name("trial", "gpuNum")
-            remedy = f"Set {key}: 0 and choose the device in the trial's command"
-            self._refuse(("trial", "gpuNum"), "GPU scheduling of local trials is not built yet", remedy, trial.gpuNum)
+    def _read_gpu_scheduling(self) -> JsonObject:
+        config = self._document.sections.get("localConfig")
+        scheduling = config.model_dump(exclude_none=True) if isinstance(config, v1.LocalConfig) else {}
+        if "gpuIndices" in scheduling:
+            scheduling["gpuIndices"] = indices_of(scheduling["gpuIndices"])
+        return scheduling
+
+    def _read_python_path(self, trial: v1.LocalTrial) -> JsonObject:
+        """The interpreter that the file names, or its folder, as an absolute path."""
+        path = self._resolve(("trial", "pythonPath"), trial.pythonPath) if trial.pythonPath else None
+        return {} if path is None else {"pythonPath": os.path.normpath(path)}
 
     def _read_kubeflow(self, trial: v1.KubeflowTrial) -> JsonObject | None:
         config = self._document.sections.get("kubeflowConfig")
@@ -422,10 +427,6 @@ class _Reader:
             return None
         if not path.is_dir():
             self._refuse(field, "must be a folder", "Name the folder that holds the file", str(path))
-            return None
-        if self._roots.holds_private(path):
-            rule = f"must not hold TRIALFLOW_HOME ({self._roots.private}), in which everything is written"
-            self._refuse(field, rule, "Move the code to a folder of its own", str(path))
             return None
         return (path, root) if root else None
 

@@ -62,12 +62,14 @@ class Advisor(Algorithm):
 
 
 class LocalTrial(Section):
-    """``trial`` of the local and remote platforms."""
+    """``trial`` of the local and remote platforms; ``useCodeCopy`` and ``pythonPath`` are keys of ours."""
 
     command: NonEmptyText
     codeDir: NonEmptyText
-    gpuNum: Amount = 0
+    gpuNum: Amount | None = None
     nasMode: NasMode | None = None
+    useCodeCopy: Flag | None = None
+    pythonPath: NonEmptyText | None = None
 
 
 class PodMetadata(Section):

@@ -3,8 +3,8 @@
 Beside NNI's keys, Trialflow's own are declared: ``goal`` and ``maxFailedTrialNumber``, and those of the v1 format that
 NNI dropped and that mean something here: ``authorName``, ``description``, ``multiThread``,
 ``includeIntermediateResults`` of a tuner, ``privateRegistryAuthPath`` of a role, ``uploadRetryCount`` of a storage; on
-kubeflow also ``serviceAccountName``, ``podTemplate`` of a role and a storage of the type ``pvc``. What is optional may
-also be null, as in NNI.
+kubeflow also ``serviceAccountName``, ``podTemplate`` of a role and a storage of the type ``pvc``; on local
+``useCodeCopy`` and ``pythonPath``. What is optional may also be null, as in NNI.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Local(TrainingService):
     useActiveGpu: Flag | None = None
     maxTrialNumberPerGpu: Positive | None = None
     gpuIndices: GpuIndices = None
+    useCodeCopy: Flag | None = None
+    pythonPath: NonEmptyText | None = None
 
 
 class Machine(Section):

@@ -13,6 +13,8 @@ from trialflow.staging.files import CodeFile, digest_file
 from trialflow.trial_files import read_part
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pathspec
 
 IGNORE_FILE = ".nniignore"
@@ -29,6 +31,7 @@ class _Scan:
     ignored: pathspec.PathSpec[Any]
     max_bytes: int
     max_files: int
+    private: tuple[Path, ...] = ()
     paths: list[tuple[str, Path, os.stat_result]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     total_bytes: int = 0
@@ -39,7 +42,9 @@ class _Scan:
         return self.total_bytes > self.max_bytes or max(len(self.paths), self.folders) > self.max_files
 
 
-def scan_code(folder: Path, root: Path, max_bytes: int, max_files: int) -> tuple[list[CodeFile], list[Problem]]:
+def scan_code(
+    folder: Path, root: Path, max_bytes: int, max_files: int, private: Sequence[Path] = ()
+) -> tuple[list[CodeFile], list[Problem]]:
     """List the files of a code folder, without those that its ``.nniignore`` names.
 
     A link is followed when it leads to a place inside ``root`` (its content is staged); one that leads out of it,
@@ -50,17 +55,20 @@ def scan_code(folder: Path, root: Path, max_bytes: int, max_files: int) -> tuple
         root: The allowed root in which everything must lie, links resolved.
         max_bytes: Largest sum of the sizes.
         max_files: Most files.
+        private: Places that are left out, and to which no link may lead, unless ``root`` lies in there itself.
     """
-    paths, problems = list_code(folder, root, max_bytes, max_files)
+    paths, problems = list_code(folder, root, max_bytes, max_files, private)
     return ([] if problems else [_hash(name, path, info) for name, path, info in paths]), problems
 
 
 def list_code(
-    folder: Path, root: Path, max_bytes: int, max_files: int
+    folder: Path, root: Path, max_bytes: int, max_files: int, private: Sequence[Path] = ()
 ) -> tuple[list[tuple[str, Path, os.stat_result]], list[Problem]]:
     """The walk of `scan_code` without reading any file's content: enough to check a folder."""
     ignored, problems = _read_ignore_file(folder, root)
-    scan = _Scan(root, ignored, max_bytes, max_files, problems=problems)
+    places = (Path(os.path.realpath(place)) for place in private)
+    closed = tuple(place for place in places if not root.is_relative_to(place))
+    scan = _Scan(root, ignored, max_bytes, max_files, closed, problems=problems)
     _walk(scan, folder, "", (os.path.realpath(folder),))
     if scan.too_large:
         remedy = f"Name data in {IGNORE_FILE}, or raise TRIALFLOW_MAX_CODE_BYTES or TRIALFLOW_MAX_CODE_FILES"
@@ -137,7 +145,9 @@ def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None
         rule = "is a link that leads nowhere or round in a circle" if path.is_symlink() else f"{error.strerror}"
         scan.problems.append(_problem(name, rule, f"Remove it, or name it in {IGNORE_FILE}"))
         return
-    if not Path(real).is_relative_to(scan.root):
+    if any(Path(real).is_relative_to(place) for place in scan.private):
+        scan.problems += _refuse_link_to_private(path, name)
+    elif not Path(real).is_relative_to(scan.root):
         rule = f"is a link that leads out of the allowed folder {scan.root}"
         remedy = "Copy what it leads to, or add the folder to TRIALFLOW_ALLOWED_ROOTS"
         scan.problems.append(_problem(name, rule, remedy))
@@ -154,6 +164,12 @@ def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None
     else:
         scan.total_bytes += info.st_size
         scan.paths.append((name, Path(real), info))
+
+
+def _refuse_link_to_private(path: Path, name: str) -> list[Problem]:
+    """A link is refused; what lies there by itself is left out."""
+    rule = "is a link that leads to what Trialflow and Airflow write"
+    return [_problem(name, rule, "Copy what it leads to, or remove it")] if path.is_symlink() else []
 
 
 def _is_folder(path: Path) -> bool:

@@ -32,8 +32,9 @@ class JobRequest:
         attempt: Counts the jobs of this trial from 1; one job exists per attempt, however often it is submitted.
         parameters: What the trial gets.
         training: The experiment's ``training`` section in the service's own terms.
-        code_folder: The staged code.
+        code_folder: Where the code runs.
         folder: This attempt's own folder, writable for the trial.
+        code_copy: The staged copy where the code runs in the user's own folder; else empty.
     """
 
     experiment_id: str
@@ -44,6 +45,7 @@ class JobRequest:
     training: JsonObject
     code_folder: str
     folder: str
+    code_copy: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,14 @@ class TrainingService(ABC):
     def experiment_folder(self, experiment_id: str, training: JsonObject) -> Path:  # noqa: ARG002
         """Where the experiment's code, trials and results lie, as it is called here."""
         return self.settings.home / "experiments" / experiment_id
+
+    def runs_in_place(self, training: JsonObject) -> bool:  # noqa: ARG002
+        """Whether trials run in the user's own folder, not in the staged copy of it."""
+        return False
+
+    def attempt_folder(self, experiment_folder: Path, trial_id: str, attempt: int) -> Path:
+        """The folder of one attempt's job, below the experiment's."""
+        return experiment_folder / "trials" / trial_id / str(attempt)
 
     def open_experiment(self, experiment_id: str, training: JsonObject) -> None:  # noqa: B027
         """Make what all jobs of the experiment share; may be repeated.

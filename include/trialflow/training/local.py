@@ -7,6 +7,8 @@ One attempt owns one folder, and the files in it are all that is known of the jo
     lock          held (flock) by the processes of the job; free means that it is not running
     exit          the command's exit code, renamed into place when the command has ended
     run.sh        what the session's leader executes
+    remark        what people should know of the trial however it ends, if anything
+    terminated    not empty once the job was asked to end, by SIGTERM
     stdout, stderr, parameter.cfg, .nni/metrics
 
 So every question survives a kill -9 of anybody: ``exit`` there → ended; lock held → running; neither → lost.
@@ -20,24 +22,32 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
+import signal
 import socket
-import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from trialflow.errors import TrainingError
 from trialflow.metrics import METRICS_FILE
-from trialflow.processes import end_processes
+from trialflow.processes import end_processes, find_processes, send_signal, wait_until_ended
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
-from trialflow.training.base import JobRequest, JobState, TrainingService
+from trialflow.training.base import JobRequest, JobState, Preflight, TrainingService
+from trialflow.training.code_changes import describe_changes
 from trialflow.training.exits import describe_exit, last_output, read_exit
-from trialflow.trial_files import open_plain
+from trialflow.training.gpus import GpuLeases, GpuWish, find_shortage, list_gpus
+from trialflow.training.interpreter import programs_of, with_python
+from trialflow.trial_files import open_plain, read_end
 
-# The installation's own configuration, database address and keys are none of a trial's business.
-_PRIVATE_PREFIXES = ("AIRFLOW", "_AIRFLOW", "TRIALFLOW")
+if TYPE_CHECKING:
+    from trialflow.messages import ProblemMaker
+
 _LOCK_WAIT_SECONDS = 0.01
+# How long a trial has from SIGTERM to SIGKILL, as in NNI.
+_GRACE_SECONDS = 5.0
+_REMARK, _REMARK_BYTES = "remark", 1 << 10
 
 
 class LocalTrainingService(TrainingService):
@@ -45,12 +55,41 @@ class LocalTrainingService(TrainingService):
 
     is_cheap = True  # two looks at files, one new process
 
+    def preflight(self, training: JsonObject, problem_at: ProblemMaker) -> Preflight:
+        """Look whether this machine has the GPUs and the Python that are named."""
+        problems = []
+        wish = GpuWish.of(training)
+        if wish is not None and (shortage := find_shortage(wish, list_gpus())):
+            remedy = "Ask for fewer, or start the worker on a machine that has them"
+            problems.append(problem_at(("trial", "gpuNum"), shortage, str(wish.number), remedy))
+        named = training.get("pythonPath")
+        if named and shutil.which("python3", path=str(programs_of(named))) is None:
+            rule, remedy = "has no python3", "Name an environment's folder, or the one with its programs"
+            problems.append(problem_at(("trial", "pythonPath"), rule, named, remedy))
+        return Preflight(training, tuple(problems))
+
+    def runs_in_place(self, training: JsonObject) -> bool:
+        """As in NNI, unless the experiment asks for the copy."""
+        return not training.get("useCodeCopy")
+
+    def attempt_folder(self, experiment_folder: Path, trial_id: str, attempt: int) -> Path:
+        """Its name is the trial's id, as in NNI; attempts after the first lie apart.
+
+        A job that was started by an earlier version, in a folder named by the attempt, stays where it is.
+        """
+        trials = experiment_folder / "trials"
+        folder = trials / trial_id if attempt == 1 else trials / f"attempt-{attempt}" / trial_id
+        former = trials / trial_id / str(attempt)
+        is_former = (former / "started").exists() and not (folder / "started").exists()
+        return former if is_former else folder
+
     def plan(self, request: JobRequest) -> JsonObject:
         return {
             "command": request.training["command"],
             "folder": request.folder,
             "working_folder": request.code_folder,
-            "environment": _trial_environment(request),
+            "shell": shutil.which("bash") or "/bin/sh",
+            "environment": _trial_environment(request, self.settings.trial_python_path),
         }
 
     def handle(self, request: JobRequest) -> JsonObject:
@@ -65,13 +104,22 @@ class LocalTrainingService(TrainingService):
                 # never for the job, which goes on to hold the lock of the call that started it.
                 while not (folder / "started").exists():
                     if _try_lock(lock):
-                        _start(request, self.plan(request), lock)
+                        _start(request, self._plan_with_gpus(request), lock)
                     else:
                         time.sleep(_LOCK_WAIT_SECONDS)
         except OSError as error:
             raise TrainingError(
                 f"trial {request.trial_id} could not be started in {folder}: {error.strerror} (errno {error.errno})"
             ) from error
+
+    def _plan_with_gpus(self, request: JobRequest) -> JsonObject:
+        """The plan with the GPUs that the attempt holds from now on; its lock is held."""
+        plan, wish = self.plan(request), GpuWish.of(request.training)
+        if wish is not None and not (Path(request.folder) / "started").exists():
+            gpus = GpuLeases(self.settings.home, _has_live_job).take(Path(request.folder), wish)
+            plan["environment"]["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+            plan["environment"]["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML's order, which the numbers mean.
+        return plan
 
     def poll(self, handle: JsonObject) -> JobState:
         folder = _folder_here(handle)
@@ -114,6 +162,8 @@ def _start(request: JobRequest, plan: JsonObject, lock: TextIO) -> None:
     folder = Path(request.folder)
     parameters = {"parameter_id": request.number, "parameter_source": "algorithm", "parameters": request.parameters}
     (folder / "parameter.cfg").write_text(json.dumps(parameters), encoding="utf-8")
+    if request.code_copy and (changes := describe_changes(Path(request.code_folder), Path(request.code_copy))):
+        (folder / _REMARK).write_text(changes, encoding="utf-8")
     (folder / "run.sh").write_text(_run_script(plan), encoding="utf-8")
     try:
         (folder / "started").touch(exist_ok=False)
@@ -139,14 +189,14 @@ def _run_script(plan: JsonObject) -> str:
     return f"""#!/bin/sh
 out={shlex.quote(plan["folder"])}
 [ -e "$out/cancelled" ] && exit 1
-cd {shlex.quote(plan["working_folder"])} && sh -c {shlex.quote(plan["command"])}
+cd {shlex.quote(plan["working_folder"])} && {shlex.quote(plan["shell"])} -c {shlex.quote(plan["command"])}
 code=$?
 echo $code > "$out/exit.new" && mv "$out/exit.new" "$out/exit"
 """
 
 
-def _trial_environment(request: JobRequest) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_PREFIXES)}
+def _trial_environment(request: JobRequest, python_setting: str) -> dict[str, str]:
+    inherited = with_python(os.environ, request.training, python_setting)
     python_path = [str(SDK_FOLDER), *filter(None, [inherited.get("PYTHONPATH")])]
     own = {
         "NNI_PLATFORM": "local",
@@ -157,12 +207,11 @@ def _trial_environment(request: JobRequest) -> dict[str, str]:
         "NNI_OUTPUT_DIR": request.folder,
         "NNI_CODE_DIR": request.code_folder,
         "MULTI_PHASE": "false",
-        "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": os.pathsep.join(python_path),
         "TRIALFLOW_TRIAL_SDK": os.environ.get("TRIALFLOW_TRIAL_SDK", "auto"),
-        # The command `python3` is the worker's own interpreter, with the libraries installed beside it.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]),
     }
+    if request.training.get("gpuNum") == 0:  # Left out, every GPU stays visible.
+        own["CUDA_VISIBLE_DEVICES"] = ""
     return {**inherited, **own}
 
 
@@ -173,6 +222,20 @@ def _folder_here(handle: JsonObject) -> Path:
             "worker and triggerer on one machine; use trainingServicePlatform kubeflow for more than one"
         )
     return Path(handle["folder"])
+
+
+def _ask_to_end(folder: Path) -> float:
+    """Send SIGTERM once, whoever else cancels, too; tells when that was. 0.0 when the trial is in the way."""
+    try:
+        with os.fdopen(open_plain(folder, folder / "terminated", os.O_RDWR | os.O_CREAT), "r+") as note:
+            fcntl.flock(note, fcntl.LOCK_EX)
+            if not note.read(1):
+                send_signal(find_processes(_mark(folder)), signal.SIGTERM)
+                note.write("x")
+                note.flush()
+            return os.fstat(note.fileno()).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _is_locked(folder: Path) -> bool:
@@ -193,7 +256,8 @@ def _read_exit(folder: Path, started_at: float | None) -> Outcome | None:
         return None
     code, ended_at = end
     status = TrialStatus.SUCCEEDED if code == 0 else TrialStatus.FAILED
-    reason = "" if code == 0 else describe_exit(code)
+    remark = read_end(folder, folder / _REMARK, _REMARK_BYTES).decode(errors="replace")
+    reason = "; ".join(filter(None, ["" if code == 0 else describe_exit(code), remark]))
     return Outcome(status, code, reason, started_at, ended_at)
 
 
@@ -204,7 +268,19 @@ def _modified_at(path: Path) -> float | None:
         return None
 
 
+def _has_live_job(folder: Path) -> bool:
+    """Whether a job is about to be started in an attempt's folder, or anything of it is alive."""
+    return _is_locked(folder) or bool(find_processes(_mark(folder)))
+
+
+def _mark(folder: Path) -> str:
+    return f"NNI_SYS_DIR={folder}"
+
+
 def _end_session(folder: Path) -> None:
-    """Kill every process of the job, and wait until none is left."""
-    if alive := end_processes(f"NNI_SYS_DIR={folder}"):
+    """Ask every process of the job to end, kill what is left after a while, and wait until nothing is left."""
+    if find_processes(_mark(folder)):
+        asked_at = min(_ask_to_end(folder), time.time())
+        wait_until_ended(_mark(folder), asked_at + _GRACE_SECONDS)
+    if alive := end_processes(_mark(folder)):
         raise TrainingError(f"processes {alive} of the trial in {folder} could not be ended")

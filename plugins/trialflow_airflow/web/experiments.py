@@ -12,6 +12,7 @@ from trialflow import __version__
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing.nni_views import show_summary
 from trialflow.records import ExperimentStatus
+from trialflow.training.interpreter import machine_id, read_environment
 from trialflow_airflow.airflow_internals import GetUserDep
 from trialflow_airflow.identity import DAG_ID
 from trialflow_airflow.web import runs
@@ -30,6 +31,9 @@ class NewExperiment(BaseModel):
     )
     folder: str | None = Field(
         default=None, max_length=4096, description="Where relative paths start in an experiment that is not a file."
+    )
+    environment: dict[str, str] | None = Field(
+        default=None, description="The PATH and the active Python environment of whoever starts it on this machine."
     )
     dag_id: str = Field(default=DAG_ID, max_length=250, pattern=r"^[\w.-]+$", description="The DAG that is to run it.")
 
@@ -56,6 +60,12 @@ def get_version(_user: GetUserDep) -> str:
     return __version__
 
 
+@router.get("/machine")
+def get_machine(_user: GetUserDep) -> str:
+    """What only a client on the same machine can know: a digest of its name and of its start."""
+    return machine_id()
+
+
 @router.get("/openapi.json", include_in_schema=False)
 def get_documentation(_user: GetUserDep, request: Request) -> dict[str, Any]:
     """The documentation of this interface."""
@@ -80,7 +90,10 @@ def list_experiments(
 def create_experiment(user: GetUserDep, body: NewExperiment) -> Started:
     """Start an experiment. It is checked by the first task of its run."""
     require(user, body.dag_id, "POST")
-    experiment_id, run_id = runs.start_experiment(body.dag_id, body.config, body.folder, user.get_name())
+    read_environment(body.environment)  # What is wrong with it is said at once.
+    conf = {"config": body.config, "folder": body.folder, "environment": body.environment}
+    given = {name: value for name, value in conf.items() if value}
+    experiment_id, run_id = runs.start_experiment(body.dag_id, given, user.get_name())
     return Started(experiment_id=experiment_id, dag_id=body.dag_id, run_id=run_id)
 
 

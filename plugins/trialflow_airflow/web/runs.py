@@ -42,8 +42,8 @@ def is_database_busy(error: BaseException) -> bool:
     return isinstance(error, OperationalError) and "database is locked" in str(error)
 
 
-def start_experiment(dag_id: str, config: str | dict[str, Any], folder: str | None, who: str) -> tuple[str, str]:
-    """Trigger a run that starts an experiment.
+def start_experiment(dag_id: str, conf: dict[str, Any], who: str) -> tuple[str, str]:
+    """Trigger a run that starts an experiment, with the configuration that the DAG's form takes.
 
     Returns:
         The experiment's id, and the run's.
@@ -54,7 +54,6 @@ def start_experiment(dag_id: str, config: str | dict[str, Any], folder: str | No
         ConfigError: The DAG's form does not take that.
     """
     _require_unpaused(dag_id)
-    conf = {"config": config, **({"folder": folder} if folder else {})}
     # Chosen here: whoever tries again after a transaction that may have been lost starts nothing twice.
     run_id = f"manual__{datetime.now(timezone.utc).isoformat()}"
     try:

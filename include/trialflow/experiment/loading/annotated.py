@@ -32,7 +32,9 @@ def with_search_space_of_code(parsed: ParsedExperiment, settings: Settings) -> P
     """The experiment with the search space that stands in its code; an experiment without annotations as it is."""
     if not parsed.use_annotation or parsed.code is None:
         return parsed
-    listed, _ = list_code(*parsed.code, settings.max_code_bytes, settings.max_code_files)
+    listed, _ = list_code(
+        *parsed.code, settings.max_code_bytes, settings.max_code_files, settings.private_places
+    )
     raw, _, problems = _read((name, path) for name, path, _ in listed)
     if not raw and not problems:
         rule = "needs a search space, and no file of the code holds an annotation with a parameter"

@@ -1,12 +1,15 @@
 """An experiment's own files as one archive, for an Airflow that does not see the disk on which they lie.
 
 The archive is a ZIP file: unlike a compressed tar, nothing in it has to be unpacked to know what is there. It holds
-the experiment file, the search space and the code, all below the experiment file's folder.
+the experiment file, the search space and the code, as they lie to each other here.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
+import io
+import json
 import os
 import secrets
 import shutil
@@ -17,9 +20,12 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+
+import yaml
 
 from trialflow.config.formats import read_document
+from trialflow.config.paths import expand
 from trialflow.config.source import read_source
 from trialflow.errors import ConfigError
 from trialflow.messages import Problem, show
@@ -27,15 +33,16 @@ from trialflow.staging.files import CodeFile, digest_file, digest_of
 from trialflow.staging.scan import IGNORE_FILE, MAX_DEPTH, scan_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from trialflow.config.source import Source
+    from trialflow.config.formats import Document
+    from trialflow.config.source import FieldPath
     from trialflow.settings import Settings
 
 _CHUNK_BYTES = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNUSED_SECONDS = 86400.0
-_REMEDY = "Move it below the experiment file, named by a relative path, or copy the folder to where Airflow sees it"
+_SPACE = ("searchSpacePath",)
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,23 @@ class Bundle:
             ConfigError: A file is missing, or lies elsewhere, or they are too many or too large.
         """
         source = read_source(config, "config")
-        data = read_document(source).source.data if isinstance(source.data, dict) else {}
-        names = {config.name: config}
-        space = data.get("searchSpacePath")
-        if isinstance(space, str):
-            names[str(_below(source, "searchSpacePath", space))] = config.parent / space
-        files = {name: _read_file(name, path) for name, path in names.items()}
-        for section in ("trial", "tuner", "assessor", "advisor"):
-            code = data[section].get("codeDir") if isinstance(data.get(section), dict) else None
-            if isinstance(code, str):
-                found = _collect_code(source, section, code, settings)
-                files |= {file.name: file for file in found}
-        return cls(config.name, tuple(sorted(files.values(), key=lambda file: file.name)))
+        document = read_document(source) if isinstance(source.data, dict) else None
+        named = dict(_named_places(document)) if document else {}
+        folder = Path(os.path.normpath(config.parent))
+        places = {path: Path(os.path.normpath(folder / expand(name))) for path, name in named.items()}
+        spaces = [place for path, place in places.items() if path == _SPACE]
+        codes = [place for path, place in places.items() if path != _SPACE]
+        base = Path(os.path.commonpath([folder, *(space.parent for space in spaces), *codes]))
+        name = str((folder / config.name).relative_to(base))
+        files = {str(space.relative_to(base)): _read_file(str(space.relative_to(base)), space) for space in spaces}
+        for code in codes:
+            files |= {file.name: file for file in _collect_code(code, folder, base, settings)}
+        files[name] = _read_file(name, config)
+        # What is absolute here would be another place there.
+        if document and any(expand(given).is_absolute() for given in named.values()):
+            relative = {path: os.path.relpath(place, folder) for path, place in places.items()}
+            files[name] = files[name].with_content(_rewrite(document, relative, as_json=config.suffix == ".json"))
+        return cls(name, tuple(sorted(files.values(), key=lambda file: file.name)))
 
     @property
     def digest(self) -> str:
@@ -83,31 +95,50 @@ class Bundle:
                 entry = zipfile.ZipInfo(file.name, _EPOCH)
                 entry.external_attr = (stat.S_IFREG | (0o755 if file.executable else 0o644)) << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(entry, "w", force_zip64=True) as target, file.path.open("rb") as content:
+                with archive.open(entry, "w", force_zip64=True) as target, _open(file) as content:
                     shutil.copyfileobj(content, target, _CHUNK_BYTES)
 
 
-def _below(source: Source, key: str, name: str) -> PurePosixPath:
-    """A relative path from the experiment file's folder that does not leave it."""
-    path = PurePosixPath(os.path.normpath(name))
-    if path.is_absolute() or name.startswith("~") or ".." in path.parts:
-        rule = "must lie below the experiment file to be uploaded with it"
-        raise ConfigError([source.problem(tuple(key.split(".")), rule, show(name), _REMEDY)])
-    return path
+def _open(file: CodeFile) -> IO[bytes]:
+    return file.path.open("rb") if file.content is None else io.BytesIO(file.content)
 
 
-def _collect_code(source: Source, section: str, code: str, settings: Settings) -> Iterable[CodeFile]:
-    folder, place = Path(source.file).parent, _below(source, f"{section}.codeDir", code)
-    files, problems = scan_code(
-        folder / place, Path(os.path.realpath(folder)), settings.max_code_bytes, settings.max_code_files
-    )
+def _named_places(document: Document) -> Iterator[tuple[FieldPath, str]]:
+    """The fields, in v1 terms, that name files or folders of the experiment."""
+    data = document.source.data
+    for path in (_SPACE, *((section, "codeDir") for section in ("trial", "tuner", "assessor", "advisor"))):
+        value: Any = data
+        for part in path:
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, str) and value and "\0" not in value:
+            yield path, value
+
+
+def _rewrite(document: Document, places: Mapping[FieldPath, str], *, as_json: bool) -> bytes:
+    """The experiment file with other paths in it."""
+    data, original = copy.deepcopy(document.written.data), document.source.original
+    for path, place in places.items():
+        *sections, key = original(path) if original else path
+        target = data
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = place
+    text = json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+def _collect_code(code: Path, folder: Path, base: Path, settings: Settings) -> Iterable[CodeFile]:
+    """The files of a code folder; links may lead as far as the experiment file's folder if the code lies in there."""
+    root = Path(os.path.realpath(folder if code.is_relative_to(folder) else code))
+    limits = (settings.max_code_bytes, settings.max_code_files, settings.private_places)
+    files, problems = scan_code(code, root, *limits)
     if problems:
         raise ConfigError(problems)
+    place = code.relative_to(base)
     for file in files:
         yield CodeFile(str(place / file.name), file.path, file.size, file.digest, file.executable)
-    if (folder / place / IGNORE_FILE).is_file():
-        name = str(place / IGNORE_FILE)
-        yield _read_file(name, folder / name)
+    if (code / IGNORE_FILE).is_file():
+        yield _read_file(str(place / IGNORE_FILE), code / IGNORE_FILE)
 
 
 def _read_file(name: str, path: Path) -> CodeFile:

@@ -18,11 +18,13 @@ from trialflow.config.paths import expand
 from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError
 from trialflow.experiment.loading.annotated import with_search_space_of_code
+from trialflow.experiment.loading.trial_script import TrialPython, find_trial_python
 from trialflow.hosting import check_class, missing_parts
 from trialflow.messages import Problem, show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
 from trialflow.training.base import get_training_service
+from trialflow.training.interpreter import read_environment
 from trialflow.tuners import check_space, check_tuner, get_tuner
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ _MOST_WARNINGS = 10
 
 
 def load_experiment(
-    config: Any, settings: Settings, folder: str = "", *, preflight: bool = True
+    config: Any, settings: Settings, folder: str = "", *, preflight: bool = True, environment: Any = None
 ) -> ExperimentSpec:
     """Read and check an experiment without running anything.
 
@@ -49,6 +51,7 @@ def load_experiment(
         config: A file's path, the experiment as an object, or its YAML as a text of several lines.
         settings: Of this installation.
         folder: Where relative paths start in an experiment that is not a file.
+        environment: What the command line sent of its own; see `trialflow.training.interpreter`.
         preflight: Ask the training service as well; without, the experiment is checked but cannot be run.
 
     Raises:
@@ -61,9 +64,27 @@ def load_experiment(
     problems = [*parsed.problems, *_check_tuner(parsed), *_check_parts(parsed, settings)]
     if problems or parsed.spec is None:
         raise ConfigError(problems)
+    spec = _with_environment(parsed.spec, read_environment(environment))
     found = (*_find_idle_arguments(parsed), *_find_missing_parts(parsed, settings))
-    spec = replace(parsed.spec, warnings=(*parsed.spec.warnings, *found))
+    spec = replace(spec, warnings=(*spec.warnings, *found, *_find_python_trouble(spec, settings)))
     return _preflight(spec, parsed, settings) if preflight else spec
+
+
+def _with_environment(spec: ExperimentSpec, variables: dict[str, str] | None) -> ExperimentSpec:
+    is_given = spec.platform == "local" and variables is not None
+    return replace(spec, training={**spec.training, "environment": variables}) if is_given else spec
+
+
+def _find_python_trouble(spec: ExperimentSpec, settings: Settings) -> tuple[str, ...]:
+    python = describe_trial_python(spec, settings)
+    return () if python is None else python.warnings
+
+
+def describe_trial_python(spec: ExperimentSpec, settings: Settings) -> TrialPython | None:
+    """The Python of an experiment's trials, where they run on this machine."""
+    if spec.platform != "local":
+        return None
+    return find_trial_python(spec.training, Path(spec.code_directory), settings.trial_python_path)
 
 
 def _preflight(spec: ExperimentSpec, parsed: ParsedExperiment, settings: Settings) -> ExperimentSpec:
@@ -105,10 +126,10 @@ def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
     """
     real = Path(os.path.realpath(folder or "/"))
     if not real.is_relative_to(os.path.realpath(settings.home)):
-        return AllowedRoots.of(settings.allowed_roots, folder, settings.home)
+        return AllowedRoots.of(settings.readable_roots, None, settings.private_places)
     uploads = Path(os.path.realpath(settings.uploads))
     upload = real.relative_to(uploads).parts[:1] if real.is_relative_to(uploads) else ()
-    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None, settings.home)
+    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None, settings.private_places)
 
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
@@ -186,7 +207,9 @@ def _list_folder(
     folder: Path, root: Path, field: tuple[str, ...], parsed: ParsedExperiment, settings: Settings
 ) -> tuple[dict[str, Path], list[Problem]]:
     """The files of a code folder by their names in it, and what is wrong with them."""
-    listed, problems = list_code(folder, root, settings.max_code_bytes, settings.max_code_files)
+    listed, problems = list_code(
+        folder, root, settings.max_code_bytes, settings.max_code_files, settings.private_places
+    )
     return {name: path for name, path, _ in listed}, [
         problem if problem.file else parsed.problem_at(field, problem.rule, problem.value, problem.remedy)
         for problem in problems

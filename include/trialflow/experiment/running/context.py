@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import StagingError, TrainingError
 from trialflow.experiment.running.looks import SharedLooks
 from trialflow.experiment.running.user_classes import ACTIVE, UserClasses
+from trialflow.experiment.showing.places import attempt_folder, code_places
 from trialflow.records import Experiment, ExperimentStatus, Outcome, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow.store import open_store
@@ -60,7 +60,7 @@ class ExperimentContext:
         experiment = self.experiment
         if experiment.code_folder is None:
             raise StagingError(f"the code of experiment {self.id} was not staged; run stage_code first")
-        folder = Path(experiment.folder) / "trials" / trial.id / str(trial.attempt)
+        code, copy = code_places(experiment, self.training)
         return JobRequest(
             experiment_id=self.id,
             trial_id=trial.id,
@@ -68,8 +68,9 @@ class ExperimentContext:
             attempt=trial.attempt,
             parameters={} if trial.parameters is None else trial.parameters,
             training=experiment.spec.training,
-            code_folder=experiment.code_folder,
-            folder=str(folder),
+            code_folder=code,
+            code_copy=copy,
+            folder=str(attempt_folder(experiment, trial, self.training)),
         )
 
     def submit(self, trial: Trial) -> Trial:

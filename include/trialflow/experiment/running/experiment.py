@@ -73,9 +73,8 @@ class ExperimentSteps:
         if experiment.code_folder is not None:
             context.training.open_experiment(self._id, spec.training)  # It was closed if the experiment had ended.
             return experiment.code_folder
-        files, problems = scan_code(
-            Path(spec.code_directory), Path(spec.code_root), settings.max_code_bytes, settings.max_code_files
-        )
+        limits = (settings.max_code_bytes, settings.max_code_files, settings.private_places)
+        files, problems = scan_code(Path(spec.code_directory), Path(spec.code_root), *limits)
         if problems:
             raise ConfigError(problems)
         if spec.use_annotation:

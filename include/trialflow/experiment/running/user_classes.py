@@ -70,7 +70,8 @@ class UserClasses:
         for kind, spec in self._classes.items():
             assert spec.user_class is not None
             folder, root = Path(spec.user_class.code_directory), Path(spec.user_class.code_root)
-            files, problems = scan_code(folder, root, self._settings.max_code_bytes, self._settings.max_code_files)
+            limits = (self._settings.max_code_bytes, self._settings.max_code_files, self._settings.private_places)
+            files, problems = scan_code(folder, root, *limits)
             if problems:
                 return problems
             places[kind] = (spec, FolderStorage(Path(self._experiment.folder)).stage(files))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.assessors import Assessor, get_assessor
-from trialflow.errors import ClassBusyError, TrainingError, UnavailableError, UserClassError
+from trialflow.errors import BusyError, ClassBusyError, TrainingError, UnavailableError, UserClassError
 from trialflow.experiment.showing.study import intermediate_values
 from trialflow.metrics import MetricsTail, judge_final
 from trialflow.records import ExperimentStatus, Metric, MetricType, Outcome, Trial, TrialStatus
@@ -104,7 +104,7 @@ class TrialWatch:
     def _end_unsubmitted(self, error: UnavailableError) -> Trial | None:
         """End a trial that nobody has taken for too long."""
         limit = self._context.settings.waiting_limit_seconds
-        if self.trial.job is not None or time.time() - self._waits_since <= limit:
+        if isinstance(error, BusyError) or self.trial.job is not None or time.time() - self._waits_since <= limit:
             return None
         reason = f"it could not be submitted for more than {limit:.0f} s: {error}"
         self._end(Outcome(TrialStatus.FAILED, reason=reason, lost=True))
@@ -212,7 +212,7 @@ class TrialWatch:
         """Note the end; only then the job may be cancelled, or somebody would take it for a lost one."""
         value, remark = judge_final(self._metrics, self._context.experiment.spec.objectives)
         if outcome.status is TrialStatus.SUCCEEDED:
-            outcome = replace(outcome, reason=self._remarks(remark))
+            outcome = replace(outcome, reason=self._remarks(outcome.reason, remark))
         elif outcome.status is TrialStatus.FAILED:
             reported = "" if value is None else f"its final metric of {value:g} does not count, because it failed"
             output = self._service.last_output(self._handle)
@@ -222,7 +222,7 @@ class TrialWatch:
         self._store.set_ended(self.trial, outcome, value)
         self.trial = self._store.get_trial(self.trial.experiment_id, self.trial.id)
 
-    def _remarks(self, remark: str) -> str:
+    def _remarks(self, *remarks: str) -> str:
         damage = [
             f"{count} bytes of the metrics file are {what}"
             for count, what in (
@@ -233,4 +233,4 @@ class TrialWatch:
         ]
         if self._tail.is_given_up:
             damage.append("the rest of it was not read, for it is too long or too much of it is broken")
-        return "; ".join(filter(None, [remark, *damage]))
+        return "; ".join(filter(None, [*remarks, *damage]))

@@ -112,9 +112,9 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
         "id": trial.id,  # NNI 1.x
         "trialJobId": trial.id,  # NNI 2.x and 3.x
         "sequenceId": trial.number,
-        "status": trial.status.value,
+        "status": trial.shown_status.value,
         "startTime": _milliseconds(trial.started_at),
-        "endTime": _milliseconds(trial.ended_at),
+        "endTime": _milliseconds(trial.ended_at if trial.shown_status.is_final else None),
         "hyperParameters": parameters,
         "logPath": (trial.job or {}).get("folder"),
         "stderrPath": f"{trial.job['folder']}/stderr" if trial.job and "folder" in trial.job else None,

@@ -214,6 +214,7 @@ def test_a_search_space_may_be_yaml(folder: Path) -> None:
 
 
 # Each: a change of CONFIG; the field, the start of the rule and the value in the problem; the remedy's start.
+TRIAL_KEYS = "codeDir, command, gpuNum, nasMode, pythonPath, useCodeCopy"
 BAD: dict[str, tuple[JsonObject, str, str, str | None, str]] = {
     "author missing": ({"authorName": ...}, "authorName", "is required", None, "Add it"),
     "description null": (
@@ -440,7 +441,7 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
         ({"trialConcurency": 3}, "trialConcurency", "Did you mean trialConcurrency?"),
         ({"trial__gpuNumber": 0}, "trial.gpuNumber", "Write gpuNum, as v1 calls it"),
         ({"tuner__clasArgs": {}}, "tuner.clasArgs", "Did you mean classArgs?"),
-        ({"trial__zzz": 0}, "trial.zzz", "Remove it; known here: codeDir, command, gpuNum, nasMode, pythonPath, useCodeCopy"),
+        ({"trial__zzz": 0}, "trial.zzz", f"Remove it; known here: {TRIAL_KEYS}"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(

@@ -442,7 +442,11 @@ def test_all_problems_are_listed_at_once(folder: Path) -> None:
         ({"trialConcurency": 3}, "trialConcurency", "Did you mean trialConcurrency?"),
         ({"trial__gpuNumber": 0}, "trial.gpuNumber", "Did you mean gpuNum?"),
         ({"tuner__clasArgs": {}}, "tuner.clasArgs", "Did you mean classArgs?"),
-        ({"trial__zzz": 0}, "trial.zzz", "Remove it; known here: codeDir, command, gpuNum"),
+        (
+            {"trial__zzz": 0},
+            "trial.zzz",
+            "Remove it; known here: codeDir, command, gpuNum, nasMode, pythonPath, useCodeCopy",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(

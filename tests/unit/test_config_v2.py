@@ -197,7 +197,7 @@ def test_every_key_is_read_into_the_specification(folder: Path) -> None:
         tuner=AlgorithmSpec("TPE", {"optimize_mode": "minimize"}, include_intermediate_results=True),
         assessor=AlgorithmSpec("Medianstop", {"start_step": 3}),
         code_directory=str(folder / "code"),
-        code_root=str(folder),
+        code_root="/",
         training={"command": "python3 main.py", "gpuNum": 0},
     )
 

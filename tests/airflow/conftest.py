@@ -197,7 +197,7 @@ def trial_processes(folder: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get("NNI_SYS_DIR", "").startswith(f"{folder}/"):
+            if f"{process.environ().get('NNI_SYS_DIR', '')}/".startswith(f"{folder}/"):
                 found.append(process.pid)
     return found
 

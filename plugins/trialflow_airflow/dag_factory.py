@@ -81,6 +81,8 @@ def make_experiment_dag(
         schedule=schedule,
         start_date=start_date,
         catchup=False,
+        # Without a schedule it runs only when somebody says so; paused, it would queue what they trigger for ever.
+        is_paused_upon_creation=False if schedule is None else None,
         # Every run of an experiment stays open while a trial of its batch lives.
         max_active_runs=256,
         max_active_tasks=4096,

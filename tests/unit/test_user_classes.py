@@ -662,9 +662,10 @@ def test_a_class_behind_a_link_or_left_out_of_the_folder_is_refused(tmp_path: Pa
 
     def problems() -> list[str]:
         with pytest.raises(ConfigError) as caught:
-            load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False)
+            load_experiment(str(file), settings, preflight=False)
         return [str(problem) for problem in caught.value.problems]
 
+    settings = Settings(home=tmp_path / "home", allowed_roots=(tmp_path / "experiment",))
     (place / ".nniignore").write_text("my_tuner.py\n")
     assert "tuner.classFileName: there is no such file in the folder" in problems()[0]
     (place / ".nniignore").unlink()

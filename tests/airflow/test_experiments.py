@@ -18,7 +18,7 @@ from trialflow_airflow.identity import following_run_id, pool_name
 from .conftest import DAG_ID, RETRAINED, SLOW, Lab, Run, most_alive, trial_processes, wait_until, write_experiment
 
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 # One trial per way to go wrong, chosen by the trial's number.
 WAYS_TO_FAIL = """
@@ -238,11 +238,19 @@ nni.report_final_result(params["x"])
     wait_until(lambda: pool_name(run.experiment_id) not in lab.pools(), "the pool to go", 60)
 
 
-@pytest.mark.parametrize("conf", [{}, {"config": 7}])
-def test_a_trigger_without_an_experiment_is_refused(lab: Lab, conf: dict[str, Any]) -> None:
+def test_what_is_no_experiment_is_refused_when_it_is_triggered(lab: Lab) -> None:
     with pytest.raises(httpx.HTTPStatusError) as caught:
-        lab.trigger(conf)
+        lab.trigger({"config": 7})
     assert caught.value.response.status_code == httpx.codes.BAD_REQUEST
+
+
+def test_a_run_without_an_experiment_fails_and_says_what_to_write(lab: Lab) -> None:
+    run = lab.trigger({})
+    assert run.wait() == "failed"
+    (task,) = [task for task in run.task_instances() if task["task_id"] == "load_experiment"]
+    path = f"dags/{DAG_ID}/dagRuns/{run.run_id}/taskInstances/load_experiment/logs/{task['try_number']}"
+    assert (task["state"], task["try_number"]) == ("failed", 1)
+    assert "must be the path of an experiment file, its text, or an object" in str(lab.client.call("GET", path))
 
 
 def test_the_form_takes_a_path_or_a_pasted_file_in_a_field_of_several_lines_and_explains_it(lab: Lab) -> None:

@@ -26,6 +26,7 @@ READ = {"viewer": 200, "user": 200, "op": 200, "admin": 200}
 ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
     ("GET", "/version", None, READ),
     ("GET", "/openapi.json", None, READ),
+    ("GET", "/machine", None, READ),
     ("GET", "/experiments", None, READ),
     ("POST", "/experiment", {"config": 7}, dict.fromkeys(ROLES, 422)),
     ("POST", "/experiment", {"config": "/none"}, {"viewer": 403, "user": 201, "op": 201, "admin": 201}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
@@ -37,6 +36,7 @@ _MOST_METRICS = 200_000
 _LARGEST_LOG_PART = 1 << 20
 # Optuna takes its time over a study, and the processor of a server that has others to serve.
 _writes_study = Lock()
+_STUDY_PATIENCE_SECONDS = 60.0
 _Items = list[dict[str, Any]]
 
 
@@ -173,16 +173,19 @@ def export_data(visit: Reader) -> list[dict[str, Any]]:
 @router.get("/export-study", response_class=FileResponse)
 def export_study(visit: Reader, background: BackgroundTasks, intermediate: bool = False) -> FileResponse:
     """The experiment as an Optuna study, in an SQLite database with nothing else in it."""
-    if not _writes_study.acquire(blocking=False):
+    if not _writes_study.acquire(timeout=_STUDY_PATIENCE_SECONDS):
         raise ConflictError("another study is being written here; try again when it is through")
-    with ExitStack() as stack:
-        stack.callback(_writes_study.release)
-        folder = TemporaryDirectory(prefix="trialflow-study-")
-        stack.push(folder)
-        file = FilePath(folder.name) / f"{visit.experiment.id}.db"
+    folder = TemporaryDirectory(prefix="trialflow-study-")
+    file = FilePath(folder.name) / f"{visit.experiment.id}.db"
+    try:
         write_study(StudySource.read(visit.store, visit.experiment.id, with_steps=intermediate), f"sqlite:///{file}")
-        background.add_task(stack.pop_all().close)
-        return FileResponse(file, filename=file.name)
+    except BaseException:
+        folder.cleanup()
+        raise
+    finally:
+        _writes_study.release()
+    background.add_task(folder.cleanup)
+    return FileResponse(file, filename=file.name)
 
 
 @router.get("/changes")

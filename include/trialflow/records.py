@@ -344,6 +344,12 @@ class Outcome:
     lost: bool = False
 
 
+def parameter_record(number: int, parameters: Any, *, is_customized: bool) -> JsonObject:
+    """What NNI writes into a trial's ``parameter.cfg``, and shows of it; a person may have given the parameters."""
+    source = "customized" if is_customized else "algorithm"
+    return {"parameter_id": number, "parameter_source": source, "parameters": parameters}
+
+
 def named_parameters(parameters: Any) -> JsonObject:
     """A trial's parameters by name; of a BatchTuner's trial they may be any value, which is called ``value``."""
     if parameters is None:

@@ -71,8 +71,8 @@ def prepare(tmp_path: Path, command: str, **changes: Any) -> Storage:
     role = Role("worker", values["replicas"], command, "image", values["gpuNum"], 1, 128)
     folder = AttemptFolder(tmp_path / "trials" / "abcde" / "1")
     request = JobRequest("exp", "abcde", 3, 1, {"x": 0.5}, {}, "/code", str(folder.path))
-    parameters = {"parameter_id": 3, "parameter_source": "algorithm", "parameters": {"x": 0.5}}
-    folder.prepare(parameters, {run_script_name("worker"): make_run_script(request, role, "own")}, [role])
+    script = make_run_script(request, role, "own")
+    folder.prepare({"parameter.cfg": request.parameter_file, run_script_name("worker"): script}, [role])
     code = tmp_path / "code"
     (code / "lib").mkdir(parents=True)
     (code / "data.txt").write_text("data")
@@ -302,7 +302,7 @@ def test_preparing_again_leaves_what_was_written(tmp_path: Path) -> None:
     storage = prepare(tmp_path, "echo printed")
     storage.run()
     role = Role("worker", 1, "echo printed", "image", 0, 1, 128)
-    storage.folder.prepare({}, {}, [role])
+    storage.folder.prepare({}, [role])
     assert (storage.output() / "stdout").read_text() == "printed\n"
     assert len(storage.folder.exits()) == 1
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trialflow.experiment.showing.nni_views import show_profile, show_trial
+from trialflow.experiment.showing.places import output_folder
 from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus, UserClass
 from trialflow.testing import make_spec
+from trialflow.training import JobRequest, get_training_service
 
 
 def params_of(tuner: AlgorithmSpec) -> Any:
@@ -42,3 +46,25 @@ def test_a_trial_has_the_key_of_each_version_of_nni() -> None:
     shown = show_trial(Trial("expaaaaa", "trial", 7, Slot(1, 0), "run", TrialStatus.RUNNING, 1, 0.0), None)
 
     assert (shown["id"], shown["trialJobId"], shown["sequenceId"]) == ("trial", "trial", 7)
+
+
+@pytest.mark.parametrize(
+    ("platform", "job", "output"),
+    [
+        ("local", {"folder": "/e/trials/t1", "host": "here"}, "/e/trials/t1"),
+        ("kubeflow", {"folder": "/e/trials/t1", "chief": "worker-0"}, "/e/trials/t1/output/worker-0"),
+    ],
+)
+def test_a_trial_s_output_is_shown_where_its_replica_writes(platform: str, job: dict[str, str], output: str) -> None:
+    spec = make_spec(platform=platform)
+    experiment = Experiment("expaaaaa", spec, ExperimentStatus.RUNNING, "", "/e", None, 1, 1, 1.0, 0.0, None, None)
+    trial = Trial("expaaaaa", "t1", 0, Slot(1, 0), "run", TrialStatus.RUNNING, 1, 0.0, job=job)
+    folder = output_folder(experiment, trial, get_training_service(platform))
+    shown = show_trial(trial, None, folder)
+    assert (shown["logPath"], shown["stderrPath"]) == (output, f"{output}/stderr")
+
+
+def test_the_parameters_that_a_person_gave_are_the_trial_s_own_word_for_it(tmp_path: Path) -> None:
+    request = JobRequest("exp", "t1", 3, 1, {"x": 1}, {}, "/code", str(tmp_path), is_customized=True)
+    record = json.loads(request.parameter_file)
+    assert record == {"parameter_id": 3, "parameter_source": "customized", "parameters": {"x": 1}}

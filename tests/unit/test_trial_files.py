@@ -32,7 +32,7 @@ class Trapped:
         return self.folder.replica("worker-0")
 
     def prepare(self) -> None:
-        self.folder.prepare({"x": 0.5}, {"run-worker.sh": "true"}, ROLES)
+        self.folder.prepare({"parameter.cfg": "{}", "run-worker.sh": "true"}, ROLES)
 
     def lay(self, trap: Path, target: Path | None = None) -> None:
         """Put a link in the place of a file or a folder."""

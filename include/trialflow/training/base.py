@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trialflow.errors import TrainingError
+from trialflow.records import parameter_record
 from trialflow.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trialflow.messages import Problem, ProblemMaker
     from trialflow.records import JsonObject, Outcome
 
@@ -35,6 +36,7 @@ class JobRequest:
         code_folder: Where the code runs.
         folder: This attempt's own folder, writable for the trial.
         code_copy: The staged copy where the code runs in the user's own folder; else empty.
+        is_customized: Whether a person gave the parameters, and not the tuner.
     """
 
     experiment_id: str
@@ -46,6 +48,12 @@ class JobRequest:
     code_folder: str
     folder: str
     code_copy: str = ""
+    is_customized: bool = False
+
+    @property
+    def parameter_file(self) -> str:
+        """What stands in the trial's ``parameter.cfg``."""
+        return json.dumps(parameter_record(self.number, self.parameters, is_customized=self.is_customized))
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,10 @@ class TrainingService(ABC):
         Raises:
             TrainingError: Something of it is still running.
         """
+
+    def output_folder(self, handle: JsonObject) -> Path:
+        """Where the replica that stands for the trial writes: its stdout and stderr, and what its code leaves."""
+        return Path(handle["folder"])
 
     @abstractmethod
     def metrics_file(self, handle: JsonObject) -> Path:

@@ -19,7 +19,6 @@ known by the folder's name in their environment.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shlex
 import shutil
@@ -160,8 +159,7 @@ def _try_lock(lock: TextIO) -> bool:
 def _start(request: JobRequest, plan: JsonObject, lock: TextIO) -> None:
     """Start the job's session, unless this attempt was started before; its processes inherit the lock."""
     folder = Path(request.folder)
-    parameters = {"parameter_id": request.number, "parameter_source": "algorithm", "parameters": request.parameters}
-    (folder / "parameter.cfg").write_text(json.dumps(parameters), encoding="utf-8")
+    (folder / "parameter.cfg").write_text(request.parameter_file, encoding="utf-8")
     if request.code_copy and (changes := describe_changes(Path(request.code_folder), Path(request.code_copy))):
         (folder / _REMARK).write_text(changes, encoding="utf-8")
     (folder / "run.sh").write_text(_run_script(plan), encoding="utf-8")

@@ -18,10 +18,12 @@ from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
 from trialflow.experiment.showing.logs import LogName, read_trial_log
+from trialflow.experiment.showing.places import output_folder
 from trialflow.experiment.showing.study import StudySource, write_study
 from trialflow.messages import Problem
-from trialflow.records import MetricType, TrialStatus
+from trialflow.records import MetricType, Trial, TrialStatus
 from trialflow.store import Adjustable, MetricQuery
+from trialflow.training import get_training_service
 from trialflow_airflow.web import runs
 from trialflow_airflow.web.access import Editor, LogReader, Offset, Reader, Starter, Visit
 
@@ -96,7 +98,8 @@ def list_trials(
     found, total = visit.store.page_trials(visit.experiment.id, status, limit or _MOST_TRIALS, offset)
     _require_whole(len(found), limit, offset, total)
     finals = visit.store.list_finals(visit.experiment.id)
-    return _page([nni_views.show_trial(trial, finals.get(trial.id)) for trial in found], total)
+    shown = [nni_views.show_trial(trial, finals.get(trial.id), _output_of(visit, trial)) for trial in found]
+    return _page(shown, total)
 
 
 @router.get("/trial-jobs/{trial_id}")
@@ -104,7 +107,7 @@ def get_trial(visit: Reader, trial_id: TrialId) -> dict[str, Any]:
     """One trial."""
     trial = visit.store.get_trial(visit.experiment.id, trial_id)
     finals = [metric for metric in visit.store.list_metrics(trial) if metric.type is MetricType.FINAL]
-    return nni_views.show_trial(trial, finals[0] if finals else None)
+    return nni_views.show_trial(trial, finals[0] if finals else None, _output_of(visit, trial))
 
 
 @router.get("/trial-jobs/{trial_id}/log", response_class=PlainTextResponse)
@@ -255,10 +258,18 @@ def import_data(
 @router.delete("/trial-jobs/{trial_id}")
 def kill_trial(visit: Editor, trial_id: TrialId) -> dict[str, Any]:
     """End one trial."""
-    return nni_views.show_trial(Actions(visit.experiment.id, visit.who).kill(trial_id), None)
+    trial = Actions(visit.experiment.id, visit.who).kill(trial_id)
+    return nni_views.show_trial(trial, None, _output_of(visit, trial))
 
 
 # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _output_of(visit: Visit, trial: Trial) -> FilePath | None:
+    """Where a trial writes, once its job was submitted."""
+    if trial.job is None:
+        return None
+    return output_folder(visit.experiment, trial, get_training_service(visit.experiment.spec.platform))
 
 
 def _profile(visit: Visit) -> dict[str, Any]:

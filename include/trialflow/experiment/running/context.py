@@ -71,6 +71,7 @@ class ExperimentContext:
             code_folder=code,
             code_copy=copy,
             folder=str(attempt_folder(experiment, trial, self.training)),
+            is_customized=trial.is_customized,
         )
 
     def submit(self, trial: Trial) -> Trial:

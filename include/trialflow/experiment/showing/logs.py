@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import NotFoundError
-from trialflow.experiment.showing.places import attempt_folder
+from trialflow.experiment.showing.places import output_folder
 from trialflow.records import StrEnum
 from trialflow.training import get_training_service
 from trialflow.trial_files import read_part
@@ -29,9 +29,7 @@ def read_trial_log(experiment: Experiment, trial: Trial, name: LogName, offset: 
         NotFoundError: There is no such output, or not yet.
     """
     root = Path(experiment.folder)
-    folder = attempt_folder(experiment, trial, get_training_service(experiment.spec.platform))
-    chief = (trial.job or {}).get("chief")  # In a job of several replicas, this one stands for the trial.
-    path = (folder / "output" / chief if chief else folder) / name.value
+    path = output_folder(experiment, trial, get_training_service(experiment.spec.platform)) / name.value
     try:
         return read_part(root, path, offset, max_bytes).content
     except OSError as error:

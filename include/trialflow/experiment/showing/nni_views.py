@@ -7,11 +7,21 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from trialflow.builtin import ADVISORS
-from trialflow.records import Experiment, ExperimentStatus, JsonObject, Metric, Trial, TrialStatus, describe_parameters
+from trialflow.records import (
+    Experiment,
+    ExperimentStatus,
+    JsonObject,
+    Metric,
+    Trial,
+    TrialStatus,
+    describe_parameters,
+    parameter_record,
+)
 from trialflow.store import ReportedMetric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from trialflow.records import AlgorithmSpec, Change
 
@@ -101,13 +111,18 @@ def show_statistics(counts: Mapping[TrialStatus, int]) -> list[JsonObject]:
     return [{"trialJobStatus": status.value, "trialJobNumber": count} for status, count in counts.items()]
 
 
-def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
-    """One of ``trial-jobs``; keys without a value are left out, as in NNI."""
+def show_trial(trial: Trial, final: Metric | None, output: Path | None = None) -> JsonObject:
+    """One of ``trial-jobs``; keys without a value are left out, as in NNI.
+
+    Args:
+        trial: The trial.
+        final: Its final metric, if it has one.
+        output: Where it writes; ``None`` before its job was submitted.
+    """
     parameters = []
     if trial.parameters is not None:
-        source = "customized" if trial.is_customized else "algorithm"
-        body = {"parameter_id": trial.number, "parameter_source": source, "parameters": trial.parameters}
-        parameters.append(json.dumps(body))
+        record = parameter_record(trial.number, trial.parameters, is_customized=trial.is_customized)
+        parameters.append(json.dumps(record))
     shown = {
         "id": trial.id,  # NNI 1.x
         "trialJobId": trial.id,  # NNI 2.x and 3.x
@@ -116,8 +131,8 @@ def show_trial(trial: Trial, final: Metric | None) -> JsonObject:
         "startTime": _milliseconds(trial.started_at),
         "endTime": _milliseconds(trial.ended_at if trial.shown_status.is_final else None),
         "hyperParameters": parameters,
-        "logPath": (trial.job or {}).get("folder"),
-        "stderrPath": f"{trial.job['folder']}/stderr" if trial.job and "folder" in trial.job else None,
+        "logPath": output and str(output),
+        "stderrPath": output and str(output / "stderr"),
         "finalMetricData": [show_metric(ReportedMetric.of(trial, final))] if final else None,
         "value": trial.value,
         "reason": trial.reason or None,

@@ -18,6 +18,11 @@ def attempt_folder(experiment: Experiment, trial: Trial, service: TrainingServic
     return service.attempt_folder(Path(experiment.folder), trial.id, trial.attempt)
 
 
+def output_folder(experiment: Experiment, trial: Trial, service: TrainingService) -> Path:
+    """Where the trial's present attempt writes: its stdout and stderr, and what its code leaves."""
+    return attempt_folder(experiment, trial, service) if trial.job is None else service.output_folder(trial.job)
+
+
 def code_places(experiment: Experiment, service: TrainingService) -> tuple[str, str]:
     """Where trials run, and the copy that was kept of it; empty where they run in the copy.
 

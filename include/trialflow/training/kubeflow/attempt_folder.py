@@ -16,7 +16,6 @@ for up to a minute that a file was not there, but asks the server again whenever
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ from trialflow.training.exits import last_output, read_exit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from trialflow.records import JsonObject
     from trialflow.training.kubeflow.section import Role
 
 OPEN_FOLDER = 0o777
@@ -67,11 +65,16 @@ class AttemptFolder:
         """The experiment's folder."""
         return self.path.parents[2]
 
-    def prepare(self, parameters: JsonObject, scripts: Mapping[str, str], roles: Iterable[Role]) -> None:
-        """Make everything that the pods need; may be repeated while they run."""
+    def prepare(self, files: Mapping[str, str], roles: Iterable[Role]) -> None:
+        """Make everything that the pods need; may be repeated while they run.
+
+        Args:
+            files: Name → what stands in it.
+            roles: Whose replicas have a folder each.
+        """
         for folder in (self.path.parent, self.path, self.path / "output"):
             trial_files.make_folder(self.root, folder, READABLE_FOLDER)
-        for name, text in {"parameter.cfg": json.dumps(parameters), **scripts}.items():
+        for name, text in files.items():
             trial_files.write_whole(self.root, self.path / name, text.encode())
         for role in roles:
             for index in range(role.replicas):

@@ -186,9 +186,8 @@ class KubeflowTrainingService(TrainingService):
         scripts = {
             run_script_name(role.name): make_run_script(request, role, self.settings.trial_sdk) for role in roles
         }
-        parameters = {"parameter_id": request.number, "parameter_source": "algorithm", "parameters": request.parameters}
         try:
-            folder.prepare(parameters, scripts, roles)
+            folder.prepare({"parameter.cfg": request.parameter_file, **scripts}, roles)
         except OSError as error:
             raise _storage_error(folder.path, error) from error
 
@@ -297,6 +296,9 @@ class KubeflowTrainingService(TrainingService):
     def glance(self, handle: JsonObject) -> str | None:
         """The job's version as the watch has it."""
         return self._informer(handle).version_of(handle["name"])
+
+    def output_folder(self, handle: JsonObject) -> Path:
+        return AttemptFolder(Path(handle["folder"])).replica(handle["chief"])
 
     def metrics_file(self, handle: JsonObject) -> Path:
         return AttemptFolder(Path(handle["folder"])).metrics_file(handle["chief"])

@@ -115,7 +115,13 @@ def test_a_terminal_that_is_closed_while_airflow_starts_leaves_nothing_running(t
     terminal, inside = os.openpty()
     command = [sys.executable, "-m", "private_airflow", "demo"]
     environment = {**os.environ, "TRIALFLOW_PRIVATE_HOME": str(tmp_path)}
-    with subprocess.Popen(command, env=environment, stdout=inside, stderr=inside, start_new_session=True) as demo:
+    # Below nohup it would be ignored, here and in what is started from here.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        demo = subprocess.Popen(command, env=environment, stdout=inside, stderr=inside, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with demo:
         os.close(inside)
         wait_until(lambda: demo.poll() is not None or (tmp_path / "triggerer.log").exists(), "Airflow to start")
         os.close(terminal)

@@ -337,7 +337,7 @@ def test_it_starts_again_at_its_ports_after_its_keeper_was_killed(faked: Install
     start(faked, Reporter(said.append))
 
     assert "ended 5 processes of this Airflow that had lost their keeper" in said[1]
-    assert [process for process in orphans if process.is_running()] == []
+    assert [process for process in orphans if lifecycle._lives(process)] == []
     assert (faked.port, faked.task_port) == ports
     assert all(component.is_up for component in list_components(faked))
 

@@ -214,8 +214,8 @@ class Demo:
         """Whether Airflow has nothing to do for the experiment any more."""
         is_final = self.look(experiment_id)[0].status.is_final
         client = Client(self.installation)
-        runs = [address["url"].rpartition("/")[2] for address in self._ask("webui", "url", experiment_id)]
-        states = [client.call("GET", f"dags/{DAG_ID}/dagRuns/{run}")["state"] for run in runs]
+        runs = Store(self.installation.store_url).list_runs(experiment_id)
+        states = [_state_of(client, run) for run in runs]
         client.close()
         # The following run may be about to be made, unless one has failed.
         return (is_final or "failed" in states) and all(state in _ENDED for state in states)
@@ -282,6 +282,16 @@ class Demo:
             return 1
         self.say(f"Best: {best.value:.4f} with {describe_parameters(best.parameters or {})}")
         return 0
+
+
+def _state_of(client: Client, run: str) -> str:
+    """The state of a run; one that is planned may be about to be made."""
+    try:
+        return str(client.call("GET", f"dags/{DAG_ID}/dagRuns/{run}")["state"])
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise
+        return "planned"
 
 
 def _finish(command: subprocess.Popen[str], timeout_seconds: float | None = None) -> str:

@@ -175,6 +175,7 @@ def _wait_until_healthy(installation: Installation, report: Reporter) -> None:
                 up.add(component.name)
         missing = [component.name for component in components if not component.is_up]
         if not missing:
+            _tell_of_failures(installation, report, told)  # One may have failed and come again since.
             return
         if find_keeper(installation) is None:
             raise SystemExit(f"Airflow was ended while it started; see {installation.log('keeper')}")

@@ -37,7 +37,12 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
         {"config": "/etc/passwd", "digest": "0" * 64},
         {"viewer": 403, "user": 200, "op": 200, "admin": 200},
     ),
+    ("GET", "/experiments-info", None, READ),
     ("GET", "{}/check-status", None, READ),
+    ("GET", "{}/experiment-metadata", None, READ),
+    ("GET", "{}/experiment/imported-data", None, READ),
+    ("GET", "{}/trial-file/THIS/trial.log", None, dict.fromkeys(ROLES, 404)),
+    ("GET", "{}/trial-file/THIS/nosuch", None, dict.fromkeys(ROLES, 422)),
     ("GET", "{}/experiment", None, READ),
     ("GET", "{}/job-statistics", None, READ),
     ("GET", "{}/trial-jobs", None, READ),
@@ -82,6 +87,7 @@ ROUTES: list[tuple[str, str, Any, dict[str, int]]] = [
     ),
     ("POST", "{}/experiment/import-data", [{"x": 1}], {"viewer": 403, "user": 422, "op": 422, "admin": 422}),
     ("DELETE", "{}", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
+    ("DELETE", "{}/experiment", None, {"viewer": 403, "user": 200, "op": 200, "admin": 200}),
     ("POST", "{}/stop", None, {"viewer": 403, "user": 200, "op": 200, "admin": 200}),
     ("DELETE", "{}/trial-jobs/THIS", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
     ("POST", "{}/resume", None, {"viewer": 403, "user": 409, "op": 409, "admin": 409}),
@@ -137,7 +143,8 @@ def test_the_table_has_every_route_and_the_newest_experiment_has_the_same_ones(
     prefix = "/experiments/{experiment_id}"
     documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     covered = {
-        (method, path.partition("?")[0].format(prefix).replace("THIS", "{trial_id}").replace("0/3", "{first}/{last}"))
+        (method, path.partition("?")[0].format(prefix).replace("THIS", "{trial_id}").replace("0/3", "{first}/{last}")
+         .replace("trial.log", "{name}"))
         for method, path, _, expected in ROUTES
         if "nosuch" not in path and "openapi" not in path
     }
@@ -157,11 +164,17 @@ def test_reading_answers_in_nni_s_own_words(experiment: str, clients: dict[str, 
     (job,) = web.get(f"{base}/trial-jobs").json()
     assert (job["id"], job["sequenceId"]) == (experiment, 0)
     assert json.loads(job["hyperParameters"][0])["parameters"] == {"x": 0.5}
-    assert json.loads(job["finalMetricData"][0]["data"]) == 0.25
+    assert json.loads(json.loads(job["finalMetricData"][0]["data"])) == 0.25
+    old = web.get(f"{base}/trial-jobs", headers={"NNI-Version": "1.3"}).json()
+    assert json.loads(old[0]["finalMetricData"][0]["data"]) == 0.25
+    assert web.get(f"{base}/trial-jobs", headers={"NNI-Version": "4"}).status_code == 422
+    assert ID in [item["id"] for item in web.get("/experiments-info").json()]
+    assert web.get(f"{base}/experiment-metadata").json()["id"] == ID
     page = web.get(f"{base}/metric-data", params={"type": "PERIODICAL", "limit": 2, "offset": 1})
     assert ([item["sequence"] for item in page.json()], page.headers["X-Total-Count"]) == ([1, 2], "3")
     latest = web.get(f"{base}/metric-data-latest").json()
-    assert [(item["type"], json.loads(item["data"])) for item in latest] == [("FINAL", 0.25), ("PERIODICAL", 1.0)]
+    data = [(item["type"], json.loads(json.loads(item["data"]))) for item in latest]
+    assert data == [("FINAL", 0.25), ("PERIODICAL", 1.0)]
     assert web.get(f"{base}/metric-data-range/1/9").json() == []
     unknown = web.get("/experiments/unknown0/check-status")
     assert (unknown.status_code, "no experiment 'unknown0'" in unknown.json()["detail"]) == (404, True)

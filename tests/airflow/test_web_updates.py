@@ -9,7 +9,9 @@ import pytest
 
 from trialflow.config.source import MAX_FILE_BYTES
 from trialflow.errors import ConfigError
+from trialflow.records import Experiment, ExperimentStatus
 from trialflow.store import Adjustable
+from trialflow.testing import make_spec
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # What Airflow's web application brings along is deprecated.
@@ -49,3 +51,38 @@ def test_a_search_space_that_cannot_be_read_is_refused(text: str, rule: str) -> 
 )
 def test_a_duration_comes_with_a_unit_or_in_seconds(value: Any, seconds: Any) -> None:
     assert routes._read(Adjustable.DURATION, value) == seconds
+
+
+EXPERIMENT = Experiment(
+    "expaaaaa", make_spec(search_space=SPACE), ExperimentStatus.RUNNING, "", "/none", None, 2, 9, 60.0, 0.0, None, None
+)
+
+
+@pytest.mark.parametrize(
+    ("update_type", "params", "value"),
+    [
+        ("MAX_TRIAL_NUM", {"maxTrialNum": 12}, 12),
+        ("MAX_TRIAL_NUM", {"maxTrialNumber": 12}, 12),
+        ("MAX_TRIAL_NUM", {"maxTrialNum": 9, "maxTrialNumber": 12}, 12),
+        ("MAX_TRIAL_NUM", {"maxTrialNum": 12, "maxTrialNumber": 9}, 12),
+        ("MAX_TRIAL_NUM", {"maxTrialNum": 9, "maxTrialNumber": 9}, 9),
+        ("MAX_EXEC_DURATION", {"maxExecDuration": 60, "maxExperimentDuration": "2h"}, 7200),
+        ("MAX_EXEC_DURATION", {"maxExecDuration": "60", "maxExperimentDuration": "1m"}, 60),
+        ("SEARCH_SPACE", {"searchSpace": SPACE}, SPACE),
+    ],
+)
+def test_of_a_whole_profile_the_value_that_is_new_counts(update_type: Any, params: dict[str, Any], value: Any) -> None:
+    found = routes._find_new_value(EXPERIMENT, update_type, routes.NewParams(**params))
+    assert found[1] == value
+
+
+@pytest.mark.parametrize(
+    ("params", "rule"),
+    [
+        ({}, "params.maxTrialNumber: is needed for MAX_TRIAL_NUM"),
+        ({"maxTrialNum": 12, "maxTrialNumber": 13}, "params.maxTrialNumber: must be the same as params.maxTrialNum"),
+    ],
+)
+def test_an_update_without_one_new_value_is_refused(params: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        routes._find_new_value(EXPERIMENT, "MAX_TRIAL_NUM", routes.NewParams(**params))

@@ -61,7 +61,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.profile_extras: dict[str, Any] = {}
         # What resuming is refused with.
         self.finished = ""
-        self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": 0.5, "id": "T0001"}]
+        self.results = [{"parameter": {"lr": 0.1, "n": {"_name": "a"}}, "value": "0.5", "trialJobId": "T0001"}]
         self.study = b"SQLite format 3\0"
         self.metrics: list[Any] = []
         self.suggesting: dict[str, Any] = {"tuner": {"builtinTunerName": "TPE"}}

@@ -45,7 +45,10 @@ PARAMETERS = [
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_path: Path, kind: str) -> None:
-    logged_in.results = [{"parameter": body, "value": 0.5, "id": "T0001"} for body in PARAMETERS]
+    metric = {"default": 0.5, "loss": [0.25, None]}
+    logged_in.results = [
+        {"parameter": body, "value": json.dumps(metric), "trialJobId": "T0001"} for body in PARAMETERS
+    ]
     file = str(tmp_path / f"results.{kind}")
     assert run("experiment", "export", "-f", file, "--type", kind).exit_code == 0
 
@@ -54,7 +57,7 @@ def test_what_is_exported_can_be_imported_as_it_was(logged_in: FakeAirflow, tmp_
     assert (done.exit_code, done.output) == (0, "abcd1111\t2\t0\t1\n"), done.output
     method, path, body = logged_in.asked[-1]
     assert (method, path) == ("POST", "/experiments/abcd1111/experiment/import-data")
-    assert [(item["parameter"], item["value"]) for item in body] == [(parameters, 0.5) for parameters in PARAMETERS]
+    assert [(item["parameter"], item["value"]) for item in body] == [(parameters, metric) for parameters in PARAMETERS]
 
 
 @pytest.mark.parametrize(

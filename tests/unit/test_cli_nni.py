@@ -92,11 +92,14 @@ def test_the_best_and_the_worst_trials_are_listed_by_value(logged_in: FakeAirflo
 
 def test_intermediate_results_are_exported_on_demand(logged_in: FakeAirflow, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
-    logged_in.metrics = [{"trialJobId": name, "data": data} for name, data in
+    logged_in.metrics = [{"trialJobId": name, "data": json.dumps(data)} for name, data in
                          (("T0001", "0.1"), ("T0005", "9"), ("T0001", '{"default": 0.2}'))]  # fmt: skip
 
     assert run("experiment", "export", "-f", str(file), "-i").exit_code == 0
-    assert json.loads(file.read_text()) == [{**logged_in.results[0], "intermediate": [0.1, {"default": 0.2}]}]
+    assert json.loads(file.read_text()) == [
+        {"parameter": logged_in.results[0]["parameter"], "value": 0.5, "id": "T0001", "trialJobId": "T0001",
+         "intermediate": [0.1, {"default": 0.2}]}
+    ]  # fmt: skip
     assert ("GET", "/experiments/abcd1111/metric-data?type=PERIODICAL&limit=1000&offset=0", None) in logged_in.asked
     assert run("experiment", "import", "-f", str(file)).exit_code == 0
     done = run("experiment", "export", "-f", str(file), "-i", "-t", "csv")

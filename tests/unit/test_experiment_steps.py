@@ -234,7 +234,7 @@ def test_what_a_trial_reported_before_it_failed_is_shown_and_does_not_count(tmp_
     assert (ended.status, ended.exit_code, ended.value) == (TrialStatus.FAILED, 139, None)
     assert "its final metric of 0.93 does not count, because it failed" in ended.reason
     shown = show_trial(ended, steps.context.store.list_finals(steps.context.id)[ended.id])
-    assert json.loads(shown["finalMetricData"][0]["data"]) == 0.93
+    assert json.loads(json.loads(shown["finalMetricData"][0]["data"])) == 0.93
     assert (states_of(steps), steps.context.refresh().status) == (["FAIL"], ExperimentStatus.RUNNING)
     assert steps.conclude().best is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -19,7 +20,7 @@ from trialflow.experiment.operating.folders import remove_folder
 from trialflow.experiment.running import ExperimentContext, ExperimentSteps, TrialWatch
 from trialflow.experiment.running.ask import read_history, read_past
 from trialflow.experiment.showing.logs import LogName, read_trial_log
-from trialflow.experiment.showing.nni_views import show_results
+from trialflow.experiment.showing.nni_views import NniClient, show_imported, show_results
 from trialflow.records import AlgorithmSpec, Experiment, ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.store import Adjustable, ClaimRefusal, ExperimentChange, changes
 
@@ -506,7 +507,9 @@ def test_imported_results_warm_the_tuner_up(tmp_path: Path) -> None:
         ([], "data: must be a list"),
         ([{"parameter": {"x": 1}}], r"\[0\]: needs the keys parameter and value"),
         ([{"parameter": {}, "value": 1}], r"\[0\].parameter: must be an object of parameters"),
-        ([{"parameter": {"x": 1}, "value": "1"}], r"\[0\].value: the metric is text"),
+        ([{"parameter": {"x": 1}, "value": "one"}], r"\[0\].value: the metric is text"),
+        ([{"parameter": {"x": 1}, "value": "true"}], r"\[0\].value: the metric is a truth value"),
+        ([{"parameter": {"x": 1}, "value": "[" * 100_000}], r"\[0\].value: the metric is text"),
         ([{"parameter": {"x": 1}, "value": float("nan")}], r"\[0\].value: must be finite"),
         ([{"parameter": {"x": "a" * 70_000}, "value": 1}], "must not be larger than"),
     ],
@@ -522,8 +525,18 @@ def test_data_that_is_no_export_is_refused_as_a_whole(tmp_path: Path, data: Any,
 def test_what_one_experiment_exports_another_one_imports(tmp_path: Path) -> None:
     first, second = make_steps(tmp_path / "a", max_trial_number=3), make_steps(tmp_path / "b")
     live(first)
-    exported = show_results(first.context.store.list_trials(first.context.id))
+    trials = first.context.store.list_trials(first.context.id)
+    finals = first.context.store.list_finals(first.context.id)
+    exported = show_results(trials, finals)
     assert operate(second).import_data(exported) == {"imported": 3, "known": 0, "fit": 3}
+    assert operate(second).import_data(show_results(trials, finals, NniClient.V1)) == {
+        "imported": 0, "known": 3, "fit": 3
+    }  # fmt: skip
+    known, total = second.context.store.page_known_points(second.context.id, 2, 1)
+    assert ([point.value for point in known], total) == ([trial.value for trial in trials[1:]], 3)
+    assert [json.loads(show_imported(point)) for point in known] == [
+        [{"parameter": trial.parameters, "value": trial.value}] for trial in trials[1:]
+    ]
     first.close_run(1, RUN)
 
 

@@ -55,11 +55,11 @@ def export(
             _export_study(api, found["id"], file, intermediate=intermediate)
             tell(f"The Optuna study {found['id']} was written to {file}", form, {"id": found["id"], "file": str(file)})
             return
-        results = api.get(f"/experiments/{found['id']}/export-data")
+        results = [_read_result(item) for item in api.get(f"/experiments/{found['id']}/export-data")]
         if intermediate:
             of_trial: dict[str, list[Any]] = defaultdict(list)
             for metric in api.get_all(f"/experiments/{found['id']}/metric-data", type="PERIODICAL"):
-                of_trial[metric["trialJobId"]].append(json.loads(metric["data"]))
+                of_trial[metric["trialJobId"]].append(json.loads(json.loads(metric["data"])))
             results = [{**result, "intermediate": of_trial[result["id"]]} for result in results]
         with _writing(file):
             _write(file, kind, results)
@@ -97,6 +97,12 @@ def _writing(file: Path) -> Iterator[None]:
         raise ApiError(f"{file} cannot be written: {error.strerror}") from error
 
 
+def _read_result(item: dict[str, Any]) -> dict[str, Any]:
+    """A result with its metric as it was reported, and the trial's id as every version of NNI calls it."""
+    trial_id = item["trialJobId"]
+    return {"parameter": item["parameter"], "value": json.loads(item["value"]), "id": trial_id, "trialJobId": trial_id}
+
+
 def _write(file: Path, kind: Kind, results: list[dict[str, Any]]) -> None:
     if kind == "json":
         file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -108,7 +114,7 @@ def _write(file: Path, kind: Kind, results: list[dict[str, Any]]) -> None:
         for result in results:
             parameter = result["parameter"]
             cells = (_to_cell(parameter[name]) if name in parameter else "" for name in names)
-            table.writerow([result["id"], result["value"], *cells])
+            table.writerow([result["id"], _to_cell(result["value"]), *cells])
 
 
 def _read(file: Path, kind: Kind) -> Any:

@@ -116,7 +116,8 @@ def describe_trial(item: Mapping[str, Any]) -> dict[str, Any]:
         "id": item["id"],
         "status": item["status"],
         "value": "" if value is None else f"{value:.6g}",
-        "duration": describe_duration(item.get("startTime"), item.get("endTime")),
+        # In NNI's answers, a trial that waits has a start, too.
+        "duration": describe_duration(item.get("startTime"), item.get("endTime")) if item["status"] != "WAITING" else "",
         "parameters": describe_parameters(parameters),
         "reason": describe_reason(item.get("reason", "")),
     }

@@ -38,7 +38,7 @@ from trialflow.store.locks import study_lock
 from trialflow.store.metrics import MetricStore
 from trialflow.store.migrations import bring_up_to_date
 from trialflow.store.tables import batches, experiments, trials
-from trialflow.store.user_points import list_known_points
+from trialflow.store.user_points import list_known_points, page_known_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,6 +140,11 @@ class Store(MetricStore):
         """The results that people brought from elsewhere."""
         with self._reading() as connection:
             return list_known_points(connection, experiment_id)
+
+    def page_known_points(self, experiment_id: str, limit: int, offset: int) -> tuple[list[KnownPoint], int]:
+        """Some of these results, and how many there are in all."""
+        with self._reading() as connection:
+            return page_known_points(connection, experiment_id, limit, offset)
 
     def set_code_folder(self, experiment_id: str, code_folder: str) -> None:
         """Note where the complete copy of the code lies."""

@@ -59,11 +59,27 @@ def add_known_points(connection: sa.Connection, experiment_id: str, new: Sequenc
 
 def list_known_points(connection: sa.Connection, experiment_id: str) -> list[KnownPoint]:
     """The results from elsewhere, in the order in which they came."""
-    query = (
+    return _read_known(connection, _known(experiment_id))
+
+
+def page_known_points(
+    connection: sa.Connection, experiment_id: str, limit: int, offset: int
+) -> tuple[list[KnownPoint], int]:
+    """Some of them, and how many there are in all."""
+    query = _known(experiment_id)
+    total = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    return _read_known(connection, query.limit(limit).offset(offset)), int(total)
+
+
+def _known(experiment_id: str) -> sa.Select[tuple[JsonObject, float]]:
+    return (
         sa.select(points.c.parameters, points.c.value)
         .where(points.c.experiment_id == experiment_id, points.c.value.is_not(None))
         .order_by(points.c.position)
     )
+
+
+def _read_known(connection: sa.Connection, query: sa.Select[tuple[JsonObject, float]]) -> list[KnownPoint]:
     return [KnownPoint(row.parameters, row.value) for row in connection.execute(query)]
 
 

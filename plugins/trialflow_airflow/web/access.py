@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import Depends, HTTPException, Path, Query, Request, status
+from fastapi import Depends, Header, HTTPException, Path, Query, Request, status
 
 from trialflow.errors import NotFoundError
 from trialflow.records import Experiment
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 # How far into a list a page may begin; a database counts with 64 bits.
 Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
+# Of which version of NNI the client is; without it, the answer suits NNI 3.0's.
+NniVersion = Annotated[
+    str | None,
+    Header(alias="NNI-Version", pattern=r"^[123](\.\d{1,3}){0,2}$", description="1.3, 2.10 or 3.0, for example."),
+]
 # No id holds anything else, such as a NUL, of which PostgreSQL makes an error.
 _EXPERIMENT_ID = re.compile(r"[\w-]{1,16}")
 

@@ -22,7 +22,8 @@ _DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below
 the same ones at the root mean the newest experiment that you may read. Every route needs Airflow's login
 (`POST /auth/token`, then `Authorization: Bearer …`): reading needs the right to read the DAG that runs the experiment,
 anything else the right to edit its runs. Lists come whole; those of experiments, trials and metrics also in pages,
-`limit` and `offset`, with a header `X-Total-Count` that tells how many entries there are."""
+`limit` and `offset`, with a header `X-Total-Count` that tells how many entries there are. Answers suit the client of
+NNI 3.0; a request's header `NNI-Version: 1.3` or `2.10` asks for those that the client of that version reads."""
 _STATUSES = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trialflow import __version__
 from trialflow.experiment.operating.actions import Actions
-from trialflow.experiment.showing.nni_views import show_summary
+from trialflow.experiment.showing.nni_views import show_metadata, show_summary
 from trialflow.records import ExperimentStatus
 from trialflow.training.interpreter import machine_id, read_environment
 from trialflow_airflow.airflow_internals import GetUserDep
@@ -84,6 +84,19 @@ def list_experiments(
     found = [item for item in list_readable(user) if status_ is None or item.status is status_]
     response.headers["X-Total-Count"] = str(len(found))
     return [show_summary(experiment) for experiment in found[offset:][:limit]]
+
+
+@router.get("/experiments-info")
+def list_metadata(
+    user: GetUserDep,
+    response: Response,
+    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    offset: Offset = 0,
+) -> list[dict[str, Any]]:
+    """The experiments that you may read, the newest first, as NNI 2.x and 3.x list them."""
+    found = list_readable(user)
+    response.headers["X-Total-Count"] = str(len(found))
+    return [show_metadata(experiment) for experiment in found[offset:][:limit]]
 
 
 @router.post("/experiment", status_code=status.HTTP_201_CREATED)

@@ -17,15 +17,16 @@ from trialflow.config.source import MAX_FILE_BYTES, parse_text
 from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
+from trialflow.experiment.showing.nni_views import NniClient
 from trialflow.experiment.showing.logs import LogName, read_trial_log
 from trialflow.experiment.showing.places import output_folder
 from trialflow.experiment.showing.study import StudySource, write_study
-from trialflow.messages import Problem
-from trialflow.records import MetricType, Trial, TrialStatus
+from trialflow.messages import Problem, show
+from trialflow.records import Experiment, MetricType, Trial, TrialStatus
 from trialflow.store import Adjustable, MetricQuery
 from trialflow.training import get_training_service
 from trialflow_airflow.web import runs
-from trialflow_airflow.web.access import Editor, LogReader, Offset, Reader, Starter, Visit
+from trialflow_airflow.web.access import Editor, LogReader, NniVersion, Offset, Reader, Starter, Visit
 
 router = APIRouter()
 
@@ -35,10 +36,14 @@ MetricLimit = Annotated[int | None, Query(ge=1, le=100_000)]
 # What one answer may hold.
 _MOST_TRIALS = 100_000
 _MOST_METRICS = 200_000
+_MOST_IMPORTED = 100_000
 _LARGEST_LOG_PART = 1 << 20
 # Optuna takes its time over a study, and the processor of a server that has others to serve.
 _writes_study = Lock()
 _STUDY_PATIENCE_SECONDS = 60.0
+_LARGEST_FILE = 16 << 20
+# NNI's names of the files that it shows; a trial's two outputs are what there is of them.
+TrialFile = Literal["stdout", "stderr", "trial.log"]
 _Items = list[dict[str, Any]]
 
 
@@ -47,7 +52,9 @@ class NewParams(BaseModel):
 
     trialConcurrency: int | None = None
     maxTrialNum: int | None = None
+    maxTrialNumber: int | None = None
     maxExecDuration: float | str | None = None
+    maxExperimentDuration: float | str | None = None
     searchSpace: str | dict[str, Any] | None = None
 
 
@@ -58,11 +65,12 @@ class NewProfile(BaseModel):
 
 
 UpdateType = Literal["TRIAL_CONCURRENCY", "MAX_EXEC_DURATION", "SEARCH_SPACE", "MAX_TRIAL_NUM"]
-_UPDATES: dict[str, tuple[str, Adjustable]] = {
-    "TRIAL_CONCURRENCY": ("trialConcurrency", Adjustable.CONCURRENCY),
-    "MAX_EXEC_DURATION": ("maxExecDuration", Adjustable.DURATION),
-    "SEARCH_SPACE": ("searchSpace", Adjustable.SEARCH_SPACE),
-    "MAX_TRIAL_NUM": ("maxTrialNum", Adjustable.TRIAL_NUMBER),
+# What each kind of update changes: its key in NNI 1.x and 2.x, and the one in NNI 3.x if that is another.
+_UPDATES: dict[str, tuple[Adjustable, tuple[str, ...]]] = {
+    "TRIAL_CONCURRENCY": (Adjustable.CONCURRENCY, ("trialConcurrency",)),
+    "MAX_EXEC_DURATION": (Adjustable.DURATION, ("maxExecDuration", "maxExperimentDuration")),
+    "SEARCH_SPACE": (Adjustable.SEARCH_SPACE, ("searchSpace",)),
+    "MAX_TRIAL_NUM": (Adjustable.TRIAL_NUMBER, ("maxTrialNum", "maxTrialNumber")),
 }
 
 
@@ -76,9 +84,15 @@ def check_status(visit: Reader) -> dict[str, Any]:
 
 
 @router.get("/experiment")
-def get_profile(visit: Reader) -> dict[str, Any]:
+def get_profile(visit: Reader, version: NniVersion = None) -> dict[str, Any]:
     """The experiment's profile: its parameters as they are in force, and how far it is."""
-    return _profile(visit)
+    return _profile(visit, version)
+
+
+@router.get("/experiment-metadata")
+def get_metadata(visit: Reader) -> dict[str, Any]:
+    """The experiment as it stands in ``experiments-info``."""
+    return nni_views.show_metadata(visit.experiment)
 
 
 @router.get("/job-statistics")
@@ -93,21 +107,23 @@ def list_trials(
     status: Annotated[TrialStatus | None, Query()] = None,
     limit: TrialLimit = None,
     offset: Offset = 0,
+    version: NniVersion = None,
 ) -> Response:
     """The trials, in the order in which they were made."""
     found, total = visit.store.page_trials(visit.experiment.id, status, limit or _MOST_TRIALS, offset)
     _require_whole(len(found), limit, offset, total)
-    finals = visit.store.list_finals(visit.experiment.id)
-    shown = [nni_views.show_trial(trial, finals.get(trial.id), _output_of(visit, trial)) for trial in found]
+    finals, client = visit.store.list_finals(visit.experiment.id), NniClient.of(version)
+    shown = [nni_views.show_trial(trial, finals.get(trial.id), _output_of(visit, trial), client) for trial in found]
     return _page(shown, total)
 
 
 @router.get("/trial-jobs/{trial_id}")
-def get_trial(visit: Reader, trial_id: TrialId) -> dict[str, Any]:
+def get_trial(visit: Reader, trial_id: TrialId, version: NniVersion = None) -> dict[str, Any]:
     """One trial."""
     trial = visit.store.get_trial(visit.experiment.id, trial_id)
     finals = [metric for metric in visit.store.list_metrics(trial) if metric.type is MetricType.FINAL]
-    return nni_views.show_trial(trial, finals[0] if finals else None, _output_of(visit, trial))
+    final = finals[0] if finals else None
+    return nni_views.show_trial(trial, final, _output_of(visit, trial), NniClient.of(version))
 
 
 @router.get("/trial-jobs/{trial_id}/log", response_class=PlainTextResponse)
@@ -120,9 +136,25 @@ def get_trial_log(
 ) -> PlainTextResponse:
     """A part of what the trial has written; the header ``X-Log-Bytes`` tells how many bytes it is."""
     trial = visit.store.get_trial(visit.experiment.id, trial_id)
-    part = read_trial_log(visit.experiment, trial, name, offset, limit)
-    headers = {"X-Log-Bytes": str(len(part)), "X-Content-Type-Options": "nosniff"}
-    return PlainTextResponse(part.decode(errors="replace"), headers=headers)
+    return _log_part(read_trial_log(visit.experiment, trial, name, offset, limit))
+
+
+@router.get("/trial-file/{trial_id}/{name}", response_class=PlainTextResponse)
+def get_trial_file(
+    visit: LogReader,
+    trial_id: TrialId,
+    name: Annotated[TrialFile, Path(description="By its name in NNI.")],
+    limit: Annotated[int | None, Query(ge=1, le=_LARGEST_FILE)] = None,
+    offset: Offset = 0,
+) -> PlainTextResponse:
+    """What the trial has written, whole; the header ``X-Log-Bytes`` tells how many bytes it is."""
+    trial = visit.store.get_trial(visit.experiment.id, trial_id)
+    log = LogName.STDERR if name == "stderr" else LogName.STDOUT
+    part = read_trial_log(visit.experiment, trial, log, offset, limit or _LARGEST_FILE + 1)
+    if limit is None and len(part) > _LARGEST_FILE:
+        rule = f"is needed, for the file is larger than {_LARGEST_FILE} bytes, which one answer holds"
+        raise ConfigError([Problem("limit", rule, None, "Ask for parts with limit and offset")])
+    return _log_part(part)
 
 
 @router.get("/metric-data", response_model=_Items)
@@ -131,9 +163,10 @@ def list_metrics(
     type_: Annotated[MetricType | None, Query(alias="type")] = None,
     limit: MetricLimit = None,
     offset: Offset = 0,
+    version: NniVersion = None,
 ) -> Response:
     """What the trials have reported, by trial."""
-    return _metrics(visit, MetricQuery(type=type_), limit, offset)
+    return _metrics(visit, MetricQuery(type=type_), limit, offset, version)
 
 
 @router.get("/metric-data/{trial_id}", response_model=_Items)
@@ -143,10 +176,11 @@ def list_trial_metrics(
     type_: Annotated[MetricType | None, Query(alias="type")] = None,
     limit: MetricLimit = None,
     offset: Offset = 0,
+    version: NniVersion = None,
 ) -> Response:
     """What one trial has reported."""
     visit.store.get_trial(visit.experiment.id, trial_id)
-    return _metrics(visit, MetricQuery(trial_id=trial_id, type=type_), limit, offset)
+    return _metrics(visit, MetricQuery(trial_id=trial_id, type=type_), limit, offset, version)
 
 
 @router.get("/metric-data-range/{first}/{last}", response_model=_Items)
@@ -156,21 +190,33 @@ def list_metrics_in_range(
     last: Annotated[int, Path(ge=0, le=1_000_000_000)],
     limit: MetricLimit = None,
     offset: Offset = 0,
+    version: NniVersion = None,
 ) -> Response:
     """What the trials from one number to another have reported, both included."""
-    return _metrics(visit, MetricQuery(numbers=(first, last)), limit, offset)
+    return _metrics(visit, MetricQuery(numbers=(first, last)), limit, offset, version)
 
 
 @router.get("/metric-data-latest", response_model=_Items)
-def list_latest_metrics(visit: Reader, limit: MetricLimit = None, offset: Offset = 0) -> Response:
+def list_latest_metrics(
+    visit: Reader, limit: MetricLimit = None, offset: Offset = 0, version: NniVersion = None
+) -> Response:
     """The last metric of each type of every trial."""
-    return _metrics(visit, MetricQuery(latest=True), limit, offset)
+    return _metrics(visit, MetricQuery(latest=True), limit, offset, version)
 
 
 @router.get("/export-data")
-def export_data(visit: Reader) -> list[dict[str, Any]]:
-    """Parameters and value of every trial that has one."""
-    return nni_views.show_results(visit.store.list_trials(visit.experiment.id))
+def export_data(visit: Reader, version: NniVersion = None) -> list[dict[str, Any]]:
+    """Parameters and final metric of every trial that has one."""
+    trials, finals = visit.store.list_trials(visit.experiment.id), visit.store.list_finals(visit.experiment.id)
+    return nni_views.show_results(trials, finals, NniClient.of(version))
+
+
+@router.get("/experiment/imported-data", response_model=list[str])
+def list_imported_data(visit: Reader, limit: TrialLimit = None, offset: Offset = 0) -> Response:
+    """What was imported; each entry is the text of a list of results."""
+    found, total = visit.store.page_known_points(visit.experiment.id, limit or _MOST_IMPORTED, offset)
+    _require_whole(len(found), limit, offset, total)
+    return _page([nni_views.show_imported(point) for point in found], total)
 
 
 @router.get("/export-study", response_class=FileResponse)
@@ -209,12 +255,9 @@ def list_runs(visit: Reader) -> list[str]:
 @router.put("/experiment")
 def update_experiment(visit: Editor, update_type: UpdateType, body: NewProfile) -> dict[str, Any]:
     """Change a limit or the search space of the experiment, from the next trial on; gives its profile."""
-    name, adjustable = _UPDATES[update_type]
-    value = getattr(body.params, name)
-    if value is None:
-        raise ConfigError([Problem(f"params.{name}", f"is needed for {update_type}", None, "Send the new value")])
     actions = Actions(visit.experiment.id, visit.who)
-    actions.change(adjustable, _read(adjustable, value))
+    adjustable, value = _find_new_value(actions.experiment, update_type, body.params)
+    actions.change(adjustable, value)
     runs.resize_pool(actions.experiment)
     batch = actions.plan_on(runs.namer(actions.experiment))
     if batch is not None:
@@ -222,6 +265,7 @@ def update_experiment(visit: Editor, update_type: UpdateType, body: NewProfile) 
     return _profile(Visit(actions.experiment, visit.who, visit.store))
 
 
+@router.delete("/experiment")
 @router.post("/stop")
 def stop_experiment(visit: Editor) -> dict[str, Any]:
     """End the experiment and its live trials; one that has ended stays as it is, without what a crash left of it."""
@@ -272,17 +316,24 @@ def _output_of(visit: Visit, trial: Trial) -> FilePath | None:
     return output_folder(visit.experiment, trial, get_training_service(visit.experiment.spec.platform))
 
 
-def _profile(visit: Visit) -> dict[str, Any]:
+def _profile(visit: Visit, version: str | None = None) -> dict[str, Any]:
     changes = visit.store.list_changes(visit.experiment.id)
     created = sum(visit.store.count_trials(visit.experiment.id).values())
     best = visit.store.find_best(visit.experiment.id, visit.experiment.spec.optimize_mode)
-    return nni_views.show_profile(visit.experiment, changes[-1].revision if changes else 0, created, best)
+    revision = changes[-1].revision if changes else 0
+    return nni_views.show_profile(visit.experiment, revision, created, best, NniClient.of(version))
 
 
-def _metrics(visit: Visit, query: MetricQuery, limit: int | None, offset: int) -> Response:
+def _log_part(part: bytes) -> PlainTextResponse:
+    headers = {"X-Log-Bytes": str(len(part)), "X-Content-Type-Options": "nosniff"}
+    return PlainTextResponse(part.decode(errors="replace"), headers=headers)
+
+
+def _metrics(visit: Visit, query: MetricQuery, limit: int | None, offset: int, version: str | None) -> Response:
     found, total = visit.store.page_metrics(visit.experiment.id, query, limit or _MOST_METRICS, offset)
     _require_whole(len(found), limit, offset, total)
-    return _page([nni_views.show_metric(metric) for metric in found], total)
+    client = NniClient.of(version)
+    return _page([nni_views.show_metric(metric, client) for metric in found], total)
 
 
 def _require_whole(found: int, limit: int | None, offset: int, total: int) -> None:
@@ -296,9 +347,38 @@ def _require_whole(found: int, limit: int | None, offset: int, total: int) -> No
         raise ConfigError([Problem("limit", rule, None, "Ask for pages with limit and offset")])
 
 
-def _page(items: list[dict[str, Any]], total: int) -> Response:
+def _page(items: list[Any], total: int) -> Response:
     """A part of a list; made here, for FastAPI would look at every value of it once more."""
     return JSONResponse(items, headers={"X-Total-Count": str(total)})
+
+
+def _find_new_value(experiment: Experiment, update_type: UpdateType, params: NewParams) -> tuple[Adjustable, Any]:
+    """What an update changes, and the new value.
+
+    NNI's clients send the whole profile back, with the value changed under the key of their version. So of two keys
+    the one counts whose value is not in force.
+
+    Raises:
+        ConfigError: There is no value, or there are two.
+    """
+    adjustable, names = _UPDATES[update_type]
+    given = {name: _read(adjustable, value) for name in names if (value := getattr(params, name)) is not None}
+    if not given:
+        raise ConfigError([Problem(f"params.{names[-1]}", f"is needed for {update_type}", None, "Send the new value")])
+    new = [value for value in given.values() if value != _in_force(experiment)[adjustable]]
+    if len(new) > 1 and new[0] != new[1]:
+        rule = f"must be the same as params.{names[0]} where both are changed"
+        raise ConfigError([Problem(f"params.{names[1]}", rule, show(given[names[1]]), "Send one of them")])
+    return adjustable, (new or list(given.values()))[0]
+
+
+def _in_force(experiment: Experiment) -> dict[Adjustable, Any]:
+    return {
+        Adjustable.CONCURRENCY: experiment.trial_concurrency,
+        Adjustable.DURATION: experiment.max_duration_seconds,
+        Adjustable.SEARCH_SPACE: experiment.spec.search_space,
+        Adjustable.TRIAL_NUMBER: experiment.max_trial_number,
+    }
 
 
 def _read(adjustable: Adjustable, value: Any) -> Any:

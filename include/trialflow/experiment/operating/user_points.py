@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trialflow.errors import ConfigError
@@ -87,10 +88,17 @@ def _read_point(field: str, item: Any) -> KnownPoint:
     rule = _broken_rule(item["parameter"])
     if rule:
         raise ConfigError([Problem(f"{field}.parameter", rule, show(item["parameter"]), _FORM)])
-    value, wrong = read_number(item["value"])
+    value, wrong = read_number(_reported(item["value"]))
     if value is None or not math.isfinite(value):
         raise ConfigError([Problem(f"{field}.value", wrong or "must be finite", show(item["value"]), _FORM)])
     return KnownPoint(item["parameter"], value)
+
+
+def _reported(value: Any) -> Any:
+    """The metric itself: NNI 2.x and 3.x export it as a JSON text."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(value) if isinstance(value, str) else value
+    return value
 
 
 def _broken_rule(raw: Any) -> str:

@@ -137,7 +137,7 @@ def test_what_is_too_much_for_one_answer_is_refused_and_not_cut(
 def test_a_file_of_a_trial_comes_whole_or_in_parts_and_is_never_cut(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "trials" / "00000" / "1"
+    folder = tmp_path / "trials" / "00000"
     folder.mkdir(parents=True)
     (folder / "stdout").write_text("0123456789")
     (folder / "stderr").write_text("")

@@ -120,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
             return (200, {"status": status, "reason": "", "errors": []}) if status else (404, {"detail": "none"})
         answers: dict[tuple[str, str], Any] = {
             ("GET", "experiments"): self.server.experiments,
+            ("GET", "experiments-info"): self.server.experiments,
+            ("GET", "T0001"): lambda: self.server.metrics if "metric-data" in parts else self.server.trials[1],
             ("GET", "machine"): self.server.machine,
             ("POST", "experiment"): {"experiment_id": "newaaaaa", "dag_id": "nni_experiment", "run_id": "run 1"},
             ("POST", "resume"): {"experiment_id": "abcd2222", "dag_id": "nni_experiment", "run_id": "run 2"},

@@ -134,7 +134,7 @@ merge_parameter(argparse.Namespace(x=1.0), nni.get_next_parameter())
     [
         ("import nni.compression", "ModuleNotFoundError: nni.compression is a part of NNI that Trialflow's module"),
         ("from nni import nas", "ModuleNotFoundError: nni.nas is a part of NNI that Trialflow's module nni does not"),
-        ("from nni.experiment import Experiment", "ModuleNotFoundError: nni.experiment is not here: write its config"),
+        ("from nni.experiment import Experiment", "ModuleNotFoundError: nni.experiment starts experiments, where Tri"),
         ("import nni; nni.training_update()", "AttributeError: nni.training_update is a part of NNI that Trialflow's"),
         ("import nni; nni.choice(1, 2)", "AttributeError: nni.choice stands in annotations only; take the value from"),
     ],

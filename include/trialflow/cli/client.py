@@ -19,6 +19,8 @@ NNI = "/api/v1/nni"
 _PAGE = 1000
 # Statuses of experiments that have ended.
 ENDED = ("STOPPED", "DONE", "ERROR")
+# How long whoever starts an experiment waits until it runs.
+START_TIMEOUT_SECONDS = 300.0
 
 
 class ApiError(TrialflowError):

@@ -12,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from trialflow import __version__
-from trialflow.cli.client import ENDED, Api, ApiError, NothingRunsError, is_on_this_machine, log_in, wait_for_start
+from trialflow.cli.client import ENDED, START_TIMEOUT_SECONDS, Api, ApiError, NothingRunsError, log_in, wait_for_start
 from trialflow.cli.data import export, import_data
-from trialflow.cli.files import convert_file, describe_shell, generate_search_space, read_platform, validate
+from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
 from trialflow.cli.logs import log_app
 from trialflow.cli.nni import Debug, ExperimentFolder, Foreground, Port, UrlPrefix, add_missing_commands
 from trialflow.cli.output import Form, busy, show, tell
@@ -22,7 +22,7 @@ from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.status import config_app, experiment_app, show_experiment, top, trial_app, webui_app
 from trialflow.cli.target import keep_target
 from trialflow.cli.tensorboard import tensorboard_app
-from trialflow.cli.upload import place_experiment
+from trialflow.cli.upload import send_experiment
 from trialflow.errors import TrialflowError
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ app.command()(validate)
 app.command("convert")(convert_file)
 app.command("ss_gen")(generate_search_space)
 
-_START_TIMEOUT_SECONDS = 300.0
 _NEXT_COMMANDS = {
     "nnictl experiment show ID": "the experiment, as it is now",
     "nnictl trial ls ID": "its trials",
@@ -143,9 +142,7 @@ def create(
     """Start an experiment; its folder is sent to an Airflow that does not have it on its disk."""
     chosen = {} if dag is None else {"dag_id": dag}
     with asking(context) as (api, form):
-        place = place_experiment(api, Path(config), chosen, upload)
-        body = {"config": place, **chosen, **_describe_shell(api, Path(config), place)}
-        started = api.ask("POST", "/api/v1/nni/experiment", json=body).json()
+        started = send_experiment(api, Path(config), chosen, upload)
         _await_start(api, started, form, wait=wait)
 
 
@@ -172,19 +169,11 @@ def resume(
         _await_start(api, started, form, wait=wait)
 
 
-def _describe_shell(api: Api, config: Path, place: str) -> dict[str, Any]:
-    """What an Airflow on this machine is told of this shell's Python; says which one that is."""
-    if place != str(config.absolute()) or not is_on_this_machine(api):
-        return {}
-    environment = describe_shell(config)
-    return {"environment": environment} if environment else {}
-
-
 def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -> None:
     address = run_address(api, started["dag_id"], started["run_id"])
     if wait:
         with busy("Checking the experiment and copying its code …"):
-            reason = wait_for_start(api, started, _START_TIMEOUT_SECONDS)
+            reason = wait_for_start(api, started, START_TIMEOUT_SECONDS)
         if reason is not None:
             raise ApiError(f"the experiment {started['experiment_id']} did not start:\n{reason}\nSee {address}")
     profile = api.get(f"/experiments/{started['experiment_id']}/experiment") if wait else {}

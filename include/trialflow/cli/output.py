@@ -110,14 +110,15 @@ def describe_experiment(item: Mapping[str, Any]) -> dict[str, Any]:
 def describe_trial(item: Mapping[str, Any]) -> dict[str, Any]:
     """A trial in a list."""
     value = item.get("value")
+    # In NNI's answers, a trial that waits has a start, too.
+    start = None if item["status"] == "WAITING" else item.get("startTime")
     parameters = json.loads(item["hyperParameters"][0])["parameters"] if item["hyperParameters"] else {}
     return {
         "number": item["sequenceId"],
         "id": item["id"],
         "status": item["status"],
         "value": "" if value is None else f"{value:.6g}",
-        # In NNI's answers, a trial that waits has a start, too.
-        "duration": describe_duration(item.get("startTime"), item.get("endTime")) if item["status"] != "WAITING" else "",
+        "duration": describe_duration(start, item.get("endTime")),
         "parameters": describe_parameters(parameters),
         "reason": describe_reason(item.get("reason", "")),
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trialflow.cli.client import is_on_this_machine
+from trialflow.cli.files import describe_shell
 from trialflow.cli.output import busy
 from trialflow.errors import ConfigError
 from trialflow.messages import Problem
@@ -19,6 +21,26 @@ if TYPE_CHECKING:
 
 _UPLOADS = "/api/v1/nni/uploads"
 _TIMEOUT_SECONDS = 600.0
+
+
+def send_experiment(api: Api, config: Path, chosen: dict[str, str], upload: bool | None) -> dict[str, str]:
+    """Start an experiment; the arguments are those of `place_experiment`.
+
+    Returns:
+        Its id, the DAG's and the run's.
+    """
+    place = place_experiment(api, config, chosen, upload)
+    body = {"config": place, **chosen, **_describe_shell(api, config, place)}
+    started: dict[str, str] = api.ask("POST", "/api/v1/nni/experiment", json=body).json()
+    return started
+
+
+def _describe_shell(api: Api, config: Path, place: str) -> dict[str, Any]:
+    """What an Airflow on this machine is told of this shell's Python; says which one that is."""
+    if place != str(config.absolute()) or not is_on_this_machine(api):
+        return {}
+    environment = describe_shell(config)
+    return {"environment": environment} if environment else {}
 
 
 def place_experiment(api: Api, config: Path, chosen: dict[str, str], upload: bool | None) -> str:

@@ -196,6 +196,7 @@ def _find_missing_parts(parsed: ParsedExperiment, settings: Settings) -> list[st
             text = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
             for part, line in (missing_parts(ast.parse(text)) if b"nni" in text else {}).items():
                 found.setdefault(part, f"{name}:{line}")
+    found.pop("nni.experiment", None)  # The script that starts the experiment may lie beside the trials' code.
     return [
         f"{place} uses {part}, a part of NNI that Trialflow's module nni does not have; a trial that comes there "
         "fails, unless NNI is installed where it runs"

@@ -26,7 +26,9 @@ def _find_real_nni():
 
     rest = [entry for entry in sys.path if os.path.abspath(entry or os.getcwd()) != _HERE]
     spec = PathFinder.find_spec("nni", rest)
-    return spec if spec is not None and spec.loader is not None else None
+    # The real one is a package; a single file is the one by which Trialflow's own is imported outside of trials.
+    is_real = spec is not None and spec.loader is not None and spec.submodule_search_locations is not None
+    return spec if is_real else None
 
 
 def _step_aside(spec):
@@ -201,7 +203,7 @@ def _describe_missing(name):
     if name[len("nni.") :] in _SEARCH_FUNCTIONS:
         return "{} stands in annotations only; take the value from nni.get_next_parameter()".format(name)
     if name.lower() == "nni.experiment":
-        return "{} is not here: write its config as v2 YAML, and start that with nnictl create -c FILE".format(name)
+        return "{} starts experiments, where Trialflow is installed; no trial has it".format(name)
     return (
         "{} is a part of NNI that Trialflow's module nni does not have. Do without it, or install NNI where this "
         "runs (pip install nni): then that one is used".format(name)

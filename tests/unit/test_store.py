@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from trialflow.errors import NotFoundError
 from trialflow.records import Metric, MetricType, Slot, Trial, TrialStatus
-from trialflow.store import Store
+from trialflow.store import MetricQuery, Store
 from trialflow.store.engine import get_engine
 from trialflow.testing import StoreContract
 from trialflow.testing.contracts import start_experiment
@@ -29,7 +30,7 @@ CLAIMER = """
 import sys, time
 from pathlib import Path
 from trialflow.records import Metric, MetricType, Slot, Trial, TrialStatus
-from trialflow.store import Store
+from trialflow.store import MetricQuery, Store
 from trialflow.store.engine import get_engine
 url, batch, slots, go = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 store = Store(url)
@@ -58,7 +59,7 @@ Store(sys.argv[1]).claim("contract", Slot(1, 0), "run")
 
 HOLDS_STUDY = """
 import sys, time
-from trialflow.store import Store
+from trialflow.store import MetricQuery, Store
 from trialflow.store.engine import get_engine
 with Store(sys.argv[1]).study_lock("contract"):
     print("held", flush=True)
@@ -227,6 +228,19 @@ def test_the_database_is_in_wal_mode_so_that_readers_never_wait(tmp_path: Path) 
     connection = sqlite3.connect(tmp_path / "store.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+@pytest.mark.parametrize("value", [0.3495076781002801, 1e-300, 7, "1", True, None, {"default": 0.1 + 0.2}, [1.5]])
+def test_a_metric_is_shown_as_it_was_reported(store: Store, value: Any) -> None:
+    start_experiment(store)
+    trial = store.claim(EXPERIMENT, Slot(1, 0), "run")
+    assert isinstance(trial, Trial)
+    store.add_metrics(trial, [Metric(MetricType.FINAL, 0, value, 1.0)])
+
+    (shown,), total = store.page_metrics(EXPERIMENT, MetricQuery(), 10, 0)
+
+    assert (json.loads(shown.data), total) == (value, 1)
+    assert store.list_finals(EXPERIMENT)[trial.id].value == value
 
 
 def test_the_metrics_of_all_but_very_many_trials_can_be_asked_for(store: Store) -> None:

@@ -74,8 +74,9 @@ class MetricStore:
     ) -> tuple[list[ReportedMetric], int]:
         """Some of what trials reported, by trial, and how many records there are in all."""
         conditions = (trials.c.experiment_id == experiment_id, *query.conditions())
-        # As text, for nobody here looks into it.
-        data = sa.cast(metrics.c.value, sa.Text)
+        # As text, for nobody here looks into it. SQLite would give no more than 15 digits of a bare number as text.
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        data = sa.type_coerce(metrics.c.value, sa.types.NULLTYPE) if is_sqlite else sa.cast(metrics.c.value, sa.Text)
         shown = (metrics.c.trial_id, trials.c.number, metrics.c.type, metrics.c.sequence, data, metrics.c.at)
         counts = (
             sa.select(trials.c.number, sa.func.count())
@@ -94,7 +95,7 @@ class MetricStore:
                 .limit(limit)
                 .offset(page.offset)
             )
-            return [ReportedMetric(*row) for row in rows], page.total
+            return [ReportedMetric(*row[:4], _text(row[4]), row[5]) for row in rows], page.total
 
     def list_finals(self, experiment_id: str) -> dict[str, Metric]:
         """The first final metric of each trial that has one, by trial id."""
@@ -188,6 +189,10 @@ def _metrics_of(trial: Trial) -> tuple[sa.ColumnElement[bool], ...]:
         metrics.c.trial_id == trial.id,
         metrics.c.attempt == trial.attempt,
     )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _metric(row: sa.Row[Any]) -> Metric:

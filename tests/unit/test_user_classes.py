@@ -647,6 +647,8 @@ def test_trial_code_that_needs_more_of_nni_than_there_is_is_warned_of(tmp_path: 
         "n.get_next_parameter().get\n"
     )
     (tmp_path / "old.py").write_text("print 'nni'\n")
+    # The script that starts the experiment may lie beside it.
+    (tmp_path / "main.py").write_text("from nni.experiment import Experiment\nExperiment('local').run(8080)\n")
 
     warnings = load_experiment(str(file), Settings(home=tmp_path / "home"), preflight=False).warnings
 

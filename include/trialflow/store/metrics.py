@@ -95,7 +95,10 @@ class MetricStore:
                 .limit(limit)
                 .offset(page.offset)
             )
-            return [ReportedMetric(*row[:4], _text(row[4]), row[5]) for row in rows], page.total
+            return [
+                ReportedMetric(trial_id, number, type_, sequence, _text(value), at)
+                for trial_id, number, type_, sequence, value, at in rows
+            ], page.total
 
     def list_finals(self, experiment_id: str) -> dict[str, Metric]:
         """The first final metric of each trial that has one, by trial id."""

@@ -17,8 +17,9 @@ from pathlib import Path
 from trialflow.errors import BusyError
 from trialflow.settings import Settings
 from trialflow.training import JobRequest
-from trialflow.training.gpus import GpuWish, find_shortage, list_gpus
 from trialflow.training.local import LocalTrainingService
+from trialflow.training.local.gpus import GpuWish, find_shortage, list_gpus
+from trialflow.training.local.section import LocalSection
 
 COMMAND = 'echo "$CUDA_VISIBLE_DEVICES"; sleep 1'
 TRIALS_PER_GPU = 3
@@ -46,7 +47,7 @@ def run_trials(folder: Path, gpu_count: int, limit: int) -> int:
     """Run more trials than there is room for; gives how many held the busiest GPU at once."""
     service = LocalTrainingService(Settings(home=folder))
     waiting = [_request(folder, number, limit) for number in range(gpu_count * TRIALS_PER_GPU)]
-    live: list[JobRequest] = []
+    live: list[JobRequest[LocalSection]] = []
     most = 0
     while waiting or live:
         live = [request for request in live if service.poll(service.handle(request)).outcome is None]
@@ -60,10 +61,10 @@ def run_trials(folder: Path, gpu_count: int, limit: int) -> int:
     return most
 
 
-def _request(folder: Path, number: int, limit: int) -> JobRequest:
-    training = {"command": COMMAND, "gpuNum": 1, "maxTrialNumPerGpu": limit, "useActiveGpu": True}
+def _request(folder: Path, number: int, limit: int) -> JobRequest[LocalSection]:
+    section = LocalSection(COMMAND, gpus=1, trials_per_gpu=limit, uses_active_gpu=True)
     place = folder / "trials" / f"t{number}"
-    return JobRequest("check", f"t{number}", number, 1, {}, training, "/", str(place))
+    return JobRequest("check", f"t{number}", number, 1, {}, section, "/", str(place))
 
 
 def _held(request: JobRequest) -> str:

@@ -7,53 +7,65 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _KILL_TIMEOUT_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 
 
+class MarkedProcesses:
+    """The living processes with ``NAME=value`` in the environment of their start, and the rest of their sessions.
+
+    A session that was found once counts until it is empty: what has no mark may outlive what has one.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark.encode()
+        self._sessions: set[int] = set()
+
+    def find(self) -> list[int]:
+        """Their ids."""
+        sessions: dict[int, int] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # It has ended, or belongs to somebody else.
+                    sessions[int(entry.name)] = os.getsid(int(entry.name))
+        marked = {pid for pid in sessions if self._mark in _environment_of(pid)}
+        ours = (self._sessions | {sessions[pid] for pid in marked}) - {os.getsid(0)}
+        found = [pid for pid, session in sessions.items() if pid in marked or (session in ours and not _is_zombie(pid))]
+        # The number of an empty session may become another one's.
+        self._sessions = ours & {sessions[pid] for pid in found}
+        return found
+
+    def send(self, number: int) -> None:
+        """Send them a signal; one that has ended meanwhile is passed over."""
+        for pid in self.find():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def wait(self, deadline: float) -> None:
+        """Wait until there are none, but not longer than to a time since the epoch."""
+        while self.find() and time.time() < deadline:
+            time.sleep(_LOOK_SECONDS)
+
+    def kill(self) -> list[int]:
+        """Kill them, and wait until there are none; gives those that would not end in time."""
+        deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
+        while alive := self.find():
+            if time.monotonic() > deadline:
+                return alive
+            self.send(signal.SIGKILL)
+            time.sleep(0.01)
+        return []
+
+
 def find_processes(mark: str) -> list[int]:
-    """The living processes with ``NAME=value`` in the environment of their start, and the rest of their sessions."""
-    marked_by = mark.encode()
-    sessions: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # It has ended, or belongs to somebody else.
-                sessions[int(entry.name)] = os.getsid(int(entry.name))
-    marked = {pid for pid in sessions if marked_by in _environment_of(pid)}
-    ours = {sessions[pid] for pid in marked} - {os.getsid(0)}
-    return [pid for pid, session in sessions.items() if pid in marked or (session in ours and not _is_zombie(pid))]
-
-
-def send_signal(pids: Iterable[int], number: int) -> None:
-    """Send a signal to processes; one that has ended meanwhile is passed over."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def wait_until_ended(mark: str, deadline: float) -> bool:
-    """Wait until `find_processes` finds nothing; tells whether that was so before a time since the epoch."""
-    while find_processes(mark):
-        if time.time() >= deadline:
-            return False
-        time.sleep(_LOOK_SECONDS)
-    return True
+    """What `MarkedProcesses` finds at the first look."""
+    return MarkedProcesses(mark).find()
 
 
 def end_processes(mark: str) -> list[int]:
-    """Kill what `find_processes` finds, and wait until nothing is left; gives those that would not end in time."""
-    deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
-    while alive := find_processes(mark):
-        send_signal(alive, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            return alive
-        time.sleep(0.01)
-    return []
+    """Kill what is marked; see `MarkedProcesses.kill`."""
+    return MarkedProcesses(mark).kill()
 
 
 def _environment_of(pid: int) -> list[bytes]:

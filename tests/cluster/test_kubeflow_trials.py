@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -30,6 +30,7 @@ from trialflow.training.kubeflow import KubeflowTrainingService, waiting_pods
 from trialflow.training.kubeflow.api import DEFAULT_NAMESPACE, ClusterApi, resource_path
 from trialflow.training.kubeflow.connection import cluster_api, use_cluster
 from trialflow.training.kubeflow.informer import informers
+from trialflow.training.kubeflow.section import KubeflowSection
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # What the unit tests say that each shape of an experiment becomes.
@@ -65,7 +66,7 @@ class Lab:
             **changes,
         }
 
-    def training(self, operator: str = "tf-operator", claim: str = "", **roles: JsonObject) -> JsonObject:
+    def section(self, operator: str = "tf-operator", claim: str = "", **roles: JsonObject) -> KubeflowSection:
         """A section as the preflight leaves it; on the share, or on a folder of a claim."""
         config = {
             "operator": operator,
@@ -75,19 +76,19 @@ class Lab:
             "nfs": {"server": self.share.server, "path": self.share.path},
             "pvc": {"claim": claim, "path": "team/nni"},
         }
-        found = self.service.preflight({**roles, "kubeflowConfig": config}, problem_at)
+        found = self.service.preflight(self.service.read_section({**roles, "kubeflowConfig": config}), problem_at)
         assert not found.problems, [str(problem) for problem in found.problems]
-        return found.training
+        return found.section
 
     def change_settings(self, **changes: Any) -> None:
         self.settings = self.settings.model_copy(update=changes)
 
-    def request(self, command: str, training: JsonObject | None = None) -> JobRequest:
-        training = training or self.training(worker=self.role(command))
-        folder = self.service.experiment_folder(self.experiment_id, training)
+    def request(self, command: str, section: KubeflowSection | None = None) -> JobRequest[KubeflowSection]:
+        section = section or self.section(worker=self.role(command))
+        folder = self.service.experiment_folder(self.experiment_id, section)
         code = folder / "code-1"
         code.mkdir(parents=True, exist_ok=True)
-        self.service.open_experiment(self.experiment_id, training)
+        self.service.open_experiment(self.experiment_id, section)
         trial_id = f"T{next(self.numbers):04}"
         self.made.append(
             JobRequest(
@@ -96,7 +97,7 @@ class Lab:
                 number=0,
                 attempt=1,
                 parameters={"x": 0.5},
-                training=training,
+                section=section,
                 code_folder=str(code),
                 folder=str(folder / "trials" / trial_id / "1"),
             )
@@ -144,7 +145,7 @@ def lab(
         lab = Lab(cluster, namespace, share, settings, core)
         yield lab
         if lab.made:
-            lab.service.close_experiment(lab.experiment_id, lab.made[0].training)
+            lab.service.close_experiment(lab.experiment_id, lab.made[0].section)
             assert lab.pods() == []
         informers.close()
         use_cluster(None)
@@ -178,8 +179,8 @@ def test_a_pod_without_root_and_with_a_read_only_root_file_system_runs_a_trial(l
         "open(os.path.join(os.environ['NNI_OUTPUT_DIR'], 'kept'), 'w').close(); "
         "print(os.getuid(), os.listdir('/tmp/mount'), os.access('/trialflow/code', os.W_OK))"
     )
-    training = lab.training(worker=lab.role(f'python3 -c "{code}"', podTemplate=template))
-    request = lab.request("", training)
+    section = lab.section(worker=lab.role(f'python3 -c "{code}"', podTemplate=template))
+    request = lab.request("", section)
     outcome = lab.run(request)
     output = lab.service.last_output(lab.service.handle(request))
     assert (outcome.status, outcome.reason) == (TrialStatus.SUCCEEDED, ""), output
@@ -211,8 +212,8 @@ def test_a_trial_on_a_claim_runs_to_its_end(lab: Lab) -> None:
     lab.change_settings(storage_mounts=f"pvc:{lab.namespace}/shared={folder}")
     try:
         code = "import nni; nni.report_final_result(nni.get_next_parameter()['x']); print(open('data').read())"
-        training = lab.training(claim="shared", worker=lab.role(f'python3 -c "{code}"'))
-        request = lab.request("", training)
+        section = lab.section(claim="shared", worker=lab.role(f'python3 -c "{code}"'))
+        request = lab.request("", section)
         (Path(request.code_folder) / "data").write_text("staged")
         lab.service.submit(request)
         outcome = lab.wait_for_outcome(request)
@@ -220,7 +221,7 @@ def test_a_trial_on_a_claim_runs_to_its_end(lab: Lab) -> None:
         assert (outcome.status, outcome.reason, output) == (TrialStatus.SUCCEEDED, "", "staged")
         assert Path(request.folder).is_relative_to(folder / "team" / "nni" / "nni")
         assert b'"value": "0.5"' in (Path(request.folder) / "output" / "worker-0" / ".nni" / "metrics").read_bytes()
-        lab.service.close_experiment(lab.experiment_id, training)
+        lab.service.close_experiment(lab.experiment_id, section)
     finally:
         lab.core.delete_namespaced_persistent_volume_claim("shared", lab.namespace)
         lab.core.delete_persistent_volume(name)
@@ -228,8 +229,8 @@ def test_a_trial_on_a_claim_runs_to_its_end(lab: Lab) -> None:
 
 def test_replicas_of_all_roles_have_files_of_their_own(lab: Lab) -> None:
     command = 'python3 -c "import nni; nni.report_final_result(1.5)"; echo $NNI_OUTPUT_DIR'
-    training = lab.training(worker=lab.role(command, replicas=2), ps=lab.role("sleep 600"))
-    request = lab.request("", training)
+    section = lab.section(worker=lab.role(command, replicas=2), ps=lab.role("sleep 600"))
+    request = lab.request("", section)
     assert lab.run(request).status is TrialStatus.SUCCEEDED
     output = Path(request.folder) / "output"
     assert {path.name for path in output.iterdir()} == {"worker-0", "worker-1", "ps-0"}
@@ -241,8 +242,8 @@ def test_replicas_of_all_roles_have_files_of_their_own(lab: Lab) -> None:
 
 def test_a_pytorch_job_with_master_and_worker_runs(lab: Lab) -> None:
     command = "echo rank $RANK of $WORLD_SIZE"
-    training = lab.training("pytorch-operator", master=lab.role(command), worker=lab.role(command))
-    request = lab.request("", training)
+    section = lab.section("pytorch-operator", master=lab.role(command), worker=lab.role(command))
+    request = lab.request("", section)
     assert lab.run(request).status is TrialStatus.SUCCEEDED
     assert lab.service.last_output(lab.service.handle(request)) == "rank 0 of 2"
 
@@ -255,8 +256,8 @@ def test_too_much_memory_is_the_trial_s_failure(lab: Lab) -> None:
 
 def test_an_image_without_what_is_needed_is_the_trial_s_failure(lab: Lab) -> None:
     template = {"spec": {"containers": [{"command": ["/no/such/entrypoint"]}]}}
-    training = lab.training(worker=lab.role("true", podTemplate=template))
-    outcome = lab.run(lab.request("", training))
+    section = lab.section(worker=lab.role("true", podTemplate=template))
+    outcome = lab.run(lab.request("", section))
     assert (outcome.status, outcome.lost) == (TrialStatus.FAILED, False)
     assert "/no/such/entrypoint" in outcome.reason
 
@@ -280,7 +281,7 @@ def test_a_job_that_is_deleted_is_lost(lab: Lab, jobs: CustomObjectsApi) -> None
     request = lab.request("sleep 600")
     lab.service.submit(request)
     lab.wait_for_running(request)
-    name = lab.service.handle(request)["name"]
+    name = lab.service.handle(request).name
     jobs.delete_namespaced_custom_object("kubeflow.org", "v1", lab.namespace, "tfjobs", name)
     assert lab.wait_for_outcome(request).lost
 
@@ -297,7 +298,7 @@ def test_a_job_that_is_deleted_is_lost(lab: Lab, jobs: CustomObjectsApi) -> None
 def test_a_job_that_cannot_start_says_why_within_half_a_minute(
     lab: Lab, changes: JsonObject, reason: str
 ) -> None:
-    request = lab.request("", lab.training(worker=lab.role("true", **changes)))
+    request = lab.request("", lab.section(worker=lab.role("true", **changes)))
     began = time.monotonic()
     lab.service.submit(request)
     assert reason in lab.wait_for_reason(request, reason)
@@ -306,10 +307,10 @@ def test_a_job_that_cannot_start_says_why_within_half_a_minute(
 
 def test_a_job_of_which_one_pod_finds_no_node_says_why_and_is_given_up(lab: Lab, jobs: CustomObjectsApi) -> None:
     roles = {"worker": lab.role("sleep 600"), "ps": lab.role("sleep 600", gpuNum=99)}
-    request = lab.request("", lab.training(**roles))
+    request = lab.request("", lab.section(**roles))
     lab.service.submit(request)
     handle = lab.service.handle(request)
-    wait_for_job(jobs, lab.namespace, "TFJob", handle["name"], "Running")
+    wait_for_job(jobs, lab.namespace, "TFJob", handle.name, "Running")
     assert "Insufficient nvidia.com/gpu" in lab.wait_for_reason(request, "Insufficient")
     state = lab.service.poll(handle)
     assert (state.outcome, state.started_at) == (None, None)
@@ -323,7 +324,7 @@ def test_a_job_of_which_one_pod_finds_no_node_says_why_and_is_given_up(lab: Lab,
 def test_a_job_all_of_whose_pods_have_started_has_no_limit_and_costs_no_requests(lab: Lab, operator: str) -> None:
     roles = {"worker": lab.role("sleep 600", replicas=2)}
     roles |= {"ps" if operator == "tf-operator" else "master": lab.role("sleep 600")}
-    request = lab.request("", lab.training(operator, **roles))
+    request = lab.request("", lab.section(operator, **roles))
     lab.service.submit(request)
     lab.wait_for_running(request)
     lab.change_settings(waiting_limit_seconds=0.001)
@@ -349,9 +350,11 @@ def test_a_quota_is_named(lab: Lab) -> None:
 
 
 def test_a_role_s_template_is_judged_before_the_first_pod(lab: Lab) -> None:
-    training = lab.training(worker=lab.role("true"))
-    training["worker"]["podTemplate"] = {"spec": {"nodeSelektor": {"gpu": "a100"}}}
-    (problem,) = lab.service.preflight(training, problem_at).problems
+    section = lab.section(worker=lab.role("true"))
+    assert section.worker is not None
+    worker = replace(section.worker, pod_template={"spec": {"nodeSelektor": {"gpu": "a100"}}})
+    section = replace(section, worker=worker)
+    (problem,) = lab.service.preflight(section, problem_at).problems
     assert "nodeSelektor" in problem.rule
 
 
@@ -366,22 +369,22 @@ def test_every_golden_manifest_is_accepted(lab: Lab, file: Path) -> None:
 
 
 def test_the_operator_is_known_to_run_by_who_has_the_rights_of_the_role(lab: Lab, breakable: OwnCluster) -> None:
-    training = lab.training(worker=lab.role("true"))
-    found = lab.service.preflight(training, problem_at)
+    section = lab.section(worker=lab.role("true"))
+    found = lab.service.preflight(section, problem_at)
     assert (found.problems, found.warnings) == ((), ())
     breakable.kill("operator")
-    (problem,) = lab.service.preflight(training, problem_at).problems
+    (problem,) = lab.service.preflight(section, problem_at).problems
     assert "needs its operator, which does not answer" in problem.rule
 
 
 def test_a_registry_s_login_is_a_secret_that_goes_with_the_experiment(lab: Lab, tmp_path: Path) -> None:
     login = tmp_path / "config.json"
     login.write_text('{"auths": {"registry.test": {"auth": "dTpw"}}}')
-    training = lab.training(worker=lab.role("echo pulled", privateRegistryAuthPath=str(login)))
-    assert lab.run(lab.request("", training)).status is TrialStatus.SUCCEEDED
+    section = lab.section(worker=lab.role("echo pulled", privateRegistryAuthPath=str(login)))
+    assert lab.run(lab.request("", section)).status is TrialStatus.SUCCEEDED
     selector = f"expId={lab.experiment_id}"
     assert len(lab.core.list_namespaced_secret(lab.namespace, label_selector=selector).items) == 1
-    lab.service.close_experiment(lab.experiment_id, training)
+    lab.service.close_experiment(lab.experiment_id, section)
     assert lab.core.list_namespaced_secret(lab.namespace, label_selector=selector).items == []
 
 

@@ -18,6 +18,9 @@ from trialflow.training import JobRequest
 from trialflow.training.kubeflow import KubeflowTrainingService
 from trialflow.training.kubeflow.connection import use_cluster
 from trialflow.training.kubeflow.informer import informers
+from trialflow.training.kubeflow.section import KubeflowSection
+
+Request = JobRequest[KubeflowSection]
 
 EXPERIMENT = "exp12345"
 SERVER, EXPORT = "nfs.example", "/export"
@@ -81,7 +84,7 @@ def make_role(command: str = "true", **changes: Any) -> JsonObject:
 
 
 def make_training(storage: Path | None, operator: str = "tf-operator", **roles: JsonObject) -> JsonObject:
-    """A section; with ``storage`` as a preflight would have completed it."""
+    """A section as the ledger keeps it; with ``storage`` as a preflight would have completed it."""
     cluster = {"version": "v1", "namespace": "default", "mount": str(storage)}
     return {
         "worker": None,
@@ -101,6 +104,10 @@ def make_training(storage: Path | None, operator: str = "tf-operator", **roles: 
     }
 
 
+def make_section(storage: Path | None, operator: str = "tf-operator", **roles: JsonObject) -> KubeflowSection:
+    return KubeflowTrainingService().read_section(make_training(storage, operator, **roles))
+
+
 def problem_at(path: tuple[str, ...], rule: str, value: str | None = None, remedy: str = "") -> Problem:
     return Problem(".".join(path), rule, value, remedy, file="config.yml", line=7)
 
@@ -112,18 +119,18 @@ class Lab:
     cluster: FakeCluster
     storage: Path
     settings: Settings
-    made: list[JobRequest] = field(default_factory=list)
+    made: list[Request] = field(default_factory=list)
 
     @property
     def service(self) -> KubeflowTrainingService:
         return KubeflowTrainingService(self.settings)
 
-    def request(self, command: str = "true", training: JsonObject | None = None) -> JobRequest:
+    def request(self, command: str = "true", section: KubeflowSection | None = None) -> Request:
         """A request for a job of its own, in an experiment that is open."""
-        training = training or make_training(self.storage, worker=make_role(command))
-        folder = self.service.experiment_folder(EXPERIMENT, training)
+        section = section or make_section(self.storage, worker=make_role(command))
+        folder = self.service.experiment_folder(EXPERIMENT, section)
         (folder / "code-1").mkdir(parents=True, exist_ok=True)
-        self.service.open_experiment(EXPERIMENT, training)
+        self.service.open_experiment(EXPERIMENT, section)
         number = len(self.made)
         self.made.append(
             JobRequest(
@@ -132,20 +139,20 @@ class Lab:
                 number=number,
                 attempt=1,
                 parameters={"x": 0.5},
-                training=training,
+                section=section,
                 code_folder=str(folder / "code-1"),
                 folder=str(folder / "trials" / f"T{number:04}" / "1"),
             )
         )
         return self.made[-1]
 
-    def job(self, request: JobRequest) -> JsonObject:
+    def job(self, request: Request) -> JsonObject:
         """The request's job, which has to be there."""
-        found = self.cluster.find("tfjobs", self.service.handle(request)["name"])
+        found = self.cluster.find("tfjobs", self.service.handle(request).name)
         assert found is not None
         return found
 
-    def chief_folder(self, request: JobRequest) -> Path:
+    def chief_folder(self, request: Request) -> Path:
         return Path(request.folder) / "output" / "worker-0"
 
 

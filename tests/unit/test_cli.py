@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from trialflow import __version__
-from trialflow.training.interpreter import machine_id
+from trialflow.training.local.interpreter import machine_id
 
 from .cli_lab import TRIALS, FakeAirflow, airflow, config, logged_in, run, write_experiment
 

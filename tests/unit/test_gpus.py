@@ -23,8 +23,8 @@ from trialflow.experiment.running import ExperimentSteps, TrialWatch
 from trialflow.records import Trial, TrialStatus
 from trialflow.settings import Settings
 from trialflow.training import JobRequest
-from trialflow.training.gpus import Gpu, GpuWish, find_shortage, list_gpus
 from trialflow.training.local import LocalTrainingService
+from trialflow.training.local.gpus import Gpu, GpuWish, find_shortage, list_gpus
 
 FAKE = Path(trialflow.testing.__file__).parent / "fake_nvml"
 HOLDS = 'echo "$CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"; while [ ! -e "$NNI_OUTPUT_DIR/go" ]; do sleep 0.05; done'
@@ -56,7 +56,8 @@ class Lab:
     def start(self, **training: Any) -> JobRequest:
         number = len(self.requests)
         place = self.folder / "trials" / f"t{number}"
-        request = JobRequest("exp", f"t{number}", number, 1, {}, {"command": HOLDS, **training}, "/", str(place))
+        section = self.service.read_section({"command": HOLDS, **training})
+        request = JobRequest("exp", f"t{number}", number, 1, {}, section, "/", str(place))
         self.requests.append(request)
         self.service.submit(request)
         return request

@@ -15,11 +15,12 @@ from trialflow.errors import TrainingError
 from trialflow.messages import Problem
 from trialflow.records import JsonObject
 from trialflow.training import JobRequest
+from trialflow.training.kubeflow import KubeflowTrainingService
 from trialflow.training.kubeflow.manifest import make_manifest
 from trialflow.training.kubeflow.names import MAX_JOB_NAME, job_labels, job_name
 from trialflow.training.kubeflow.overlay import merge
 from trialflow.training.kubeflow.rules import check_section
-from trialflow.training.kubeflow.section import read_section
+from trialflow.training.kubeflow.section import KubeflowSection
 
 GOLDEN = Path(__file__).with_name("golden")
 MOUNT = "/mnt/nni"
@@ -97,7 +98,11 @@ CASES: dict[str, JsonObject] = {
 }
 
 
-def request_for(training: JsonObject, **changes: Any) -> JobRequest:
+def read_section(training: JsonObject) -> KubeflowSection:
+    return KubeflowTrainingService().read_section(training)
+
+
+def request_for(training: JsonObject, **changes: Any) -> JobRequest[KubeflowSection]:
     folder = f"{MOUNT}/nni/xBAaCvDo"
     values: JsonObject = {
         "experiment_id": "xBAaCvDo",
@@ -105,7 +110,7 @@ def request_for(training: JsonObject, **changes: Any) -> JobRequest:
         "number": 0,
         "attempt": 1,
         "parameters": {"lr": 0.1},
-        "training": training,
+        "section": read_section(training),
         "code_folder": f"{folder}/code-0123456789abcdef",
         "folder": f"{folder}/trials/irGdV/1",
         **changes,
@@ -117,7 +122,7 @@ def request_for(training: JsonObject, **changes: Any) -> JobRequest:
 def test_the_manifest_is_the_golden_one(name: str) -> None:
     training = CASES[name]
     before = copy.deepcopy(training)
-    manifest = make_manifest(request_for(training), read_section(training))
+    manifest = make_manifest(request_for(training))
     assert manifest == yaml.safe_load((GOLDEN / f"{name}.yaml").read_text())
     assert json.loads(json.dumps(manifest)) == manifest
     assert training == before
@@ -172,7 +177,7 @@ def problem_at(path: tuple[str, ...], rule: str, value: str | None = None, remed
 
 
 def problems_of(training: JsonObject) -> dict[str, str]:
-    found = check_section(training, problem_at)
+    found = check_section(read_section(training), problem_at)
     assert all(problem.remedy for problem in found)
     return {problem.field: str(problem) for problem in found}
 

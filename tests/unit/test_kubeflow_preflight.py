@@ -16,9 +16,9 @@ from trialflow.testing.fake_cluster import Collection
 from trialflow.training import Preflight
 from trialflow.training.kubeflow.api import ClusterApi, UnreachableError
 from trialflow.training.kubeflow.preflight import required_rights
-from trialflow.training.kubeflow.section import OPERATORS, read_section
+from trialflow.training.kubeflow.section import OPERATORS, Cluster, KubeflowSection
 
-from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_role, make_training, problem_at
+from .kubeflow_lab import EXPORT, SERVER, Lab, make_lab, make_role, make_section, make_training, problem_at
 
 ROLE_FILE = Path(__file__).parents[2] / "deploy" / "role.yaml"
 
@@ -35,10 +35,10 @@ def set_operator(lab: Lab, ready: int, name: str = "training-operator") -> None:
     lab.cluster.put(Collection("apps", "v1", "kubeflow", "deployments"), deployment)
 
 
-def preflight(lab: Lab, training: JsonObject | None = None, **config: Any) -> Preflight:
+def preflight(lab: Lab, training: JsonObject | None = None, **config: Any) -> Preflight[KubeflowSection]:
     training = training or make_training(None, worker=make_role())
     training["kubeflowConfig"].update(config)
-    return lab.service.preflight(training, problem_at)
+    return lab.service.preflight(lab.service.read_section(training), problem_at)
 
 
 def problems_of(lab: Lab, training: JsonObject | None = None, **config: Any) -> dict[str, Problem]:
@@ -50,19 +50,19 @@ def problems_of(lab: Lab, training: JsonObject | None = None, **config: Any) -> 
 def test_what_was_found_out_is_kept_for_the_steps_that_follow(lab: Lab) -> None:
     found = preflight(lab)
     assert (found.problems, found.warnings) == ((), ())
-    assert found.training["cluster"] == {"version": "v1", "namespace": "default", "mount": str(lab.storage)}
+    assert found.section.cluster == Cluster("v1", "default", str(lab.storage))
     assert lab.cluster.all("tfjobs") == []
     assert list(lab.storage.rglob("*")) == [lab.storage / "nni"]
 
 
 def test_the_file_s_namespace_comes_before_the_connection_s(lab: Lab) -> None:
-    assert preflight(lab, namespace="team").training["cluster"]["namespace"] == "team"
+    assert preflight(lab, namespace="team").section.facts.namespace == "team"
 
 
 @pytest.mark.parametrize("version", ["v1alpha2", "v1beta1", "v1beta2"])
 def test_an_old_version_runs_as_the_one_that_is_served_with_a_warning(lab: Lab, version: str) -> None:
     found = preflight(lab, apiVersion=version)
-    assert found.training["cluster"]["version"] == "v1"
+    assert found.section.facts.version == "v1"
     assert found.warnings == (
         f"kubeflowConfig.apiVersion {version} is not served by the cluster; jobs are made as v1",
     )
@@ -70,8 +70,8 @@ def test_an_old_version_runs_as_the_one_that_is_served_with_a_warning(lab: Lab, 
 
 def test_an_old_cluster_is_served_in_its_own_version(lab: Lab) -> None:
     lab.cluster.served["kubeflow.org"] = {"v1": ["pytorchjobs"], "v1beta2": ["tfjobs"]}
-    assert preflight(lab, apiVersion="v1beta2").training["cluster"]["version"] == "v1beta2"
-    assert preflight(lab, apiVersion="v1").training["cluster"]["version"] == "v1beta2"
+    assert preflight(lab, apiVersion="v1beta2").section.facts.version == "v1beta2"
+    assert preflight(lab, apiVersion="v1").section.facts.version == "v1beta2"
 
 
 @pytest.mark.parametrize("served", [None, {"v1": ["pytorchjobs"]}])
@@ -93,8 +93,8 @@ def test_every_right_is_asked_for_and_all_that_are_missing_are_named(lab: Lab) -
 
 
 def test_rights_on_secrets_are_needed_for_a_private_registry_alone() -> None:
-    plain = read_section(make_training(None, worker=make_role()))
-    private = read_section(make_training(None, worker=make_role(privateRegistryAuthPath="/x")))
+    plain = make_section(None, worker=make_role())
+    private = make_section(None, worker=make_role(privateRegistryAuthPath="/x"))
     assert set(required_rights(private)) - set(required_rights(plain)) == {
         ("", "secrets", "create"),
         ("", "secrets", "delete"),
@@ -107,7 +107,7 @@ def test_the_role_of_an_installation_grants_what_is_asked_for_and_nothing_else()
         for name, operator in OPERATORS.items()
         for login in (None, "/home/me/config.json")
         for right in required_rights(
-            read_section(make_training(None, name, **{operator.chief: make_role(privateRegistryAuthPath=login)}))
+            make_section(None, name, **{operator.chief: make_role(privateRegistryAuthPath=login)})
         )
     }
     granted = [
@@ -123,16 +123,16 @@ def test_the_role_of_an_installation_grants_what_is_asked_for_and_nothing_else()
 def test_the_rights_that_are_asked_for_are_those_that_are_used(lab: Lab, tmp_path: Path) -> None:
     login = tmp_path / "login.json"
     login.write_text('{"auths": {"r": {}}}')
-    training = make_training(lab.storage, worker=make_role(privateRegistryAuthPath=str(login)))
-    granted = {f"{verb} {resource}" for _, resource, verb in required_rights(read_section(training))}
-    request = lab.request(training=training)
+    section = make_section(lab.storage, worker=make_role(privateRegistryAuthPath=str(login)))
+    granted = {f"{verb} {resource}" for _, resource, verb in required_rights(section)}
+    request = lab.request(section=section)
     service, handle = lab.service, lab.service.handle(request)
     service.submit(request)
     service.submit(request)
     service.poll(handle)
     service.cancel(handle)
     service.poll(handle)
-    service.close_experiment(request.experiment_id, training)
+    service.close_experiment(request.experiment_id, section)
     assert set(lab.cluster.count()) <= granted
 
 
@@ -157,7 +157,7 @@ def test_a_claim_is_used_in_the_folder_that_is_named(tmp_path: Path) -> None:
         set_operator(lab, 1)
         found = preflight(lab, storage="pvc", pvc={"claim": "shared", "path": "/team"})
         assert found.problems == ()
-        assert found.training["cluster"]["mount"] == str(claim / "team")
+        assert found.section.facts.mount == str(claim / "team")
         problem = problems_of(lab, storage="pvc", pvc={"claim": "other", "path": None})["kubeflowConfig.pvc"]
     assert "TRIALFLOW_STORAGE_MOUNTS='pvc:default/other=/its/folder'" in problem.remedy
 

@@ -70,7 +70,7 @@ def prepare(tmp_path: Path, command: str, **changes: Any) -> Storage:
     values = {**make_role(command), **changes}
     role = Role("worker", values["replicas"], command, "image", values["gpuNum"], 1, 128)
     folder = AttemptFolder(tmp_path / "trials" / "abcde" / "1")
-    request = JobRequest("exp", "abcde", 3, 1, {"x": 0.5}, {}, "/code", str(folder.path))
+    request = JobRequest("exp", "abcde", 3, 1, {"x": 0.5}, None, "/code", str(folder.path))
     script = make_run_script(request, role, "own")
     folder.prepare({"parameter.cfg": request.parameter_file, run_script_name("worker"): script}, [role])
     code = tmp_path / "code"

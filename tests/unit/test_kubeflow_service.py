@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from trialflow.training import JobRequest
 from trialflow.training.kubeflow import service as service_module
 from trialflow.training.kubeflow import waiting_pods
 from trialflow.training.kubeflow.api import ClusterApi
+from trialflow.training.kubeflow.section import KubeflowSection
 
-from .kubeflow_lab import EXPERIMENT, Lab, make_lab, make_role, make_running_lab, make_training, wait_for
+from .kubeflow_lab import EXPERIMENT, Lab, make_lab, make_role, make_running_lab, make_section, wait_for
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_a_job_that_exists_is_adopted(lab: Lab) -> None:
 @pytest.mark.parametrize("label", ["expId", "trialId", "attempt", "app.kubernetes.io/managed-by"])
 def test_a_job_of_somebody_else_is_left_alone(lab: Lab, label: str) -> None:
     request = submit(lab)
-    name = lab.service.handle(request)["name"]
+    name = lab.service.handle(request).name
     lab.cluster.change("tfjobs", name, lambda job: job["metadata"]["labels"].update({label: "other"}))
     with pytest.raises(TrainingError, match="must be free or taken by the same trial"):
         lab.service.submit(request)
@@ -99,7 +101,7 @@ def test_a_submit_that_died_before_it_saw_the_cancel_is_mended_by_its_repetition
 
 def test_a_cancel_without_the_storage_still_deletes_the_job(lab: Lab) -> None:
     request = submit(lab, "Running")
-    handle = {**lab.service.handle(request), "folder": "/proc/nowhere/trials/T/1"}
+    handle = replace(lab.service.handle(request), folder="/proc/nowhere/trials/T/1")
     lab.service.cancel(handle)
     assert lab.cluster.all("tfjobs") == []
 
@@ -130,7 +132,7 @@ def test_a_failed_job_is_kept_where_the_operator_wants_that(tmp_path: Path, poli
         add_pod(lab.cluster, lab.job(failed), {"phase": "Failed"})
         for request in (failed, running, succeeded):
             lab.service.cancel(lab.service.handle(request))
-        lab.service.close_experiment(EXPERIMENT, failed.training)
+        lab.service.close_experiment(EXPERIMENT, failed.section)
         assert len(lab.cluster.all("tfjobs")) == left
         assert len(lab.cluster.all("pods")) == left
 
@@ -152,12 +154,12 @@ def test_an_oom_kill_is_the_trial_s_failure_and_an_eviction_is_not(lab: Lab) -> 
 
 def test_the_error_output_of_the_replica_that_failed_first_is_shown(tmp_path: Path) -> None:
     with make_running_lab(tmp_path) as lab:
-        training = make_training(
+        section = make_section(
             lab.storage,
             worker=make_role("sleep 600"),
             ps=make_role("echo no such parameter >&2; exit 4"),
         )
-        request = lab.request(training=training)
+        request = lab.request(section=section)
         handle = lab.service.handle(request)
         lab.service.submit(request)
         outcome = wait_for(lambda: lab.service.poll(handle).outcome)
@@ -170,8 +172,8 @@ def test_a_distributed_trial_ends_with_its_chief(tmp_path: Path) -> None:
     code = "import nni, time; nni.report_final_result(1.5)"
     with make_running_lab(tmp_path) as lab:
         worker = make_role(f"python3 -c '{code}'", replicas=2)
-        training = make_training(lab.storage, worker=worker, ps=make_role("sleep 600"))
-        request = lab.request(training=training)
+        section = make_section(lab.storage, worker=worker, ps=make_role("sleep 600"))
+        request = lab.request(section=section)
         handle = lab.service.handle(request)
         lab.service.submit(request)
         outcome = wait_for(lambda: lab.service.poll(handle).outcome, 20)
@@ -184,7 +186,7 @@ def test_a_distributed_trial_ends_with_its_chief(tmp_path: Path) -> None:
 def test_a_pytorch_job_runs_too(tmp_path: Path) -> None:
     with make_running_lab(tmp_path) as lab:
         roles = {"master": make_role("echo master"), "worker": make_role("sleep 600", replicas=2)}
-        request = lab.request(training=make_training(lab.storage, "pytorch-operator", **roles))
+        request = lab.request(section=make_section(lab.storage, "pytorch-operator", **roles))
         lab.service.submit(request)
         handle = lab.service.handle(request)
         outcome = wait_for(lambda: lab.service.poll(handle).outcome)
@@ -204,7 +206,7 @@ def test_metrics_that_were_only_printed_count(lab: Lab, where: str) -> None:
     if where == "storage":
         (lab.chief_folder(request) / "stdout").write_bytes(PRINTED)
     else:
-        lab.cluster.logs[f"{lab.service.handle(request)['name']}-worker-0"] = PRINTED
+        lab.cluster.logs[f"{lab.service.handle(request).name}-worker-0"] = PRINTED
     set_condition(lab.cluster, lab.job(request), "Succeeded")
     handle = lab.service.handle(request)
     assert lab.service.poll(handle).outcome is not None
@@ -227,7 +229,7 @@ def test_a_waiting_job_says_why(lab: Lab) -> None:
     assert "the operator has not taken the job up" in reason_of(lab, request)
     set_condition(lab.cluster, lab.job(request), "Created")
     wait_for(lambda: reason_of(lab, request) == "the operator has made no pods yet")
-    name = lab.service.handle(request)["name"]
+    name = lab.service.handle(request).name
     add_warning(lab.cluster, "default", name, "FailedCreatePod", "exceeded quota: gpus")
     assert reason_of(lab, request) == "FailedCreatePod: exceeded quota: gpus"
     unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
@@ -256,7 +258,7 @@ def test_what_is_known_of_other_jobs_and_of_pods_that_run_explains_nothing(lab: 
 def test_a_job_of_which_one_pod_cannot_start_says_why_and_is_given_up(tmp_path: Path) -> None:
     with make_running_lab(tmp_path) as lab:
         roles = {"worker": make_role("sleep 600"), "ps": make_role("sleep 600", image="missing")}
-        request = lab.request(training=make_training(lab.storage, **roles))
+        request = lab.request(section=make_section(lab.storage, **roles))
         lab.service.submit(request)
         wait_for(lambda: "'Running'" in str(lab.job(request).get("status")))
         wait_for(lambda: "ImagePullBackOff" in reason_of(lab, request))
@@ -270,7 +272,7 @@ def test_a_job_of_which_one_pod_cannot_start_says_why_and_is_given_up(tmp_path: 
 def test_a_job_all_of_whose_pods_have_started_runs_without_limit_and_without_requests(tmp_path: Path) -> None:
     with make_running_lab(tmp_path, waiting_limit_seconds=0.01) as lab:
         roles = {"worker": make_role("sleep 600", replicas=2), "ps": make_role("sleep 600")}
-        request = lab.request(training=make_training(lab.storage, **roles))
+        request = lab.request(section=make_section(lab.storage, **roles))
         lab.service.submit(request)
         handle = lab.service.handle(request)
         wait_for(lambda: lab.job(request).get("status", {}).get("replicaStatuses", {}).get("Worker") == {"active": 2})
@@ -294,7 +296,7 @@ def test_a_pod_that_takes_another_s_place_waits_from_then_on(lab: Lab, pod_at: s
         job["spec"]["tfReplicaSpecs"]["Worker"]["replicas"] = 2
         job["status"]["replicaStatuses"] = {"Worker": {"active": 1}}
 
-    lab.cluster.change("tfjobs", lab.service.handle(request)["name"], age)
+    lab.cluster.change("tfjobs", lab.service.handle(request).name, age)
     add_pod(lab.cluster, lab.job(request), {"phase": "Running"})
     if pod_at:
         name = add_pod(lab.cluster, lab.job(request), {"phase": "Pending"}, "worker-1")
@@ -315,9 +317,9 @@ def test_a_pod_that_cannot_be_made_beside_one_that_runs_is_waited_for_as_long(tm
             job["status"]["replicaStatuses"] = {"Worker": {"active": 1}, "PS": {}}
 
         handle = lab.service.handle(request)
-        lab.cluster.change("tfjobs", handle["name"], age)
+        lab.cluster.change("tfjobs", handle.name, age)
         add_pod(lab.cluster, lab.job(request), {"phase": "Running"})
-        add_warning(lab.cluster, "default", handle["name"], "FailedCreatePod", "exceeded quota: gpus")
+        add_warning(lab.cluster, "default", handle.name, "FailedCreatePod", "exceeded quota: gpus")
         outcome = lab.service.poll(handle).outcome
         assert outcome is not None
         assert outcome.reason == "it waited longer than 0 s: FailedCreatePod: exceeded quota: gpus"
@@ -356,7 +358,7 @@ def test_a_job_that_begins_to_wait_is_not_kept_waiting_for_the_next_look(
 @pytest.mark.usefixtures("impatient")
 def test_an_image_that_cannot_be_pulled_is_a_reason_to_wait(tmp_path: Path) -> None:
     with make_running_lab(tmp_path) as lab:
-        request = lab.request(training=make_training(lab.storage, worker=make_role(image="missing")))
+        request = lab.request(section=make_section(lab.storage, worker=make_role(image="missing")))
         lab.service.submit(request)
         wait_for(lambda: "ImagePullBackOff" in reason_of(lab, request))
 
@@ -374,7 +376,7 @@ def test_a_job_that_waits_too_long_is_lost(tmp_path: Path) -> None:
         running = submit(lab, "Running")
         aged = "2026-01-01T00:00:00Z"
         for made in (request, running):
-            name = lab.service.handle(made)["name"]
+            name = lab.service.handle(made).name
             lab.cluster.change("tfjobs", name, lambda job: job["metadata"].update({"creationTimestamp": aged}))
         outcome = lab.service.poll(lab.service.handle(request)).outcome
         assert outcome is not None
@@ -391,23 +393,23 @@ def test_opening_an_experiment_lays_out_what_pods_need_once(lab: Lab) -> None:
     folder = lab.storage / "nni" / EXPERIMENT
     sdk = folder / "sdk" / "nni" / "__init__.py"
     before = sdk.stat().st_ino
-    lab.service.open_experiment(EXPERIMENT, request.training)
+    lab.service.open_experiment(EXPERIMENT, request.section)
     assert sdk.stat().st_ino == before
     assert [path.name for path in sorted(folder.iterdir())] == ["code-1", "sdk", "trials"]
     assert all(path.stat().st_mode & 0o055 == 0o055 for path in (folder, folder / "sdk", folder / "sdk" / "nni"))
     assert lab.cluster.requests == []
 
 
-def registry_training(lab: Lab, tmp_path: Path) -> JsonObject:
+def registry_section(lab: Lab, tmp_path: Path) -> KubeflowSection:
     login = tmp_path / "config.json"
     login.write_text('{"auths": {"registry": {"auth": "czNjcjN0"}}}')
-    return make_training(lab.storage, worker=make_role(privateRegistryAuthPath=str(login)))
+    return make_section(lab.storage, worker=make_role(privateRegistryAuthPath=str(login)))
 
 
 def test_a_private_registry_s_login_becomes_a_secret_that_goes_with_the_experiment(lab: Lab, tmp_path: Path) -> None:
-    training = registry_training(lab, tmp_path)
-    request = lab.request(training=training)
-    lab.service.open_experiment(EXPERIMENT, training)
+    section = registry_section(lab, tmp_path)
+    request = lab.request(section=section)
+    lab.service.open_experiment(EXPERIMENT, section)
     (secret,) = lab.cluster.all("secrets")
     assert secret["type"] == "kubernetes.io/dockerconfigjson"
     assert json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"] == {
@@ -416,8 +418,8 @@ def test_a_private_registry_s_login_becomes_a_secret_that_goes_with_the_experime
     assert secret["metadata"]["labels"]["expId"] == EXPERIMENT
     spec = lab.service.plan(request)["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]
     assert spec["imagePullSecrets"] == [{"name": secret["metadata"]["name"]}]
-    lab.service.close_experiment(EXPERIMENT, training)
-    lab.service.close_experiment(EXPERIMENT, training)
+    lab.service.close_experiment(EXPERIMENT, section)
+    lab.service.close_experiment(EXPERIMENT, section)
     assert lab.cluster.all("secrets") == []
 
 
@@ -427,9 +429,9 @@ def test_nothing_of_an_experiment_is_left_and_everything_of_others(tmp_path: Pat
         for request in requests:
             lab.service.submit(request)
         other = lab.request("sleep 600")
-        lab.service.submit(JobRequest(**{**vars(other), "experiment_id": "another1"}))
+        lab.service.submit(replace(other, experiment_id="another1"))
         wait_for(lambda: len(lab.cluster.all("pods")) == 4)
-        lab.service.close_experiment(EXPERIMENT, requests[0].training)
+        lab.service.close_experiment(EXPERIMENT, requests[0].section)
         for plural in ("tfjobs", "pods"):
             assert [item["metadata"]["labels"]["expId"] for item in lab.cluster.all(plural)] == ["another1"]
 
@@ -441,6 +443,6 @@ def test_pods_that_do_not_end_keep_an_experiment_open(lab: Lab, monkeypatch: pyt
     add_pod(lab.cluster, orphan, {"phase": "Running"})
     started = time.monotonic()
     with pytest.raises(TrainingError, match="gone-worker-0"):
-        lab.service.close_experiment(EXPERIMENT, request.training)
+        lab.service.close_experiment(EXPERIMENT, request.section)
     assert time.monotonic() - started < 5
     assert lab.cluster.all("tfjobs") == []

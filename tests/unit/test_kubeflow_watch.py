@@ -44,7 +44,7 @@ def is_ended(lab: Lab, request: JobRequest) -> bool:
 
 
 def informer_of(lab: Lab) -> JobInformer:
-    return informers.of(lab.service._api, lab.service.handle(lab.made[0])["collection"])
+    return informers.of(lab.service._api, lab.service.handle(lab.made[0]).collection)
 
 
 def test_a_trial_costs_four_requests_however_long_it_runs(lab: Lab) -> None:
@@ -169,7 +169,7 @@ def test_bookmarks_keep_a_quiet_watch_from_falling_behind(lab: Lab) -> None:
     request = submit(lab)
     assert not is_ended(lab, request)
     before = lab.service.handle(request)
-    lab.cluster.change("tfjobs", before["name"], lambda job: None)
+    lab.cluster.change("tfjobs", before.name, lambda job: None)
     seen = informer_of(lab)._version
     # Something that is none of ours moves the cluster's version on.
     other = {"metadata": {"name": "other"}, "spec": {}}

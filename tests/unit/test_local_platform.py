@@ -24,8 +24,8 @@ from trialflow.experiment.showing.nni_views import show_trial
 from trialflow.processes import find_processes
 from trialflow.records import Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
-from trialflow.training.interpreter import VARIABLES, machine_id, read_environment, sent_environment
 from trialflow.training.local import LocalTrainingService
+from trialflow.training.local.interpreter import VARIABLES, machine_id, read_environment, sent_environment
 
 REPORTS = "import nni\nparameters = nni.get_next_parameter()\n{}\nnni.report_final_result(parameters['x'])\n"
 V1: dict[str, Any] = {
@@ -237,7 +237,7 @@ def test_a_canceller_that_was_killed_leaves_a_request_that_is_not_repeated(tmp_p
     wait_for(lambda: "ready" in (folder_of(trial) / "stdout").read_text())
     code = (
         "import json, sys; from trialflow.training.local import LocalTrainingService\n"
-        "LocalTrainingService().cancel(json.loads(sys.argv[1]))"
+        "service = LocalTrainingService(); service.cancel(service.read_handle(json.loads(sys.argv[1])))"
     )
     with subprocess.Popen([sys.executable, "-c", code, json.dumps(trial.job)]) as canceller:
         wait_for((folder_of(trial) / "checkpoint").exists)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,15 @@ from trialflow.testing import TrainingServiceContract
 from trialflow.testing.contracts import run_to_end
 from trialflow.training import JobRequest, TrainingService
 from trialflow.training.local import LocalTrainingService
+from trialflow.training.local.section import LocalSection
 
 SUBMITS_AND_HANGS = """
 import json, sys, time
 from trialflow.training import JobRequest
 from trialflow.training.local import LocalTrainingService
-LocalTrainingService().submit(JobRequest(**json.loads(sys.argv[1])))
+from trialflow.training.local.section import LocalSection
+given = json.loads(sys.argv[1])
+LocalTrainingService().submit(JobRequest(**{**given, "section": LocalSection(**given["section"])}))
 print("submitted", flush=True)
 time.sleep(60)
 """
@@ -57,7 +60,7 @@ def make_request(service: TrainingService, tmp_path: Path) -> Iterator[Callable[
                 number=number,
                 attempt=1,
                 parameters={"x": 0.5},
-                training={"command": command, "gpuNum": 0},
+                section=LocalSection(command, gpus=0),
                 code_folder=str(tmp_path / "code"),
                 folder=str(folder),
             )
@@ -157,6 +160,17 @@ def test_a_submit_that_lost_the_race_does_not_wait_for_the_job_to_end(
     assert service.last_output(service.handle(request)) == ""
 
 
+def test_a_cancel_ends_what_has_no_mark_and_ignores_the_request_to_end(
+    service: TrainingService, make_request: Callable[[str], JobRequest]
+) -> None:
+    request = make_request("""env -i sh -c 'trap "" TERM; echo $$ > pid; exec sleep 600'""")
+    service.submit(request)
+    pid_file = Path(request.code_folder) / "pid"
+    wait_for(lambda: pid_file.exists() and pid_file.read_text().strip())
+    service.cancel(service.handle(request))
+    assert not is_alive(int(pid_file.read_text()))
+
+
 def test_a_cancel_ends_grandchildren_and_those_in_sessions_of_their_own(
     service: TrainingService, make_request: Callable[[str], JobRequest]
 ) -> None:
@@ -211,7 +225,7 @@ def test_a_job_whose_session_was_killed_is_lost(
 def test_a_job_of_another_machine_is_nobody_s_guess(
     service: TrainingService, make_request: Callable[[str], JobRequest]
 ) -> None:
-    handle = {**service.handle(make_request("true")), "host": "elsewhere"}
+    handle = replace(service.handle(make_request("true")), host="elsewhere")
     for call in (service.poll, service.cancel):
         with pytest.raises(TrainingError, match="a process of elsewhere"):
             call(handle)
@@ -253,7 +267,7 @@ def test_a_command_with_quotes_and_a_folder_with_spaces_are_taken_as_they_are(
     service: TrainingService, make_request: Callable[[str], JobRequest]
 ) -> None:
     request = make_request("""printf '%s' "it's \\$5" >&2""")
-    moved = JobRequest(**{**asdict(request), "folder": f"{request.folder} with 'quotes' \" and spaces"})
+    moved = replace(request, folder=f"{request.folder} with 'quotes' \" and spaces")
     assert run_to_end(service, moved).exit_code == 0
     assert service.last_output(service.handle(moved)) == "it's $5"
 

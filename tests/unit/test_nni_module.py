@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trialflow.metrics import MetricsTail, read_number
-from trialflow.training.local import SDK_FOLDER
+from trialflow.sdk import SDK_FOLDER
 
 SOURCE = SDK_FOLDER / "nni" / "__init__.py"
 

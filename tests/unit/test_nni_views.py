@@ -132,11 +132,15 @@ def test_an_experiment_is_listed_with_the_keys_of_nni_s_list() -> None:
     assert (running["endTime"], ended["endTime"], running["logDir"]) == ("N/A", 2000, "/none")
 
 
+KUBEFLOW_JOB = {"folder": "/e/trials/t1", "chief": "worker-0", "collection": "/apis/x", "name": "t1-1",
+                "namespace": "n", "container": "tensorflow", "memory_mb": 1}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("platform", "job", "output"),
     [
         ("local", {"folder": "/e/trials/t1", "host": "here"}, "/e/trials/t1"),
-        ("kubeflow", {"folder": "/e/trials/t1", "chief": "worker-0"}, "/e/trials/t1/output/worker-0"),
+        ("kubeflow", KUBEFLOW_JOB, "/e/trials/t1/output/worker-0"),
     ],
 )
 def test_a_trial_s_output_is_shown_where_its_replica_writes(platform: str, job: dict[str, str], output: str) -> None:
@@ -149,6 +153,6 @@ def test_a_trial_s_output_is_shown_where_its_replica_writes(platform: str, job: 
 
 
 def test_the_parameters_that_a_person_gave_are_the_trial_s_own_word_for_it(tmp_path: Path) -> None:
-    request = JobRequest("exp", "t1", 3, 1, {"x": 1}, {}, "/code", str(tmp_path), is_customized=True)
+    request = JobRequest("exp", "t1", 3, 1, {"x": 1}, None, "/code", str(tmp_path), is_customized=True)
     record = json.loads(request.parameter_file)
     assert record == {"parameter_id": 3, "parameter_source": "customized", "parameters": {"x": 1}}

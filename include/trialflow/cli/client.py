@@ -127,7 +127,7 @@ def _rule(wanted: str | None, found: list[dict[str, Any]], *, any_status: bool, 
 
 def is_on_this_machine(api: Api) -> bool:
     """Whether the server runs on this machine; one that cannot tell does not."""
-    from trialflow.training.interpreter import machine_id
+    from trialflow.training.local.interpreter import machine_id
 
     try:
         return bool(api.get("/machine") == machine_id())

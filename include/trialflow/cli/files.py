@@ -67,7 +67,7 @@ def load_in_shell(config: Path, *, preflight: bool = False) -> LoadedInShell:
     """
     from trialflow.experiment.loading.load import describe_trial_python, load_experiment
     from trialflow.settings import get_settings
-    from trialflow.training.interpreter import sent_environment
+    from trialflow.training.local.interpreter import sent_environment
 
     settings, name = get_settings(), str(config.absolute())
     is_active = any(os.environ.get(variable) for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"))
@@ -84,7 +84,7 @@ def load_in_shell(config: Path, *, preflight: bool = False) -> LoadedInShell:
 
 def describe_shell(config: Path) -> dict[str, str] | None:
     """What Airflow is told of this shell; says which Python that means."""
-    from trialflow.training.interpreter import sent_environment
+    from trialflow.training.local.interpreter import sent_environment
 
     try:
         loaded = load_in_shell(config)

@@ -2,10 +2,10 @@
 
 class TestMyService(TrainingServiceContract):
     @pytest.fixture
-    def service(self) -> TrainingService: ...
+    def service(self) -> TrainingService[Section, Handle]: ...
 
     @pytest.fixture
-    def make_request(self, tmp_path) -> Callable[[str], JobRequest]: ...
+    def make_request(self, tmp_path) -> Callable[[str], JobRequest[Section]]: ...
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from trialflow.errors import NotFoundError, StoreError
+from trialflow.errors import NotFoundError, StoreError, TrainingError
 from trialflow.records import (
     AlgorithmSpec,
     ExperimentSpec,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from trialflow.store import Store
     from trialflow.training import JobRequest, TrainingService
+
+    Service = TrainingService[Any, Any]
+    Request = JobRequest[Any]
 
 JOB_TIMEOUT_SECONDS = 30.0
 _ID = "contract"
@@ -300,13 +303,13 @@ class TrainingServiceContract:
     """Needs the fixtures ``service`` and ``make_request``: shell command → a fresh request for it."""
 
     def test_a_command_that_ends_with_0_has_succeeded(
-        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+        self, service: Service, make_request: Callable[[str], Request]
     ) -> None:
         outcome = run_to_end(service, make_request("true"))
         assert (outcome.status, outcome.exit_code, outcome.lost) == (TrialStatus.SUCCEEDED, 0, False)
 
     def test_a_command_that_ends_with_1_has_failed(
-        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+        self, service: Service, make_request: Callable[[str], Request]
     ) -> None:
         request = make_request("echo broken >&2; exit 1")
         outcome = run_to_end(service, request)
@@ -314,7 +317,7 @@ class TrainingServiceContract:
         assert "broken" in service.last_output(service.handle(request))
 
     def test_a_second_submit_starts_nothing(
-        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+        self, service: Service, make_request: Callable[[str], Request]
     ) -> None:
         request = make_request('echo ran >> "$NNI_OUTPUT_DIR/runs"; cat "$NNI_OUTPUT_DIR/runs" >&2')
         service.submit(request)
@@ -323,7 +326,7 @@ class TrainingServiceContract:
         assert service.last_output(service.handle(request)) == "ran"
 
     def test_a_job_that_was_cancelled_first_never_starts(
-        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+        self, service: Service, make_request: Callable[[str], Request]
     ) -> None:
         request = make_request("echo ran >&2")
         service.cancel(service.handle(request))
@@ -332,7 +335,7 @@ class TrainingServiceContract:
         assert service.last_output(service.handle(request)) == ""
 
     def test_a_cancel_ends_the_job_and_may_be_repeated(
-        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+        self, service: Service, make_request: Callable[[str], Request]
     ) -> None:
         request = make_request("sleep 600")
         service.submit(request)
@@ -342,16 +345,35 @@ class TrainingServiceContract:
         service.cancel(handle)
         assert service.poll(handle).outcome is not None
 
-    def test_a_plan_and_a_handle_have_no_effect_and_are_json(
-        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+    def test_a_plan_and_a_handle_have_no_effect_and_the_plan_is_json(
+        self, service: Service, make_request: Callable[[str], Request]
     ) -> None:
         request = make_request("echo ran >&2")
-        for made in (service.plan(request), service.handle(request)):
-            assert json.loads(json.dumps(made)) == made
+        plan = service.plan(request)
+        assert json.loads(json.dumps(plan)) == plan
         assert service.last_output(service.handle(request)) == ""
 
+    def test_the_ledger_gives_a_section_and_a_handle_back_as_they_were(
+        self, service: Service, make_request: Callable[[str], Request]
+    ) -> None:
+        request = make_request("echo 'ran' >&2")
+        handle = service.handle(request)
+        kept = json.dumps([service.write_section(request.section), service.write_handle(handle)])
+        section, job = json.loads(kept)
+        assert (service.read_section(section), service.read_handle(job)) == (request.section, handle)
+        assert handle.folder == request.folder
+
+    def test_what_another_program_has_written_is_refused_with_a_sentence(self, service: Service) -> None:
+        for read in (service.read_section, service.read_handle):
+            try:
+                read({"written": "elsewhere"})
+            except TrainingError as error:
+                assert "written by another version" in str(error)  # noqa: PT017  # pytest is not imported here
+            else:
+                raise AssertionError("it was read")
+
     def test_a_trial_reads_its_parameters_and_its_metrics_are_found(
-        self, service: TrainingService, make_request: Callable[[str], JobRequest]
+        self, service: Service, make_request: Callable[[str], Request]
     ) -> None:
         request = make_request(
             'mkdir -p "$NNI_SYS_DIR/.nni"; cp "$NNI_SYS_DIR/parameter.cfg" "$NNI_SYS_DIR/.nni/metrics"'
@@ -361,7 +383,7 @@ class TrainingServiceContract:
         assert written["parameters"] == request.parameters
 
 
-def run_to_end(service: TrainingService, request: JobRequest) -> Outcome:
+def run_to_end(service: Service, request: Request) -> Outcome:
     """Submit a job and wait until it has ended."""
     service.submit(request)
     deadline = time.monotonic() + JOB_TIMEOUT_SECONDS

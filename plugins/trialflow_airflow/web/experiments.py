@@ -12,7 +12,7 @@ from trialflow import __version__
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing.nni_views import show_metadata, show_summary
 from trialflow.records import ExperimentStatus
-from trialflow.training.interpreter import machine_id, read_environment
+from trialflow.training.local.interpreter import machine_id, read_environment
 from trialflow_airflow.airflow_internals import GetUserDep
 from trialflow_airflow.identity import DAG_ID
 from trialflow_airflow.web import runs

@@ -24,7 +24,8 @@ from trialflow.messages import Problem, show
 from trialflow.staging.scan import list_code
 from trialflow.training.base import REGISTRY as TRAINING_SERVICES
 from trialflow.training.base import get_training_service
-from trialflow.training.interpreter import read_environment
+from trialflow.training.local.interpreter import read_environment
+from trialflow.training.local.section import LocalSection
 from trialflow.tuners import check_space, check_tuner, get_tuner
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def load_experiment(
         config: A file's path, the experiment as an object, or its YAML as a text of several lines.
         settings: Of this installation.
         folder: Where relative paths start in an experiment that is not a file.
-        environment: What the command line sent of its own; see `trialflow.training.interpreter`.
+        environment: What the command line sent of its own; see `trialflow.training.local.interpreter`.
         preflight: Ask the training service as well; without, the experiment is checked but cannot be run.
 
     Raises:
@@ -71,8 +72,11 @@ def load_experiment(
 
 
 def _with_environment(spec: ExperimentSpec, variables: dict[str, str] | None) -> ExperimentSpec:
-    is_given = spec.platform == "local" and variables is not None
-    return replace(spec, training={**spec.training, "environment": variables}) if is_given else spec
+    service = get_training_service(spec.platform)
+    section = service.read_section(spec.training)
+    if not isinstance(section, LocalSection) or variables is None:
+        return spec
+    return replace(spec, training=service.write_section(replace(section, environment=variables)))
 
 
 def _find_python_trouble(spec: ExperimentSpec, settings: Settings) -> tuple[str, ...]:
@@ -82,16 +86,18 @@ def _find_python_trouble(spec: ExperimentSpec, settings: Settings) -> tuple[str,
 
 def describe_trial_python(spec: ExperimentSpec, settings: Settings) -> TrialPython | None:
     """The Python of an experiment's trials, where they run on this machine."""
-    if spec.platform != "local":
+    section = get_training_service(spec.platform, settings).read_section(spec.training)
+    if not isinstance(section, LocalSection):
         return None
-    return find_trial_python(spec.training, Path(spec.code_directory), settings.trial_python_path)
+    return find_trial_python(section, Path(spec.code_directory), settings.trial_python_path)
 
 
 def _preflight(spec: ExperimentSpec, parsed: ParsedExperiment, settings: Settings) -> ExperimentSpec:
-    found = get_training_service(spec.platform, settings).preflight(spec.training, parsed.problem_at)
+    service = get_training_service(spec.platform, settings)
+    found = service.preflight(service.read_section(spec.training), parsed.problem_at)
     if found.problems:
         raise ConfigError(found.problems)
-    return replace(spec, training=found.training, warnings=(*spec.warnings, *found.warnings))
+    return replace(spec, training=service.write_section(found.section), warnings=(*spec.warnings, *found.warnings))
 
 
 def _read(config: Any, settings: Settings, folder: str) -> Source:
@@ -158,7 +164,8 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
         written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
         problems.append(parsed.problem_at(("trainingServicePlatform",), rule, written, remedy))
     elif parsed.training is not None:
-        problems += get_training_service(parsed.platform, settings).check(parsed.training, parsed.problem_at)
+        service = get_training_service(parsed.platform, settings)
+        problems += service.check(service.read_section(parsed.training), parsed.problem_at)
     if parsed.code is not None:
         problems += _list_folder(*parsed.code, ("trial", "codeDir"), parsed, settings)[1]
     return problems

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from trialflow.messages import printable
 from trialflow.sdk import SDK_FOLDER
-from trialflow.training.interpreter import describe_origin, with_python
+from trialflow.training.local.interpreter import describe_origin, with_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trialflow.records import JsonObject
+    from trialflow.training.local.section import LocalSection
 
 _CHECK_SECONDS = 20.0
 _LONGEST_ANSWER = 1 << 16
@@ -73,19 +74,19 @@ class TrialPython:
     warnings: tuple[str, ...] = ()
 
 
-def find_trial_python(training: JsonObject, folder: Path, setting: str) -> TrialPython:
+def find_trial_python(section: LocalSection, folder: Path, setting: str) -> TrialPython:
     """Ask the Python of a local experiment's trials; no user code is run, and nothing is raised.
 
     Args:
-        training: The experiment's section.
+        section: The experiment's.
         folder: Where the command starts.
         setting: TRIALFLOW_TRIAL_PYTHON_PATH.
     """
-    environment = with_python(os.environ, training, setting)
+    environment = with_python(os.environ, section, setting)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SDK_FOLDER), environment.get("PYTHONPATH")]))
-    script = find_script(training["command"], folder)
+    script = find_script(section.command, folder)
     python = shutil.which(script.python if script else "python3", path=environment["PATH"])
-    origin = describe_origin(training, setting)
+    origin = describe_origin(section, setting)
     if python is None:
         return TrialPython(f"none that is called {script.python if script else 'python3'} ({origin})")
     if script is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trialflow.errors import StagingError, TrainingError
 from trialflow.experiment.running.looks import SharedLooks
@@ -40,14 +40,20 @@ class ExperimentContext:
     def refresh(self) -> Experiment:
         """Read the experiment anew; what was made for another search space is made again."""
         before = self.__dict__.pop("experiment", None)
+        self.__dict__.pop("section", None)
         if before is not None and before.spec != self.experiment.spec:
             self.__dict__.pop("user_classes", None)
         return self.experiment
 
     @cached_property
-    def training(self) -> TrainingService:
+    def training(self) -> TrainingService[Any, Any]:
         """Where the experiment's jobs run."""
         return get_training_service(self.experiment.spec.platform, self.settings)
+
+    @cached_property
+    def section(self) -> Any:
+        """What the experiment says to its training service, in the service's own type."""
+        return self.training.read_section(self.experiment.spec.training)
 
     @cached_property
     def user_classes(self) -> UserClasses | None:
@@ -55,7 +61,7 @@ class ExperimentContext:
         has_some = bool(self.experiment.spec.user_classes)
         return UserClasses(self.experiment, self.store, self.settings) if has_some else None
 
-    def job_request(self, trial: Trial) -> JobRequest:
+    def job_request(self, trial: Trial) -> JobRequest[Any]:
         """What the training service needs for the trial's present attempt."""
         experiment = self.experiment
         if experiment.code_folder is None:
@@ -67,7 +73,7 @@ class ExperimentContext:
             number=trial.number,
             attempt=trial.attempt,
             parameters={} if trial.parameters is None else trial.parameters,
-            training=experiment.spec.training,
+            section=self.section,
             code_folder=code,
             code_copy=copy,
             folder=str(attempt_folder(experiment, trial, self.training)),
@@ -91,7 +97,7 @@ class ExperimentContext:
         except TrainingError as error:
             self.store.set_reason(trial, str(error))
             raise
-        self.store.set_job(trial, self.training.handle(request))
+        self.store.set_job(trial, self.training.write_handle(self.training.handle(request)))
         return self.store.get_trial(self.id, trial.id)
 
     def end(self, status: ExperimentStatus, reason: str) -> Sequence[Trial]:

@@ -53,7 +53,7 @@ class ExperimentSteps:
         """Create the experiment in the store, unless it is there."""
         context = ExperimentContext(experiment_id, settings)
         service = get_training_service(spec.platform, context.settings)
-        folder = service.experiment_folder(experiment_id, spec.training)
+        folder = service.experiment_folder(experiment_id, service.read_section(spec.training))
         folder.mkdir(parents=True, exist_ok=True)
         context.store.create_experiment(experiment_id, spec, str(folder), owner)
         return cls(context)
@@ -71,7 +71,7 @@ class ExperimentSteps:
         context, experiment = self.context, self.context.experiment
         spec, settings = experiment.spec, context.settings
         if experiment.code_folder is not None:
-            context.training.open_experiment(self._id, spec.training)  # It was closed if the experiment had ended.
+            context.training.open_experiment(self._id, context.section)  # It was closed if the experiment had ended.
             return experiment.code_folder
         limits = (settings.max_code_bytes, settings.max_code_files, settings.private_places)
         files, problems = scan_code(Path(spec.code_directory), Path(spec.code_root), *limits)
@@ -82,7 +82,7 @@ class ExperimentSteps:
         place = FolderStorage(Path(experiment.folder)).stage(files)
         if context.user_classes is not None and (problems := context.user_classes.stage()):
             raise ConfigError(problems)
-        context.training.open_experiment(self._id, spec.training)
+        context.training.open_experiment(self._id, context.section)
         # Noted last: whoever died before does all of it again, and finds what is complete.
         self._store.set_code_folder(self._id, place)
         context.refresh()
@@ -214,5 +214,5 @@ class ExperimentSteps:
         is_last = self._store.close_batch(self._id, batch) == 0 and ended
         if is_last:
             self._require_results()
-            self.context.training.close_experiment(self._id, self.context.experiment.spec.training)
+            self.context.training.close_experiment(self._id, self.context.section)
         return is_last

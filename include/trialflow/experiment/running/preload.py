@@ -10,6 +10,7 @@ from trialflow.records import AlgorithmSpec, ExperimentSpec, Metric, MetricType,
 from trialflow.settings import Settings, get_settings
 from trialflow.training import JobRequest
 from trialflow.training.local import LocalTrainingService
+from trialflow.training.local.section import LocalSection
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def preload() -> None:
 class _NoJobs(LocalTrainingService):
     """Starts nothing: a process that forks others should have no other children."""
 
-    def submit(self, request: JobRequest) -> None:
+    def submit(self, request: JobRequest[LocalSection]) -> None:
         pass
 
 

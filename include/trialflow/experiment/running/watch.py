@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trialflow.assessors import Assessor, get_assessor
 from trialflow.errors import BusyError, ClassBusyError, TrainingError, UnavailableError, UserClassError
@@ -41,7 +41,7 @@ class TrialWatch:
     def __init__(self, context: ExperimentContext, trial: Trial) -> None:
         self._context = context
         self._store = context.store
-        self._service: TrainingService = context.training
+        self._service: TrainingService[Any, Any] = context.training
         spec = context.experiment.spec
         builtin = spec.assessor if spec.assessor is not None and spec.assessor.user_class is None else None
         self._assessor: Assessor | None = get_assessor(builtin) if builtin else None

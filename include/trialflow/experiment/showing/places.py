@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trialflow.records import Experiment, Trial
     from trialflow.training import TrainingService
 
 
-def attempt_folder(experiment: Experiment, trial: Trial, service: TrainingService) -> Path:
+def attempt_folder(experiment: Experiment, trial: Trial, service: TrainingService[Any, Any]) -> Path:
     """The folder of the trial's present attempt; the one that its job was submitted with, if it was."""
-    given = (trial.job or {}).get("folder")
-    if isinstance(given, str):
-        return Path(given)
+    if trial.job is not None:
+        return Path(service.read_handle(trial.job).folder)
     return service.attempt_folder(Path(experiment.folder), trial.id, trial.attempt)
 
 
-def output_folder(experiment: Experiment, trial: Trial, service: TrainingService) -> Path:
+def output_folder(experiment: Experiment, trial: Trial, service: TrainingService[Any, Any]) -> Path:
     """Where the trial's present attempt writes: its stdout and stderr, and what its code leaves."""
-    return attempt_folder(experiment, trial, service) if trial.job is None else service.output_folder(trial.job)
+    if trial.job is not None:
+        return service.output_folder(service.read_handle(trial.job))
+    return attempt_folder(experiment, trial, service)
 
 
-def code_places(experiment: Experiment, service: TrainingService) -> tuple[str, str]:
+def code_places(experiment: Experiment, service: TrainingService[Any, Any]) -> tuple[str, str]:
     """Where trials run, and the copy that was kept of it; empty where they run in the copy.
 
     Annotated code runs as it was rewritten, and code whose folder is gone as it was copied.
     """
     spec, copy = experiment.spec, experiment.code_folder or ""
-    is_here = service.runs_in_place(spec.training) and not spec.use_annotation and Path(spec.code_directory).is_dir()
-    return (spec.code_directory, copy) if is_here else (copy, "")
+    runs_in_place = not spec.use_annotation and service.runs_in_place(service.read_section(spec.training))
+    return (spec.code_directory, copy) if runs_in_place and Path(spec.code_directory).is_dir() else (copy, "")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from trialflow.training.kubeflow.names import REPLICA_INDEX_LABEL, job_labels, job_name, secret_name
 from trialflow.training.kubeflow.overlay import STORAGE_VOLUME, WORK_VOLUME, merge, with_container_names
-from trialflow.training.kubeflow.section import GROUP, Role, Section, Volume
+from trialflow.training.kubeflow.section import GROUP, Role, Volume
 
 if TYPE_CHECKING:
     from trialflow.records import JsonObject
     from trialflow.training.base import JobRequest
+    from trialflow.training.kubeflow.section import KubeflowSection
 
 # What a pod sees. The code and the module `nni` are read-only, the attempt's folder is for what is handed back, and
 # the work folder, which ends with the pod, is where the command runs in a copy of the code.
@@ -25,13 +26,13 @@ SDK_FOLDER_NAME = "sdk"
 _GRACE_SECONDS = 10
 
 
-def make_manifest(request: JobRequest, section: Section) -> JsonObject:
+def make_manifest(request: JobRequest[KubeflowSection]) -> JsonObject:
     """The job of an attempt.
 
     Args:
-        request: Its folders lie on the storage.
-        section: With what the preflight found out.
+        request: Its folders lie on the storage; its section has what the preflight found out.
     """
+    section = request.section
     facts, operator = section.facts, section.operator
     labels = job_labels(request.experiment_id, request.trial_id, request.attempt)
     return {
@@ -46,15 +47,15 @@ def make_manifest(request: JobRequest, section: Section) -> JsonObject:
             # Pods that have ended stay until the job is deleted: they tell why it failed.
             "runPolicy": {"cleanPodPolicy": "Running"},
             operator.replica_specs: {
-                operator.replica_types[role.name]: _replicas(role, request, section, labels) for role in section.roles
+                operator.replica_types[role.name]: _replicas(role, request, labels) for role in section.roles
             },
         },
     }
 
 
-def _replicas(role: Role, request: JobRequest, section: Section, labels: dict[str, str]) -> JsonObject:
-    planned = _pod_template(role, request, section, labels)
-    template = with_container_names(role.pod_template, section.operator.container)
+def _replicas(role: Role, request: JobRequest[KubeflowSection], labels: dict[str, str]) -> JsonObject:
+    planned = _pod_template(role, request, labels)
+    template = with_container_names(role.pod_template or {}, request.section.operator.container)
     return {
         "replicas": role.replicas,
         # Here, not in the pod template, where the operator overwrites it. A second run would report twice.
@@ -63,15 +64,16 @@ def _replicas(role: Role, request: JobRequest, section: Section, labels: dict[st
     }
 
 
-def _pod_template(role: Role, request: JobRequest, section: Section, labels: dict[str, str]) -> JsonObject:
+def _pod_template(role: Role, request: JobRequest[KubeflowSection], labels: dict[str, str]) -> JsonObject:
+    section = request.section
     volume = section.volume(section.facts.namespace)
     spec: JsonObject = {
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
-        "containers": [_container(role, request, section, volume)],
+        "containers": [_container(role, request, volume)],
         "volumes": [{"name": STORAGE_VOLUME, **volume.source}, {"name": WORK_VOLUME, "emptyDir": {}}],
     }
-    if section.service_account:
-        spec["serviceAccountName"] = section.service_account
+    if section.config.service_account:
+        spec["serviceAccountName"] = section.config.service_account
     else:
         spec["automountServiceAccountToken"] = False
     if role.registry_auth_path:
@@ -80,17 +82,17 @@ def _pod_template(role: Role, request: JobRequest, section: Section, labels: dic
     return {"metadata": {"labels": labels, "annotations": {"sidecar.istio.io/inject": "false"}}, "spec": spec}
 
 
-def _container(role: Role, request: JobRequest, section: Section, volume: Volume) -> JsonObject:
+def _container(role: Role, request: JobRequest[KubeflowSection], volume: Volume) -> JsonObject:
     index = {"fieldRef": {"fieldPath": f"metadata.labels['{REPLICA_INDEX_LABEL}']"}}
     resources = _resources(role)
     return {
-        "name": section.operator.container,
+        "name": request.section.operator.container,
         "image": role.image,
         # As NNI did: an entry point of the image runs first.
         "args": ["sh", f"{TRIAL}/{run_script_name(role.name)}"],
         "env": [{"name": INDEX_VARIABLE, "valueFrom": index}],
         **({"resources": {"requests": resources, "limits": resources}} if resources else {}),
-        "volumeMounts": _mounts(request, section, volume),
+        "volumeMounts": _mounts(request, volume),
     }
 
 
@@ -104,9 +106,9 @@ def _resources(role: Role) -> dict[str, str]:
     return {name: f"{amount}Mi" if name == "memory" else str(amount) for name, amount in amounts.items() if amount > 0}
 
 
-def _mounts(request: JobRequest, section: Section, volume: Volume) -> list[JsonObject]:
+def _mounts(request: JobRequest[KubeflowSection], volume: Volume) -> list[JsonObject]:
     def sub_path(folder: PurePosixPath) -> str:
-        return str(PurePosixPath(volume.path) / folder.relative_to(section.facts.mount))
+        return str(PurePosixPath(volume.path) / folder.relative_to(request.section.facts.mount))
 
     code = PurePosixPath(request.code_folder)
     whole: JsonObject = {"name": STORAGE_VOLUME, "mountPath": WHOLE_STORAGE, "readOnly": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from trialflow.training.kubeflow.api import (
 from trialflow.training.kubeflow.manifest import make_manifest
 from trialflow.training.kubeflow.mounts import MOUNT_TABLE, Search, find_mount
 from trialflow.training.kubeflow.pull_secrets import read_registry_login
-from trialflow.training.kubeflow.section import CLUSTER_KEY, GROUP, Cluster, Section, Volume, read_section
+from trialflow.training.kubeflow.section import GROUP, Cluster, KubeflowSection, Volume
 
 if TYPE_CHECKING:
     from trialflow.messages import Problem, ProblemMaker
@@ -46,7 +46,7 @@ _RIGHTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 _SECRET_RIGHTS = (("", "secrets", ("create", "delete")),)
 
 
-def required_rights(section: Section) -> list[tuple[str, str, str]]:
+def required_rights(section: KubeflowSection) -> list[tuple[str, str, str]]:
     """Every (group, resource, verb) that an experiment needs in its namespace."""
     needed = _RIGHTS + (_SECRET_RIGHTS if any(role.registry_auth_path for role in section.roles) else ())
     return [
@@ -56,40 +56,41 @@ def required_rights(section: Section) -> list[tuple[str, str, str]]:
     ]
 
 
-def run_preflight(training: JsonObject, problem_at: ProblemMaker, api: ClusterApi, settings: Settings) -> Preflight:
+def run_preflight(
+    section: KubeflowSection, problem_at: ProblemMaker, api: ClusterApi, settings: Settings
+) -> Preflight[KubeflowSection]:
     """Ask the cluster and look at the storage; see `TrainingService.preflight`.
 
     Raises:
         UnreachableError: The cluster does not answer.
         ClusterError: It does not let us ask.
     """
-    return _Preflight(training, problem_at, api, settings).run()
+    return _Preflight(section, problem_at, api, settings).run()
 
 
 @dataclass
 class _Preflight:
-    training: JsonObject
+    section: KubeflowSection
     problem_at: ProblemMaker
     api: ClusterApi
     settings: Settings
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def run(self) -> Preflight:
-        section = read_section(self.training)
-        namespace = section.namespace or self.api.namespace
+    def run(self) -> Preflight[KubeflowSection]:
+        section = self.section
+        namespace = section.config.namespace or self.api.namespace
         self._check_secrets(section)
         mount = self._find_storage(section.volume(namespace))
         version = self._find_version(section)
         may_create = version is not None and self._check_rights(section, namespace)
-        facts = Cluster(version or "v1", namespace, str(mount or "/"))
-        training = {**self.training, CLUSTER_KEY: asdict(facts)}
-        is_known = may_create and self._try_job(training)
+        section = section.with_facts(Cluster(version or "v1", namespace, str(mount or "/")))
+        is_known = may_create and self._try_job(section)
         if not is_known:
             self._look_for_operator(section)
-        return Preflight(training, tuple(self.problems), tuple(self.warnings))
+        return Preflight(section, tuple(self.problems), tuple(self.warnings))
 
-    def _check_secrets(self, section: Section) -> None:
+    def _check_secrets(self, section: KubeflowSection) -> None:
         for role in section.roles:
             if role.registry_auth_path:
                 try:
@@ -130,9 +131,9 @@ class _Preflight:
 
     # ── the cluster ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _find_version(self, section: Section) -> str | None:
+    def _find_version(self, section: KubeflowSection) -> str | None:
         """The version of the group in which the kind is served; the one that the file names, if it is."""
-        wanted = section.config["apiVersion"]
+        wanted = section.config.api_version
         try:
             group = self.api.get(f"/apis/{GROUP}")
         except ApiNotFoundError:
@@ -150,10 +151,10 @@ class _Preflight:
         kind, where = section.operator.kind, f"the cluster at {self.api.address}"
         rule = f"needs the kind {kind} of {GROUP}, which {where} does not serve"
         remedy = "Install Kubeflow's training operator 1.x, or connect another cluster"
-        self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
+        self._refuse((*_CONFIG, "operator"), rule, section.config.operator, remedy)
         return None
 
-    def _check_rights(self, section: Section, namespace: str) -> bool:
+    def _check_rights(self, section: KubeflowSection, namespace: str) -> bool:
         """Whether jobs may be created, which allows to try one out."""
         missing = [right for right in required_rights(section) if not self._may(*right, namespace)]
         if missing:
@@ -180,21 +181,20 @@ class _Preflight:
         answer = self.api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         return bool(answer["status"].get("allowed"))
 
-    def _try_job(self, training: JsonObject) -> bool:
+    def _try_job(self, section: KubeflowSection) -> bool:
         """Let the API server judge a job like the first one, without making it; tells whether it asked the operator."""
-        section = read_section(training)
         folder = f"{section.facts.mount.rstrip('/')}/nni/preflight"
-        request = JobRequest("preflight", "aaaaa", 0, 1, {}, training, f"{folder}/code", f"{folder}/trials/aaaaa/1")
+        request = JobRequest("preflight", "aaaaa", 0, 1, {}, section, f"{folder}/code", f"{folder}/trials/aaaaa/1")
         facts = section.facts
         jobs = resource_path(f"{GROUP}/{facts.version}", facts.namespace, section.operator.plural)
-        manifest = make_manifest(request, section)
+        manifest = make_manifest(request)
         try:
             self.api.create(jobs, manifest, dryRun="All", fieldValidation="Strict")
         except ClusterError as error:
             if asks_operator(error):
                 rule = f"needs its operator, which does not answer: {error}"
                 remedy = f"See: kubectl -n {_OPERATOR_NAMESPACE} get pods"
-                self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
+                self._refuse((*_CONFIG, "operator"), rule, section.config.operator, remedy)
                 return True
             if isinstance(error, UnreachableError):
                 raise
@@ -216,8 +216,8 @@ class _Preflight:
             return _WEBHOOK in str(error)
         return False
 
-    def _look_for_operator(self, section: Section) -> None:
-        names, hidden = _DEPLOYMENTS[section.config["operator"]], ""
+    def _look_for_operator(self, section: KubeflowSection) -> None:
+        names, hidden = _DEPLOYMENTS[section.config.operator], ""
         for name in names:
             try:
                 deployment = self.api.get(resource_path("apps/v1", _OPERATOR_NAMESPACE, "deployments", name))
@@ -231,7 +231,7 @@ class _Preflight:
             if not deployment.get("status", {}).get("readyReplicas"):
                 rule = f"needs its operator, and the deployment {_OPERATOR_NAMESPACE}/{name} has no ready replica"
                 remedy = f"See: kubectl -n {_OPERATOR_NAMESPACE} describe deployment {name}"
-                self._refuse((*_CONFIG, "operator"), rule, section.config["operator"], remedy)
+                self._refuse((*_CONFIG, "operator"), rule, section.config.operator, remedy)
             return
         seen = hidden or f"namespace {_OPERATOR_NAMESPACE} has no deployment {' or '.join(names)}"
         why = f"no webhook of it was heard, and {seen}"

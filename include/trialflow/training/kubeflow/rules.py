@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from trialflow.messages import show
 from trialflow.training.kubeflow.names import DNS_LABEL, DNS_SUBDOMAIN
 from trialflow.training.kubeflow.overlay import check_template
-from trialflow.training.kubeflow.section import OPERATORS, Operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trialflow.messages import Problem, ProblemMaker
-    from trialflow.records import JsonObject
+    from trialflow.training.kubeflow.section import KubeflowConfig, KubeflowSection, NfsExport, Operator, Role
 
 API_VERSIONS = ("v1alpha2", "v1beta1", "v1beta2", "v1")
 _CONFIG = ("kubeflowConfig",)
@@ -23,32 +22,30 @@ _CONFIG = ("kubeflowConfig",)
 _SERVER = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?\]?")
 
 
-def check_section(training: JsonObject, problem_at: ProblemMaker) -> list[Problem]:
+def check_section(section: KubeflowSection, problem_at: ProblemMaker) -> list[Problem]:
     """Everything that is wrong with a section whose keys and types are right."""
-    config = training["kubeflowConfig"]
-    operator = OPERATORS[config["operator"]]
+    config = section.config
     problems = [*_check_version(config, problem_at), *_check_names(config, problem_at)]
     problems += _check_storage(config, problem_at)
-    problems += _check_roles(training, config["operator"], operator, problem_at)
-    for name in operator.replica_types:
-        if training.get(name):
-            problems += _check_role(training[name], name, operator, problem_at)
+    problems += _check_roles(section, problem_at)
+    for role in section.roles:
+        if role.name in section.operator.replica_types:
+            problems += _check_role(role, section.operator, problem_at)
     return problems
 
 
-def _check_version(config: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
-    if config["apiVersion"] not in API_VERSIONS:
+def _check_version(config: KubeflowConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
+    if config.api_version not in API_VERSIONS:
         rule = f"must be one of {', '.join(API_VERSIONS)}"
         remedy = "Write v1; what the cluster serves is found out"
-        yield problem_at((*_CONFIG, "apiVersion"), rule, show(config["apiVersion"]), remedy)
+        yield problem_at((*_CONFIG, "apiVersion"), rule, show(config.api_version), remedy)
 
 
-def _check_names(config: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
-    pvc = config.get("pvc") or {}
+def _check_names(config: KubeflowConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
     named: list[tuple[tuple[str, ...], Any, re.Pattern[str], str]] = [
-        (("namespace",), config.get("namespace"), DNS_LABEL, "63"),
-        (("serviceAccountName",), config.get("serviceAccountName"), DNS_SUBDOMAIN, "253"),
-        (("pvc", "claim"), pvc.get("claim"), DNS_SUBDOMAIN, "253"),
+        (("namespace",), config.namespace, DNS_LABEL, "63"),
+        (("serviceAccountName",), config.service_account, DNS_SUBDOMAIN, "253"),
+        (("pvc", "claim"), config.pvc and config.pvc.claim, DNS_SUBDOMAIN, "253"),
     ]
     for path, name, pattern, length in named:
         if name is not None and not pattern.fullmatch(name):
@@ -56,52 +53,53 @@ def _check_names(config: JsonObject, problem_at: ProblemMaker) -> Iterator[Probl
             yield problem_at((*_CONFIG, *path), rule, show(name), "Correct the name")
 
 
-def _check_storage(config: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
-    storage = config["storage"]
+def _check_storage(config: KubeflowConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
+    storage = config.storage
     if storage == "azureStorage":
         remedy = "Use storage nfs or pvc; a claim may lie on an Azure file share"
         yield problem_at((*_CONFIG, "storage"), "is understood, but not built yet", storage, remedy)
-    elif config.get(storage) is None:
+    elif getattr(config, storage) is None:
         yield problem_at((*_CONFIG, storage), f"is required with storage {storage}", None, "Add it")
-    elif storage == "nfs":
-        yield from _check_export(config["nfs"], problem_at)
-    else:
-        path = config["pvc"].get("path") or ""
+    elif config.nfs is not None and storage == "nfs":
+        yield from _check_export(config.nfs, problem_at)
+    elif config.pvc is not None:
+        path = config.pvc.path or ""
         if ".." in PurePosixPath(path).parts:
             rule, remedy = "must stay inside the claim", "Write it without '..'"
             yield problem_at((*_CONFIG, "pvc", "path"), rule, show(path), remedy)
 
 
-def _check_export(nfs: JsonObject, problem_at: ProblemMaker) -> Iterator[Problem]:
-    path = nfs["path"]
+def _check_export(nfs: NfsExport, problem_at: ProblemMaker) -> Iterator[Problem]:
+    path = nfs.path
     if not path.startswith("/") or ".." in PurePosixPath(path).parts:
         rule = "must be the absolute path of an export, without '..'"
         yield problem_at((*_CONFIG, "nfs", "path"), rule, show(path), "Write it as the server exports it")
-    if not _SERVER.fullmatch(nfs["server"]):
+    if not _SERVER.fullmatch(nfs.server):
         rule = "must be the name or the address of a server"
-        yield problem_at((*_CONFIG, "nfs", "server"), rule, show(nfs["server"]), "Write the server alone")
+        yield problem_at((*_CONFIG, "nfs", "server"), rule, show(nfs.server), "Write the server alone")
 
 
-def _check_roles(training: JsonObject, name: str, operator: Operator, problem_at: ProblemMaker) -> Iterator[Problem]:
+def _check_roles(section: KubeflowSection, problem_at: ProblemMaker) -> Iterator[Problem]:
+    operator, name = section.operator, section.config.operator
     known = " and ".join(operator.replica_types)
-    for role in ("worker", "ps", "master"):
-        if training.get(role) and role not in operator.replica_types:
+    for role in section.roles:
+        if role.name not in operator.replica_types:
             rule = f"is no role of {name}, which has {known}"
-            yield problem_at(("trial", role), rule, None, "Remove it, or rename it")
-    if not training.get(operator.chief):
+            yield problem_at(("trial", role.name), rule, None, "Remove it, or rename it")
+    if operator.chief not in {role.name for role in section.roles}:
         rule = f"is required with {name}: its first replica stands for the trial"
         yield problem_at(("trial", operator.chief), rule, None, "Describe it")
 
 
-def _check_role(role: JsonObject, name: str, operator: Operator, problem_at: ProblemMaker) -> Iterator[Problem]:
-    path = ("trial", name)
-    if role["replicas"] < 1:
+def _check_role(role: Role, operator: Operator, problem_at: ProblemMaker) -> Iterator[Problem]:
+    path = ("trial", role.name)
+    if role.replicas < 1:
         remedy = "Write at least 1, or remove the role"
-        yield problem_at((*path, "replicas"), "must be at least 1", str(role["replicas"]), remedy)
-    elif name == "master" and role["replicas"] != 1:
-        yield problem_at((*path, "replicas"), "must be 1: a job has one master", str(role["replicas"]), "Add workers")
-    if "\0" in role["command"]:
+        yield problem_at((*path, "replicas"), "must be at least 1", str(role.replicas), remedy)
+    elif role.name == "master" and role.replicas != 1:
+        yield problem_at((*path, "replicas"), "must be 1: a job has one master", str(role.replicas), "Add workers")
+    if "\0" in role.command:
         remedy = "Remove the NUL character"
-        yield problem_at((*path, "command"), "must be a shell command", show(role["command"]), remedy)
-    if role.get("podTemplate"):
-        yield from check_template(role["podTemplate"], (*path, "podTemplate"), operator.container, problem_at)
+        yield problem_at((*path, "command"), "must be a shell command", show(role.command), remedy)
+    if role.pod_template:
+        yield from check_template(role.pod_template, (*path, "podTemplate"), operator.container, problem_at)

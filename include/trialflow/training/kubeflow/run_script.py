@@ -9,7 +9,7 @@ from trialflow.training.kubeflow.manifest import CODE, INDEX_VARIABLE, SDK, TRIA
 
 if TYPE_CHECKING:
     from trialflow.training.base import JobRequest
-    from trialflow.training.kubeflow.section import Role
+    from trialflow.training.kubeflow.section import KubeflowSection, Role
 
 # With this code, and without a word in the file `exit`, a replica says that its pod was ended from outside, or another
 # pod that has run it before.
@@ -71,7 +71,7 @@ exit "$code"
 """
 
 
-def make_run_script(request: JobRequest, role: Role, trial_sdk: str) -> str:
+def make_run_script(request: JobRequest[KubeflowSection], role: Role, trial_sdk: str) -> str:
     """The script of a role's replicas.
 
     Args:

@@ -1,16 +1,17 @@
-"""The ``training`` section of a kubeflow experiment, read back from the store into types."""
+"""What an experiment says to Kubeflow, and what a job is known by there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
-if TYPE_CHECKING:
-    from trialflow.records import JsonObject
+from pydantic import BeforeValidator, Field
+
+from trialflow.records import JsonObject
+from trialflow.training.base import JobHandle
 
 GROUP = "kubeflow.org"
-# Where `Cluster` stands in the section; put there by the preflight.
-CLUSTER_KEY = "cluster"
+ROLES = ("master", "worker", "ps")
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,49 @@ class Role:
     """One role of a job; amounts of 0 ask for nothing.
 
     Attributes:
-        name: ``worker``, ``ps`` or ``master``.
+        name: ``worker``, ``ps`` or ``master``; the file writes it as the key of the others.
         registry_auth_path: A docker ``config.json`` with the login to the image's registry.
         pod_template: Laid over the role's pods.
     """
 
-    name: str
+    name: Annotated[str, Field(exclude=True)]
     replicas: int
     command: str
     image: str
-    gpus: int
-    cpus: int
-    memory_mb: int
-    registry_auth_path: str | None = None
-    pod_template: JsonObject = field(default_factory=dict)
+    gpus: Annotated[int, Field(alias="gpuNum")]
+    cpus: Annotated[int, Field(alias="cpuNum")]
+    memory_mb: Annotated[int, Field(alias="memoryMB")]
+    registry_auth_path: Annotated[str | None, Field(alias="privateRegistryAuthPath")] = None
+    pod_template: Annotated[JsonObject | None, Field(alias="podTemplate")] = None
+
+
+@dataclass(frozen=True)
+class NfsExport:
+    """A folder that a server exports."""
+
+    server: str
+    path: str
+
+
+@dataclass(frozen=True)
+class VolumeClaim:
+    """A claim, and the folder in it that is used; empty for all of it."""
+
+    claim: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class KubeflowConfig:
+    """The file's ``kubeflowConfig``; the rules make sure that the storage which it names is there."""
+
+    operator: str
+    storage: str
+    api_version: Annotated[str, Field(alias="apiVersion")]
+    namespace: str | None = None
+    service_account: Annotated[str | None, Field(alias="serviceAccountName")] = None
+    nfs: NfsExport | None = None
+    pvc: VolumeClaim | None = None
 
 
 @dataclass(frozen=True)
@@ -97,20 +127,37 @@ class Cluster:
     mount: str
 
 
+def _with_names(kept: Any) -> Any:
+    """A section whose roles say what they are called."""
+    if not isinstance(kept, dict):
+        return kept
+    named = {name: {**kept[name], "name": name} for name in ROLES if isinstance(kept.get(name), dict)}
+    return {**kept, **named}
+
+
 @dataclass(frozen=True)
-class Section:
-    """The whole section.
+class KubeflowSection:
+    """The file's ``kubeflowConfig`` and ``trial``.
 
     Attributes:
         cluster: ``None`` before the preflight.
     """
 
-    operator: Operator
-    roles: tuple[Role, ...]
-    namespace: str | None
-    service_account: str | None
-    config: JsonObject
-    cluster: Cluster | None
+    config: Annotated[KubeflowConfig, Field(alias="kubeflowConfig")]
+    master: Role | None = None
+    worker: Role | None = None
+    ps: Role | None = None
+    cluster: Cluster | None = None
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Those that the file describes."""
+        return tuple(role for role in (self.master, self.worker, self.ps) if role is not None)
+
+    @property
+    def operator(self) -> Operator:
+        """The kind of job."""
+        return OPERATORS[self.config.operator]
 
     @property
     def facts(self) -> Cluster:
@@ -118,39 +165,44 @@ class Section:
         assert self.cluster is not None, "the experiment was loaded without its preflight"
         return self.cluster
 
+    def with_facts(self, cluster: Cluster) -> KubeflowSection:
+        """The same after the preflight."""
+        return replace(self, cluster=cluster)
+
     def volume(self, namespace: str) -> Volume:
         """The storage, for pods of a namespace."""
-        if self.config.get("storage") == "pvc":
-            claim, path = self.config["pvc"]["claim"], self.config["pvc"].get("path") or ""
-            source = {"persistentVolumeClaim": {"claimName": claim}}
+        if self.config.pvc is not None and self.config.storage == "pvc":
+            claim, path = self.config.pvc.claim, self.config.pvc.path or ""
+            source: JsonObject = {"persistentVolumeClaim": {"claimName": claim}}
             return Volume(f"pvc:{namespace}/{claim}", source, path.strip("/"))
-        server, path = self.config["nfs"]["server"], self.config["nfs"]["path"]
+        assert self.config.nfs is not None, "the experiment was loaded without its rules"
+        server, path = self.config.nfs.server, self.config.nfs.path
         return Volume(f"{server}:{path}", {"nfs": {"server": server, "path": path}})
 
 
-def read_section(training: JsonObject) -> Section:
-    """Read a section that has passed its check."""
-    config = training["kubeflowConfig"]
-    cluster = training.get(CLUSTER_KEY)
-    return Section(
-        operator=OPERATORS[config["operator"]],
-        roles=tuple(_read_role(name, training[name]) for name in ("master", "worker", "ps") if training.get(name)),
-        namespace=config.get("namespace"),
-        service_account=config.get("serviceAccountName"),
-        config=config,
-        cluster=Cluster(**cluster) if cluster else None,
-    )
+# As the ledger keeps it.
+KEPT_SECTION = Annotated[KubeflowSection, BeforeValidator(_with_names)]
 
 
-def _read_role(name: str, role: dict[str, Any]) -> Role:
-    return Role(
-        name=name,
-        replicas=role["replicas"],
-        command=role["command"],
-        image=role["image"],
-        gpus=role["gpuNum"],
-        cpus=role["cpuNum"],
-        memory_mb=role["memoryMB"],
-        registry_auth_path=role.get("privateRegistryAuthPath"),
-        pod_template=role.get("podTemplate") or {},
-    )
+@dataclass(frozen=True)
+class KubeflowHandle(JobHandle):
+    """A job in the cluster.
+
+    Attributes:
+        collection: The path of the API below which it stands.
+        chief: The replica that stands for the trial, ``worker-0``.
+        container: The name of its main container.
+        memory_mb: What the role with the most asks for.
+    """
+
+    collection: str
+    name: str
+    namespace: str
+    chief: str
+    container: str
+    memory_mb: int
+
+    @property
+    def path(self) -> str:
+        """The path of the API at which it stands."""
+        return f"{self.collection}/{self.name}"

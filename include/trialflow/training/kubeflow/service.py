@@ -54,8 +54,8 @@ from trialflow.training.kubeflow.preflight import run_preflight
 from trialflow.training.kubeflow.pull_secrets import make_pull_secret
 from trialflow.training.kubeflow.rules import check_section
 from trialflow.training.kubeflow.run_script import make_run_script
-from trialflow.training.kubeflow.section import GROUP, Section, read_section
-from trialflow.training.kubeflow.waiting_pods import BY_CLUSTER, Wait
+from trialflow.training.kubeflow.section import GROUP, KEPT_SECTION, KubeflowHandle, KubeflowSection
+from trialflow.training.kubeflow.waiting_pods import Wait, waiting_pods_of
 from trialflow.trial_files import read_end
 
 if TYPE_CHECKING:
@@ -75,8 +75,11 @@ _patiently = retry(
 _PRINTED_BYTES = 16 << 20
 
 
-class KubeflowTrainingService(TrainingService):
-    """Runs trials as TFJobs and PyTorchJobs; ``training`` is the v1 section with what the preflight has found out."""
+class KubeflowTrainingService(TrainingService[KubeflowSection, KubeflowHandle]):
+    """Runs trials as TFJobs and PyTorchJobs."""
+
+    section_type = KEPT_SECTION
+    handle_type = KubeflowHandle
 
     @property
     def _api(self) -> ClusterApi:
@@ -84,19 +87,19 @@ class KubeflowTrainingService(TrainingService):
 
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
-    def check(self, training: JsonObject, problem_at: ProblemMaker) -> list[Problem]:
-        return check_section(training, problem_at)
+    def check(self, section: KubeflowSection, problem_at: ProblemMaker) -> list[Problem]:
+        return check_section(section, problem_at)
 
-    def preflight(self, training: JsonObject, problem_at: ProblemMaker) -> Preflight:
-        return run_preflight(training, problem_at, self._api, self.settings)
+    def preflight(self, section: KubeflowSection, problem_at: ProblemMaker) -> Preflight[KubeflowSection]:
+        return run_preflight(section, problem_at, self._api, self.settings)
 
-    def experiment_folder(self, experiment_id: str, training: JsonObject) -> Path:
-        return Path(read_section(training).facts.mount) / "nni" / experiment_id
+    def experiment_folder(self, experiment_id: str, section: KubeflowSection) -> Path:
+        return Path(section.facts.mount) / "nni" / experiment_id
 
     @_patiently
-    def open_experiment(self, experiment_id: str, training: JsonObject) -> None:
+    def open_experiment(self, experiment_id: str, section: KubeflowSection) -> None:
         """Lay the module `nni` beside the code, and make the image pull secrets."""
-        section, folder = read_section(training), self.experiment_folder(experiment_id, training)
+        folder = self.experiment_folder(experiment_id, section)
         try:
             (folder / "trials").mkdir(parents=True, exist_ok=True)
             for made in (folder, folder / "trials"):
@@ -110,9 +113,8 @@ class KubeflowTrainingService(TrainingService):
                 self._replace(secrets, make_pull_secret(experiment_id, section.facts.namespace, role))
 
     @_patiently
-    def close_experiment(self, experiment_id: str, training: JsonObject) -> None:
+    def close_experiment(self, experiment_id: str, section: KubeflowSection) -> None:
         """Delete the experiment's jobs and secrets, and wait until no pod of it is left."""
-        section = read_section(training)
         of_experiment = selector(experiment_labels(experiment_id))
         jobs = _collection(section)
         kept = set()
@@ -156,22 +158,22 @@ class KubeflowTrainingService(TrainingService):
 
     # ── its jobs ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def handle(self, request: JobRequest) -> JsonObject:
-        section = read_section(request.training)
-        return {
-            "collection": _collection(section),
-            "name": job_name(request.experiment_id, request.trial_id, request.attempt),
-            "namespace": section.facts.namespace,
-            "folder": request.folder,
-            "chief": f"{section.operator.chief}-0",
-            "container": section.operator.container,
-            "memory_mb": max(role.memory_mb for role in section.roles),
-        }
+    def handle(self, request: JobRequest[KubeflowSection]) -> KubeflowHandle:
+        section = request.section
+        return KubeflowHandle(
+            folder=request.folder,
+            collection=_collection(section),
+            name=job_name(request.experiment_id, request.trial_id, request.attempt),
+            namespace=section.facts.namespace,
+            chief=f"{section.operator.chief}-0",
+            container=section.operator.container,
+            memory_mb=max(role.memory_mb for role in section.roles),
+        )
 
-    def plan(self, request: JobRequest) -> JsonObject:
-        return make_manifest(request, read_section(request.training))
+    def plan(self, request: JobRequest[KubeflowSection]) -> JsonObject:
+        return make_manifest(request)
 
-    def submit(self, request: JobRequest) -> None:
+    def submit(self, request: JobRequest[KubeflowSection]) -> None:
         handle, folder = self.handle(request), AttemptFolder(Path(request.folder))
         if self._was_cancelled(folder):
             self._delete(handle)
@@ -181,8 +183,8 @@ class KubeflowTrainingService(TrainingService):
         if self._was_cancelled(folder):
             self._delete(handle)
 
-    def _write_files(self, request: JobRequest, folder: AttemptFolder) -> None:
-        roles = read_section(request.training).roles
+    def _write_files(self, request: JobRequest[KubeflowSection], folder: AttemptFolder) -> None:
+        roles = request.section.roles
         scripts = {
             run_script_name(role.name): make_run_script(request, role, self.settings.trial_sdk) for role in roles
         }
@@ -191,43 +193,43 @@ class KubeflowTrainingService(TrainingService):
         except OSError as error:
             raise _storage_error(folder.path, error) from error
 
-    def _create(self, request: JobRequest, handle: JsonObject) -> None:
+    def _create(self, request: JobRequest[KubeflowSection], handle: KubeflowHandle) -> None:
         """Create the job, or find that it is there already."""
         try:
-            self._api.create(handle["collection"], self.plan(request))
+            self._api.create(handle.collection, self.plan(request))
         except ApiConflictError:
-            found = self._api.get(f"{handle['collection']}/{handle['name']}")
+            found = self._api.get(handle.path)
             labels = found["metadata"].get("labels", {})
             ours = job_labels(request.experiment_id, request.trial_id, request.attempt)
             if any(labels.get(name) != value for name, value in ours.items()):
                 raise TrainingError(
-                    f"a job's name must be free or taken by the same trial; {handle['name']} in namespace "
-                    f"{handle['namespace']} belongs to trial {labels.get(TRIAL)} of experiment "
+                    f"a job's name must be free or taken by the same trial; {handle.name} in namespace "
+                    f"{handle.namespace} belongs to trial {labels.get(TRIAL)} of experiment "
                     f"{labels.get(EXPERIMENT)}, made by {labels.get(MANAGED_BY)}; delete it, or use another namespace"
                 ) from None
-            logger.info("The job %s exists already", handle["name"])
+            logger.info("The job %s exists already", handle.name)
         except ClusterError as error:
             raise _with_remedy(error) from error
 
-    def cancel(self, handle: JsonObject) -> None:
+    def cancel(self, handle: KubeflowHandle) -> None:
         try:
-            AttemptFolder(Path(handle["folder"])).cancel()
+            AttemptFolder(Path(handle.folder)).cancel()
         except OSError as error:
             # Without the storage no submit gets as far as creating a job.
-            logger.warning("%s: its end could not be noted: %s", handle["name"], error)
+            logger.warning("%s: its end could not be noted: %s", handle.name, error)
         if self.settings.keep_jobs == "never" or not self._has_failed(handle):
             self._delete(handle)
 
-    def _has_failed(self, handle: JsonObject) -> bool:
+    def _has_failed(self, handle: KubeflowHandle) -> bool:
         try:
-            job = self._api.get(f"{handle['collection']}/{handle['name']}")
+            job = self._api.get(handle.path)
         except ApiNotFoundError:
             return False
         return self._is_kept(read_status(job))
 
-    def _delete(self, handle: JsonObject) -> None:
-        self._api.delete(f"{handle['collection']}/{handle['name']}", after_dependents=True)
-        self._informer(handle).forget(handle["name"])
+    def _delete(self, handle: KubeflowHandle) -> None:
+        self._api.delete(handle.path, after_dependents=True)
+        self._informer(handle).forget(handle.name)
 
     def _was_cancelled(self, folder: AttemptFolder) -> bool:
         try:
@@ -235,19 +237,19 @@ class KubeflowTrainingService(TrainingService):
         except OSError as error:
             raise _storage_error(folder.path, error) from error
 
-    def _informer(self, handle: JsonObject) -> JobInformer:
-        return informers.of(self._api, handle["collection"])
+    def _informer(self, handle: KubeflowHandle) -> JobInformer:
+        return informers.of(self._api, handle.collection)
 
     # ── following them ───────────────────────────────────────────────────────────────────────────────────────
 
-    def poll(self, handle: JsonObject) -> JobState:
+    def poll(self, handle: KubeflowHandle) -> JobState:
         try:
-            return self._poll(handle, AttemptFolder(Path(handle["folder"])))
+            return self._poll(handle, AttemptFolder(Path(handle.folder)))
         except UnreachableError as error:
             return JobState(reason=str(error))
 
-    def _poll(self, handle: JsonObject, folder: AttemptFolder) -> JobState:
-        job = self._informer(handle).get(handle["name"])
+    def _poll(self, handle: KubeflowHandle, folder: AttemptFolder) -> JobState:
+        job = self._informer(handle).get(handle.name)
         if not folder.path.parent.is_dir():
             raise TrainingError(
                 f"the storage must be mounted wherever trials are followed; {folder.path.parent} is not to be seen; "
@@ -262,19 +264,19 @@ class KubeflowTrainingService(TrainingService):
             return JobState(None, status.started_at)
         return JobState(reason=self._wait(handle, status).reason)
 
-    def _outcome(self, handle: JsonObject, status: JobStatus, folder: AttemptFolder) -> Outcome | None:
+    def _outcome(self, handle: KubeflowHandle, status: JobStatus, folder: AttemptFolder) -> Outcome | None:
         """How the job ended; ``None`` while it waits or runs."""
         if status.phase is Phase.SUCCEEDED:
             return Outcome(TrialStatus.SUCCEEDED, 0, "", status.started_at, status.ended_at)
         if status.phase is Phase.FAILED:
             pods, exits = self._pods(handle), folder.exits()
-            return explain_failure(status, pods, exits, handle["chief"], handle["memory_mb"])
+            return explain_failure(status, pods, exits, handle.chief, handle.memory_mb)
         if status.phase is Phase.DELETED:
-            reason = f"the job {handle['name']} was deleted before it ended"
-            return explain_vanished(folder.exits(), handle["chief"], reason)
+            reason = f"the job {handle.name} was deleted before it ended"
+            return explain_vanished(folder.exits(), handle.chief, reason)
         return None if status.phase is Phase.RUNNING else self._give_up(handle, status)
 
-    def _give_up(self, handle: JsonObject, status: JobStatus) -> Outcome | None:
+    def _give_up(self, handle: KubeflowHandle, status: JobStatus) -> Outcome | None:
         """The end of a job that waits for too long."""
         limit = self.settings.waiting_limit_seconds
         if time.time() - status.created_at <= limit:
@@ -285,49 +287,49 @@ class KubeflowTrainingService(TrainingService):
         why = wait.reason or "not all of its pods have started"
         return Outcome(TrialStatus.FAILED, reason=f"it waited longer than {limit:.0f} s: {why}", lost=True)
 
-    def _pods(self, handle: JsonObject) -> list[JsonObject]:
-        pods = resource_path("v1", handle["namespace"], "pods")
-        found = self._api.get(pods, labelSelector=selector({JOB_NAME_LABEL: handle["name"]}))
+    def _pods(self, handle: KubeflowHandle) -> list[JsonObject]:
+        pods = resource_path("v1", handle.namespace, "pods")
+        found = self._api.get(pods, labelSelector=selector({JOB_NAME_LABEL: handle.name}))
         return list(found["items"])
 
-    def _wait(self, handle: JsonObject, status: JobStatus) -> Wait:
-        return BY_CLUSTER.of(self._api, handle["namespace"]).explain(handle["name"], status)
+    def _wait(self, handle: KubeflowHandle, status: JobStatus) -> Wait:
+        return waiting_pods_of(self._api, handle.namespace).explain(handle.name, status)
 
-    def glance(self, handle: JsonObject) -> str | None:
+    def glance(self, handle: KubeflowHandle) -> str | None:
         """The job's version as the watch has it."""
-        return self._informer(handle).version_of(handle["name"])
+        return self._informer(handle).version_of(handle.name)
 
-    def output_folder(self, handle: JsonObject) -> Path:
-        return AttemptFolder(Path(handle["folder"])).replica(handle["chief"])
+    def output_folder(self, handle: KubeflowHandle) -> Path:
+        return AttemptFolder(Path(handle.folder)).replica(handle.chief)
 
-    def metrics_file(self, handle: JsonObject) -> Path:
-        return AttemptFolder(Path(handle["folder"])).metrics_file(handle["chief"])
+    def metrics_file(self, handle: KubeflowHandle) -> Path:
+        return AttemptFolder(Path(handle.folder)).metrics_file(handle.chief)
 
-    def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
+    def last_output(self, handle: KubeflowHandle, max_lines: int = 20) -> str:
         """Of the replica that failed first, unless the one that stands for the trial has succeeded."""
-        folder, chief = AttemptFolder(Path(handle["folder"])), handle["chief"]
+        folder, chief = AttemptFolder(Path(handle.folder)), handle.chief
         codes = {end.replica: end.code for end in folder.exits()}
         failed = next((replica for replica, code in codes.items() if code != 0), chief)
         return folder.last_output(chief if codes.get(chief) == 0 else failed, max_lines)
 
-    def _adopt_printed_metrics(self, handle: JsonObject, folder: AttemptFolder) -> None:
+    def _adopt_printed_metrics(self, handle: KubeflowHandle, folder: AttemptFolder) -> None:
         """Take metrics that the trial has printed instead of writing them, from the storage or from the pod's log."""
-        if folder.has_metrics(handle["chief"]):
+        if folder.has_metrics(handle.chief):
             return
         try:
-            output = folder.replica(handle["chief"]) / "stdout"
+            output = folder.replica(handle.chief) / "stdout"
             printed = read_end(folder.root, output, _PRINTED_BYTES) or self._read_log(handle)
-            if folder.adopt_printed_metrics(handle["chief"], printed):
-                logger.info("%s: its metrics were read from its output", handle["name"])
+            if folder.adopt_printed_metrics(handle.chief, printed):
+                logger.info("%s: its metrics were read from its output", handle.name)
         except UnreachableError:
             raise
         except (OSError, ClusterError) as error:
-            logger.warning("%s: its output could not be read for metrics: %s", handle["name"], error)
+            logger.warning("%s: its output could not be read for metrics: %s", handle.name, error)
 
-    def _read_log(self, handle: JsonObject) -> bytes:
-        pod = f"{handle['name']}-{handle['chief']}"
-        path = resource_path("v1", handle["namespace"], "pods", pod)
-        return self._api.read_text(f"{path}/log", container=handle["container"], limitBytes=str(_PRINTED_BYTES))
+    def _read_log(self, handle: KubeflowHandle) -> bytes:
+        pod = f"{handle.name}-{handle.chief}"
+        path = resource_path("v1", handle.namespace, "pods", pod)
+        return self._api.read_text(f"{path}/log", container=handle.container, limitBytes=str(_PRINTED_BYTES))
 
 
 def _with_remedy(error: ClusterError) -> TrainingError:
@@ -339,7 +341,7 @@ def _with_remedy(error: ClusterError) -> TrainingError:
     return error
 
 
-def _collection(section: Section) -> str:
+def _collection(section: KubeflowSection) -> str:
     facts = section.facts
     return resource_path(f"{GROUP}/{facts.version}", facts.namespace, section.operator.plural)
 

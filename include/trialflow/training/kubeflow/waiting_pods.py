@@ -107,17 +107,12 @@ def _group(found: JsonObject, key: Callable[[JsonObject], str]) -> dict[str, lis
     return groups
 
 
-class _WaitingPodsByCluster:
-    """Every waiting room of this process, one per cluster and namespace."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._rooms: dict[tuple[int, str], tuple[ClusterApi, WaitingPods]] = {}
-
-    def of(self, api: ClusterApi, namespace: str) -> WaitingPods:
-        """The waiting room of a namespace."""
-        with self._lock:
-            return self._rooms.setdefault((id(api), namespace), (api, WaitingPods(api, namespace)))[1]
+# Of this process, by cluster and namespace; the cluster is kept with them, so that its number stays its own.
+_known: dict[tuple[int, str], tuple[ClusterApi, WaitingPods]] = {}
+_known_lock = threading.Lock()
 
 
-BY_CLUSTER = _WaitingPodsByCluster()
+def waiting_pods_of(api: ClusterApi, namespace: str) -> WaitingPods:
+    """The waiting pods of a namespace, which all jobs of this process share."""
+    with _known_lock:
+        return _known.setdefault((id(api), namespace), (api, WaitingPods(api, namespace)))[1]

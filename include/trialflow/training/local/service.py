@@ -30,14 +30,15 @@ from typing import TYPE_CHECKING, TextIO
 
 from trialflow.errors import TrainingError
 from trialflow.metrics import METRICS_FILE
-from trialflow.processes import end_processes, find_processes, send_signal, wait_until_ended
+from trialflow.processes import MarkedProcesses, find_processes
 from trialflow.records import JsonObject, Outcome, TrialStatus
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.base import JobRequest, JobState, Preflight, TrainingService
-from trialflow.training.code_changes import describe_changes
 from trialflow.training.exits import describe_exit, last_output, read_exit
-from trialflow.training.gpus import GpuLeases, GpuWish, find_shortage, list_gpus
-from trialflow.training.interpreter import programs_of, with_python
+from trialflow.training.local.code_changes import describe_changes
+from trialflow.training.local.gpus import GpuLeases, find_shortage, list_gpus
+from trialflow.training.local.interpreter import programs_of, with_python
+from trialflow.training.local.section import LocalHandle, LocalSection
 from trialflow.trial_files import open_plain, read_end
 
 if TYPE_CHECKING:
@@ -49,27 +50,29 @@ _GRACE_SECONDS = 5.0
 _REMARK, _REMARK_BYTES = "remark", 1 << 10
 
 
-class LocalTrainingService(TrainingService):
-    """Runs trials on the machine of the worker; ``training`` is ``{"command": shell command, "gpuNum": 0}``."""
+class LocalTrainingService(TrainingService[LocalSection, LocalHandle]):
+    """Runs trials on the machine of the worker."""
 
+    section_type = LocalSection
+    handle_type = LocalHandle
     is_cheap = True  # two looks at files, one new process
 
-    def preflight(self, training: JsonObject, problem_at: ProblemMaker) -> Preflight:
+    def preflight(self, section: LocalSection, problem_at: ProblemMaker) -> Preflight[LocalSection]:
         """Look whether this machine has the GPUs and the Python that are named."""
         problems = []
-        wish = GpuWish.of(training)
+        wish = section.gpu_wish
         if wish is not None and (shortage := find_shortage(wish, list_gpus())):
             remedy = "Ask for fewer, or start the worker on a machine that has them"
             problems.append(problem_at(("trial", "gpuNum"), shortage, str(wish.number), remedy))
-        named = training.get("pythonPath")
+        named = section.python_path
         if named and shutil.which("python3", path=str(programs_of(named))) is None:
             rule, remedy = "has no python3", "Name an environment's folder, or the one with its programs"
             problems.append(problem_at(("trial", "pythonPath"), rule, named, remedy))
-        return Preflight(training, tuple(problems))
+        return Preflight(section, tuple(problems))
 
-    def runs_in_place(self, training: JsonObject) -> bool:
+    def runs_in_place(self, section: LocalSection) -> bool:
         """As in NNI, unless the experiment asks for the copy."""
-        return not training.get("useCodeCopy")
+        return not section.uses_code_copy
 
     def attempt_folder(self, experiment_folder: Path, trial_id: str, attempt: int) -> Path:
         """Its name is the trial's id, as in NNI; attempts after the first lie apart.
@@ -82,19 +85,19 @@ class LocalTrainingService(TrainingService):
         is_former = (former / "started").exists() and not (folder / "started").exists()
         return former if is_former else folder
 
-    def plan(self, request: JobRequest) -> JsonObject:
+    def plan(self, request: JobRequest[LocalSection]) -> JsonObject:
         return {
-            "command": request.training["command"],
+            "command": request.section.command,
             "folder": request.folder,
             "working_folder": request.code_folder,
             "shell": shutil.which("bash") or "/bin/sh",
             "environment": _trial_environment(request, self.settings.trial_python_path),
         }
 
-    def handle(self, request: JobRequest) -> JsonObject:
-        return {"folder": request.folder, "host": socket.gethostname()}
+    def handle(self, request: JobRequest[LocalSection]) -> LocalHandle:
+        return LocalHandle(request.folder, socket.gethostname())
 
-    def submit(self, request: JobRequest) -> None:
+    def submit(self, request: JobRequest[LocalSection]) -> None:
         folder = Path(request.folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -111,16 +114,16 @@ class LocalTrainingService(TrainingService):
                 f"trial {request.trial_id} could not be started in {folder}: {error.strerror} (errno {error.errno})"
             ) from error
 
-    def _plan_with_gpus(self, request: JobRequest) -> JsonObject:
+    def _plan_with_gpus(self, request: JobRequest[LocalSection]) -> JsonObject:
         """The plan with the GPUs that the attempt holds from now on; its lock is held."""
-        plan, wish = self.plan(request), GpuWish.of(request.training)
+        plan, wish = self.plan(request), request.section.gpu_wish
         if wish is not None and not (Path(request.folder) / "started").exists():
             gpus = GpuLeases(self.settings.home, _has_live_job).take(Path(request.folder), wish)
             plan["environment"]["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
             plan["environment"]["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML's order, which the numbers mean.
         return plan
 
-    def poll(self, handle: JsonObject) -> JobState:
+    def poll(self, handle: LocalHandle) -> JobState:
         folder = _folder_here(handle)
         started_at = _modified_at(folder / "started")
         outcome = _read_exit(folder, started_at)
@@ -132,7 +135,7 @@ class LocalTrainingService(TrainingService):
             )  # fmt: skip
         return JobState(outcome, started_at)
 
-    def cancel(self, handle: JsonObject) -> None:
+    def cancel(self, handle: LocalHandle) -> None:
         folder = _folder_here(handle)
         # A submit that comes too late finds the attempt started, and starts nothing.
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,11 +144,11 @@ class LocalTrainingService(TrainingService):
         (folder / "started").touch()
         _end_session(folder)
 
-    def metrics_file(self, handle: JsonObject) -> Path:
-        return Path(handle["folder"]) / METRICS_FILE
+    def metrics_file(self, handle: LocalHandle) -> Path:
+        return Path(handle.folder) / METRICS_FILE
 
-    def last_output(self, handle: JsonObject, max_lines: int = 20) -> str:
-        return last_output(Path(handle["folder"]), Path(handle["folder"]), max_lines)
+    def last_output(self, handle: LocalHandle, max_lines: int = 20) -> str:
+        return last_output(Path(handle.folder), Path(handle.folder), max_lines)
 
 
 def _try_lock(lock: TextIO) -> bool:
@@ -156,7 +159,7 @@ def _try_lock(lock: TextIO) -> bool:
     return True
 
 
-def _start(request: JobRequest, plan: JsonObject, lock: TextIO) -> None:
+def _start(request: JobRequest[LocalSection], plan: JsonObject, lock: TextIO) -> None:
     """Start the job's session, unless this attempt was started before; its processes inherit the lock."""
     folder = Path(request.folder)
     (folder / "parameter.cfg").write_text(request.parameter_file, encoding="utf-8")
@@ -193,8 +196,8 @@ echo $code > "$out/exit.new" && mv "$out/exit.new" "$out/exit"
 """
 
 
-def _trial_environment(request: JobRequest, python_setting: str) -> dict[str, str]:
-    inherited = with_python(os.environ, request.training, python_setting)
+def _trial_environment(request: JobRequest[LocalSection], python_setting: str) -> dict[str, str]:
+    inherited = with_python(os.environ, request.section, python_setting)
     python_path = [str(SDK_FOLDER), *filter(None, [inherited.get("PYTHONPATH")])]
     own = {
         "NNI_PLATFORM": "local",
@@ -208,27 +211,27 @@ def _trial_environment(request: JobRequest, python_setting: str) -> dict[str, st
         "PYTHONPATH": os.pathsep.join(python_path),
         "TRIALFLOW_TRIAL_SDK": os.environ.get("TRIALFLOW_TRIAL_SDK", "auto"),
     }
-    if request.training.get("gpuNum") == 0:  # Left out, every GPU stays visible.
+    if request.section.gpus == 0:  # Left out, every GPU stays visible.
         own["CUDA_VISIBLE_DEVICES"] = ""
     return {**inherited, **own}
 
 
-def _folder_here(handle: JsonObject) -> Path:
-    if handle["host"] != socket.gethostname():
+def _folder_here(handle: LocalHandle) -> Path:
+    if handle.host != socket.gethostname():
         raise TrainingError(
-            f"the trial is a process of {handle['host']}, and this is {socket.gethostname()}: local trials need "
+            f"the trial is a process of {handle.host}, and this is {socket.gethostname()}: local trials need "
             "worker and triggerer on one machine; use trainingServicePlatform kubeflow for more than one"
         )
-    return Path(handle["folder"])
+    return Path(handle.folder)
 
 
-def _ask_to_end(folder: Path) -> float:
+def _ask_to_end(folder: Path, job: MarkedProcesses) -> float:
     """Send SIGTERM once, whoever else cancels, too; tells when that was. 0.0 when the trial is in the way."""
     try:
         with os.fdopen(open_plain(folder, folder / "terminated", os.O_RDWR | os.O_CREAT), "r+") as note:
             fcntl.flock(note, fcntl.LOCK_EX)
             if not note.read(1):
-                send_signal(find_processes(_mark(folder)), signal.SIGTERM)
+                job.send(signal.SIGTERM)
                 note.write("x")
                 note.flush()
             return os.fstat(note.fileno()).st_mtime
@@ -277,8 +280,9 @@ def _mark(folder: Path) -> str:
 
 def _end_session(folder: Path) -> None:
     """Ask every process of the job to end, kill what is left after a while, and wait until nothing is left."""
-    if find_processes(_mark(folder)):
-        asked_at = min(_ask_to_end(folder), time.time())
-        wait_until_ended(_mark(folder), asked_at + _GRACE_SECONDS)
-    if alive := end_processes(_mark(folder)):
+    job = MarkedProcesses(_mark(folder))
+    if job.find():
+        asked_at = min(_ask_to_end(folder, job), time.time())
+        job.wait(asked_at + _GRACE_SECONDS)
+    if alive := job.kill():
         raise TrainingError(f"processes {alive} of the trial in {folder} could not be ended")

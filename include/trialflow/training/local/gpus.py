@@ -26,8 +26,6 @@ from trialflow.errors import BusyError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from trialflow.records import JsonObject
-
 _QUERY_SECONDS = 10.0
 _LOCK_SECONDS = 30.0
 
@@ -60,19 +58,6 @@ class GpuWish:
     indices: tuple[int, ...] | None = None
     most_trials: int = 1
     use_active: bool = False
-
-    @classmethod
-    def of(cls, training: JsonObject) -> GpuWish | None:
-        """Of a ``training`` section; ``None`` when it asks for no GPU."""
-        if not training.get("gpuNum"):
-            return None
-        indices = training.get("gpuIndices")
-        return cls(
-            training["gpuNum"],
-            None if indices is None else tuple(indices),
-            training.get("maxTrialNumPerGpu", 1),
-            training.get("useActiveGpu", False),
-        )
 
 
 @dataclass(frozen=True)

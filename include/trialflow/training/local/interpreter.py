@@ -20,7 +20,7 @@ from trialflow.messages import Problem, show
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trialflow.records import JsonObject
+    from trialflow.training.local.section import LocalSection
 
 # What is sent along with an experiment, and nothing else.
 VARIABLES = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
@@ -72,17 +72,17 @@ def _refusal(rule: str, value: Any) -> ConfigError:
     return ConfigError([Problem("environment", rule, show(value), "Start it with: nnictl create")])
 
 
-def with_python(inherited: Mapping[str, str], training: JsonObject, setting: str) -> dict[str, str]:
+def with_python(inherited: Mapping[str, str], section: LocalSection, setting: str) -> dict[str, str]:
     """An environment in which ``python3`` and ``python`` are the trial's.
 
     Args:
         inherited: The worker's environment; the installation's secrets are left out.
-        training: The experiment's section.
+        section: The experiment's.
         setting: TRIALFLOW_TRIAL_PYTHON_PATH.
     """
     inherited = {name: value for name, value in inherited.items() if not name.startswith(_PRIVATE_PREFIXES)}
     own, path = str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)
-    sent, named = training.get("environment"), training.get("pythonPath")
+    sent, named = section.environment, section.python_path
     if not (named or sent or setting):
         return {**inherited, "PATH": os.pathsep.join([own, path])}
     kept = {name: value for name, value in inherited.items() if name not in _OF_WORKER}
@@ -109,10 +109,10 @@ def _variables_of(environment: Path) -> dict[str, str]:
     return {}
 
 
-def describe_origin(training: JsonObject, setting: str) -> str:
+def describe_origin(section: LocalSection, setting: str) -> str:
     """Who has named the Python."""
-    if training.get("pythonPath"):
+    if section.python_path:
         return "named by pythonPath"
-    if training.get("environment"):
+    if section.environment:
         return "of the shell that started the experiment"
     return "named by TRIALFLOW_TRIAL_PYTHON_PATH" if setting else "the worker's own"

@@ -112,7 +112,7 @@ class _Annotation:
 
     name: str
     call: ast.Call
-    place: ast.stmt
+    statement: ast.stmt
 
 
 @dataclass
@@ -155,10 +155,10 @@ class _Reader:
                 continue
             self.is_annotated = True
             if pending is not None:
-                self._refuse(pending.place.lineno, "annotates another annotation", "Put it above a statement")
+                self._refuse(pending.statement.lineno, "annotates another annotation", "Put it above a statement")
             pending = self._start(statement, text)
         if pending is not None:
-            self._refuse(pending.place.lineno, "has no statement below it", "Put it above the one that it is about")
+            self._refuse(pending.statement.lineno, "has no statement below it", "Put it above the one that it is about")
 
     def _start(self, statement: ast.stmt, text: str) -> _Annotation | None:
         """Carry an annotation out that stands for itself, or give the one that is about the next statement."""
@@ -178,7 +178,7 @@ class _Reader:
             else:
                 self._apply_function_choice(annotation, statement)
         except _RefusedError as refused:
-            self._refuse(annotation.place.lineno, refused.rule, refused.remedy, refused.value)
+            self._refuse(annotation.statement.lineno, refused.rule, refused.remedy, refused.value)
 
     def _apply_variable(self, annotation: _Annotation, statement: ast.stmt) -> None:
         target, arguments = _name_and_arguments(annotation)
@@ -240,7 +240,7 @@ class _Reader:
                 f"differs from the annotation of the same name in line {first}",
                 "Give both the same arguments, or use another name", show(body["_value"]),
             )  # fmt: skip
-        self._lines.setdefault(key, annotation.place.lineno)
+        self._lines.setdefault(key, annotation.statement.lineno)
         return f"{_PARAMETERS}[{key!r}]"
 
     def _refuse(self, line: int, rule: str, remedy: str, value: str | None = None) -> None:

@@ -53,8 +53,8 @@ class ClaimState:
         is_overdue: Whether maxExecDuration is over.
         has_reached_limit: Whether the goal is reached, or too many trials failed.
         created: Trials that were claimed so far.
-        taken: Of the places. To the claim, a trial holds its place until it was reported. To those who wait, until it
-            has ended: before they claim, they report what has ended.
+        taken: How many places under the cap are taken. To the claim, a trial holds its place until it was reported.
+            To those who wait, until it has ended: before they claim, they report what has ended.
         ended: Trials that have ended, whether the tuner knows of them or not.
         has_waiting_point: Whether parameters that a person gave wait for a place.
         oldest_unfollowed: When the oldest trial was claimed that goes on and that nobody follows.

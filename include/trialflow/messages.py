@@ -40,8 +40,8 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
-        parts = [part for part in (place, self.field) if part]
+        where = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        parts = [part for part in (where, self.field) if part]
         text = f"{': '.join([*parts, self.rule])}"
         if self.value is not None:
             text += f"; got {self.value}"

@@ -243,7 +243,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a trial batch, planned before any trial exists; the key under which a trial is claimed."""
+    """One of a trial batch, planned before any trial exists; the key under which a trial is claimed."""
 
     batch: int
     index: int

@@ -125,14 +125,14 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     @property
-    def private_places(self) -> tuple[Path, ...]:
+    def private_folders(self) -> tuple[Path, ...]:
         """What no experiment may read: everything that is written here, and Airflow's own files."""
         files = map(os.environ.get, _AIRFLOW_FILES)
         return (self.home, _airflow_home(), *(Path(file).absolute() for file in files if file))
 
     @property
     def readable_roots(self) -> tuple[Path, ...]:
-        """The allowed roots; without any, all folders but the private places, in which DAGs may lie nevertheless."""
+        """The allowed roots; without any, all folders but the private ones, in which DAGs may lie nevertheless."""
         airflow = _airflow_home()
         dags = Path(os.environ.get("AIRFLOW__CORE__DAGS_FOLDER") or airflow / "dags").expanduser()
         is_inside = dags != airflow and dags.is_relative_to(airflow)

@@ -111,11 +111,11 @@ class StageCodeOperator(_ExperimentOperator):
     def execute(self, context: Context) -> None:
         steps = self.steps(context)
         try:
-            place = steps.stage_code()
+            folder = steps.stage_code()
         except ConfigError as error:
             raise AirflowFailException(str(error)) from error
         steps.start()
-        self.log.info("The code lies in %s", place)
+        self.log.info("The code lies in %s", folder)
 
 
 class PlanBatchOperator(_ExperimentOperator):

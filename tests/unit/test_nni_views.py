@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from trialflow.experiment.showing.folders import output_folder
 from trialflow.experiment.showing.nni_views import NniClient, show_metadata, show_profile, show_results, show_trial
-from trialflow.experiment.showing.places import output_folder
 from trialflow.records import (
     AlgorithmSpec,
     Experiment,

@@ -61,7 +61,7 @@ HOLDS_STUDY = """
 import sys, time
 from trialflow.store import MetricQuery, Store
 from trialflow.store.engine import get_engine
-with Store(sys.argv[1]).study_lock("contract"):
+with Store(sys.argv[1]).experiment_lock("contract"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -173,7 +173,7 @@ def test_a_study_is_held_by_one_process_and_freed_by_its_death(store: Store) -> 
 def test_the_locks_of_two_studies_do_not_meet(store: Store) -> None:
     with process(HOLDS_STUDY, store.url, 60) as holder:
         assert read_line(holder) == "held"
-        with store.study_lock("another"):
+        with store.experiment_lock("another"):
             assert holder.poll() is None
 
 

@@ -33,11 +33,11 @@ class _RootGroup(TyperGroup):
     """Takes ``--output FORM`` also where people type it: behind the command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for place, option in enumerate(args):
+        for index, option in enumerate(args):
             name, _, form = option.partition("=")
             length = 1 if form else 2
-            if name == "--output" and (form or "".join(args[place + 1 : place + 2])) in list(Form):
-                args = [*args[place : place + length], *args[:place], *args[place + length :]]
+            if name == "--output" and (form or "".join(args[index + 1 : index + 2])) in list(Form):
+                args = [*args[index : index + length], *args[:index], *args[index + length :]]
         return super().parse_args(ctx, args)
 
 

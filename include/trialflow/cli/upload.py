@@ -24,26 +24,26 @@ _TIMEOUT_SECONDS = 600.0
 
 
 def send_experiment(api: Api, config: Path, chosen: dict[str, str], upload: bool | None) -> dict[str, str]:
-    """Start an experiment; the arguments are those of `place_experiment`.
+    """Start an experiment; the arguments are those of `bring_experiment`.
 
     Returns:
         Its id, the DAG's and the run's.
     """
-    place = place_experiment(api, config, chosen, upload)
-    body = {"config": place, **chosen, **_describe_shell(api, config, place)}
+    there = bring_experiment(api, config, chosen, upload)
+    body = {"config": there, **chosen, **_describe_shell(api, config, there)}
     started: dict[str, str] = api.ask("POST", "/api/v1/nni/experiment", json=body).json()
     return started
 
 
-def _describe_shell(api: Api, config: Path, place: str) -> dict[str, Any]:
+def _describe_shell(api: Api, config: Path, there: str) -> dict[str, Any]:
     """What an Airflow on this machine is told of this shell's Python; says which one that is."""
-    if place != str(config.absolute()) or not is_on_this_machine(api):
+    if there != str(config.absolute()) or not is_on_this_machine(api):
         return {}
     environment = describe_shell(config)
     return {"environment": environment} if environment else {}
 
 
-def place_experiment(api: Api, config: Path, chosen: dict[str, str], upload: bool | None) -> str:
+def bring_experiment(api: Api, config: Path, chosen: dict[str, str], upload: bool | None) -> str:
     """The path under which Airflow finds the experiment; its files are sent there when that is needed.
 
     Args:

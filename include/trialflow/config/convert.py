@@ -86,7 +86,7 @@ def convert(source: Source, to: Format | None = None) -> Conversion:
     warnings = [f"{'.'.join(path)} has no counterpart in {target} and is left out" for path in dropped]
     warnings += [
         f"{'.'.join(path)} is no key of NNI's {target} format; only Trialflow reads it there"
-        for path in _places(data)
+        for path in _key_paths(data)
         if path[-1] in ours
     ]
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
@@ -118,20 +118,20 @@ def _translate(document: Document, target: Format) -> tuple[JsonObject, Iterable
     return translation.data, translation.left_behind
 
 
-def _places(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
-    """The place of every key of NNI's."""
+def _key_paths(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """The path of every key of NNI's."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield (*path, str(key))
             if key not in OPAQUE:
-                yield from _places(item, (*path, str(key)))
+                yield from _key_paths(item, (*path, str(key)))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _places(item, (*path, str(index)))
+            yield from _key_paths(item, (*path, str(index)))
 
 
 def _relative_paths(data: JsonObject) -> Iterator[str]:
-    for path in _places(data):
+    for path in _key_paths(data):
         if path[-1] in _PATHS:
             value: Any = data
             for part in path:

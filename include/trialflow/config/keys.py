@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Row = tuple[FieldPath, FieldPath]
 # The section of a v2 document in which an advisor stands, if any: NNI 3.x wants it named as the tuner.
-AdvisorPlace = Literal["tuner", "advisor"]
+AdvisorSection = Literal["tuner", "advisor"]
 
 # NNI 2.x and 3.x call these without the ending that NNI 1.x gave them, or with it.
 _BUILTIN = {
@@ -166,7 +166,7 @@ _SECTIONS: dict[FieldPath, FieldPath] = {
 }
 
 
-def rows_of(v1_platform: str, advisor: AdvisorPlace | None = None, storage: str = "") -> list[Row]:
+def rows_of(v1_platform: str, advisor: AdvisorSection | None = None, storage: str = "") -> list[Row]:
     """The rows for an experiment on a platform, without the shortcuts.
 
     Args:
@@ -175,18 +175,18 @@ def rows_of(v1_platform: str, advisor: AdvisorPlace | None = None, storage: str 
         storage: The type of storage, where a platform has one; NNI's default is NFS.
     """
     rows = _SHARED | {f"{'advisor' if advisor else 'tuner'}.gpuIndices": "tunerGpuIndices"}
-    places = {"tuner": "tuner", "assessor": "assessor", "advisor": "advisor"}
+    sections = {"tuner": "tuner", "assessor": "assessor", "advisor": "advisor"}
     if advisor == "tuner":
-        places = {"assessor": "assessor", "advisor": "tuner"}
-    for section, place in places.items():
-        rows |= _below(section, place, {f"builtin{section.capitalize()}Name": "name", **_ALGORITHM})
+        sections = {"assessor": "assessor", "advisor": "tuner"}
+    for section, in_v2 in sections.items():
+        rows |= _below(section, in_v2, {f"builtin{section.capitalize()}Name": "name", **_ALGORITHM})
     rows |= _PLATFORMS.get(v1_platform, _COMMAND)
     if v1_platform in _WITH_STORAGE:
         rows |= _below(_WITH_STORAGE[v1_platform], "trainingService", _STORAGES.get(storage, _STORAGES["nfs"]))
     return [(_path(v1), _path(v2)) for v1, v2 in rows.items()]
 
 
-def sections_of(advisor: AdvisorPlace | None) -> dict[FieldPath, FieldPath]:
+def sections_of(advisor: AdvisorSection | None) -> dict[FieldPath, FieldPath]:
     """Where in a v2 document to look for sections of v1; ``advisor`` as in `rows_of`."""
     return _SECTIONS | ({("advisor",): ("tuner",)} if advisor == "tuner" else {})
 
@@ -197,21 +197,21 @@ def storage_section(v1_platform: str) -> str:
 
 
 def shortcuts_of(rows: list[Row]) -> list[Row]:
-    """The rows for places inside ``trainingService`` that stand for others of ``rows``."""
+    """The rows for paths inside ``trainingService`` that stand for others of ``rows``."""
     known = {v1 for v1, _ in rows}
     return [(_path(v1), _path(v2)) for v1, v2 in _SHORTCUTS.items() if _path(v1) in known]
 
 
-def places_of(key: str, *, v2: bool) -> dict[FieldPath, list[str]]:
-    """Where a key belongs in a format, whichever format the name is of: place → v1's names of the platforms."""
-    places: dict[FieldPath, list[str]] = {}
+def paths_of(key: str, *, v2: bool) -> dict[FieldPath, list[str]]:
+    """Where a key belongs in a format, whichever format the name is of: path → v1's names of the platforms."""
+    paths: dict[FieldPath, list[str]] = {}
     for platform in _PLATFORMS:
         storages = _STORAGES if platform in _WITH_STORAGE else ("",)
         rows = [row for storage in storages for row in rows_of(platform, storage=storage)]
         for row in dict.fromkeys(rows):
             if fold(key) in (fold(row[0][-1]), fold(row[1][-1])):
-                places.setdefault(row[v2], []).append(platform)
-    return places
+                paths.setdefault(row[v2], []).append(platform)
+    return paths
 
 
 def v1_platform(v2_name: str) -> str:

@@ -25,7 +25,7 @@ class AllowedRoots:
 
     Attributes:
         roots: Absolute folders with every link resolved.
-        private: Places with other people's experiments, or with an installation's secrets: of such a place an
+        private: Folders with other people's experiments, or with an installation's secrets: of such a folder an
             experiment may read no more than a root that lies in there itself.
     """
 
@@ -37,22 +37,22 @@ class AllowedRoots:
         """The configured roots, or else one folder."""
         roots = configured or ((folder,) if folder else ())
         real = tuple(Path(os.path.realpath(root.expanduser())) for root in roots)
-        return cls(real, tuple(Path(os.path.realpath(place)) for place in private))
+        return cls(real, tuple(Path(os.path.realpath(folder)) for folder in private))
 
     def root_of(self, path: Path) -> Path | None:
         """The root in which ``path`` lies once ``..`` and links are resolved; ``None`` when it lies in none."""
         real = Path(os.path.realpath(path))
         roots = [root for root in self.roots if real.is_relative_to(root)]
-        for place in self.private:
-            if real.is_relative_to(place):
-                roots = [root for root in roots if root.is_relative_to(place)]
+        for folder in self.private:
+            if real.is_relative_to(folder):
+                roots = [root for root in roots if root.is_relative_to(folder)]
         return roots[0] if roots else None
 
     def describe(self) -> str:
         """The rule in words."""
         where = ", ".join(str(root) for root in self.roots) or "none"
-        places = " and ".join(map(str, self.private))
-        outside = f"; what Trialflow and Airflow write is none ({places})" if places else ""
+        written = " and ".join(map(str, self.private))
+        outside = f"; what Trialflow and Airflow write is none ({written})" if written else ""
         return f"must lie inside an allowed folder ({where}), '..' and links resolved{outside}"
 
     @property

@@ -92,23 +92,24 @@ def _key_remedy(model: type[BaseModel], error: ErrorDetails, source: Source, pat
         return blank
     here = f"known here: {', '.join(sorted(known))}"
     v2 = model.__module__ == v2_models.__name__
-    places = keys.places_of(key, v2=v2)
-    beside = next((place for place in places if place[-1] in known), None)
+    known_paths = keys.paths_of(key, v2=v2)
+    beside = next((known_path for known_path in known_paths if known_path[-1] in known), None)
     if beside is not None:
         return f"Write {beside[-1]}, as {'v2' if v2 else 'v1'} calls it"
     platform = _platform_of(source.data)
-    if places and (here_too := [place for place, platforms in places.items() if platform in platforms]):
-        return _describe_place(here_too[0], key)
-    if places and platform and len(path) > 1:
-        where = ", ".join(dict.fromkeys(name for platforms in places.values() for name in platforms))
+    here_too = [known_path for known_path, platforms in known_paths.items() if platform in platforms]
+    if here_too:
+        return _describe_path(here_too[0], key)
+    if known_paths and platform and len(path) > 1:
+        where = ", ".join(dict.fromkeys(name for platforms in known_paths.values() for name in platforms))
         return f"Remove it: it belongs to other platforms ({where}); {here}"
     close = difflib.get_close_matches(key, known, n=1)
     return f"Did you mean {close[0]}?" if close else f"Remove it; {here}"
 
 
-def _describe_place(place: FieldPath, key: str) -> str:
-    name = place[-1] if fold(place[-1]) == fold(key) else f"it is called {place[-1]} and"
-    section = ".".join(part for part in place[:-1] if part != "*")
+def _describe_path(known_path: FieldPath, key: str) -> str:
+    name = known_path[-1] if fold(known_path[-1]) == fold(key) else f"it is called {known_path[-1]} and"
+    section = ".".join(part for part in known_path[:-1] if part != "*")
     where = f"belongs into {section}" if section else "belongs to the top of the file"
     return f"Move it: {name} {where}"
 

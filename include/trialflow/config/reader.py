@@ -464,12 +464,12 @@ def _describe_exponents(source: Source, below: FieldPath) -> list[str]:
     names = {fold(name) for name in below}
     for path, text in source.exponents.items():
         if (not below or names.intersection(map(fold, path))) and not _is_bound(source.data, path):
-            place = path[:-1] if path[-1].isdigit() else path
-            texts.setdefault(place, []).append(text)
+            field = path[:-1] if path[-1].isdigit() else path
+            texts.setdefault(field, []).append(text)
     return [
-        f"{'.'.join(place)} has numbers that NNI reads as texts: {', '.join(found)}; put them in quotes if they are "
+        f"{'.'.join(field)} has numbers that NNI reads as texts: {', '.join(found)}; put them in quotes if they are "
         "texts"
-        for place, found in texts.items()
+        for field, found in texts.items()
     ]
 
 

@@ -46,7 +46,7 @@ class Source:
         file: The file's path; empty for an object or a text that was handed over as such.
         folder: Relative paths in the document start here; ``None`` when there is no such folder.
         lines: Line of each field as it was written, counted from 1.
-        original: Place of a field in ``data`` → its place in the document as it was written, where that differs.
+        original: Path of a field in ``data`` → its path in the document as it was written, where that differs.
         exponents: Where a number was read that is a text to YAML 1.1 and to NNI, and how it is written.
     """
 

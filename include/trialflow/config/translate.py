@@ -16,7 +16,7 @@ from trialflow.records import JsonObject
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from trialflow.config.keys import AdvisorPlace, Row
+    from trialflow.config.keys import AdvisorSection, Row
     from trialflow.config.source import FieldPath
 
 # The author of a v2 document, which names none.
@@ -31,9 +31,9 @@ class Translation:
     """A document in the terms of the other format.
 
     Attributes:
-        origins: Place of a value in ``data`` → where it came from.
-        left_behind: Places in the original of values that have no counterpart.
-        rows: What was translated by, as (place in ``data``, place in the original).
+        origins: Path of a value in ``data`` → where it came from.
+        left_behind: Paths in the original of values that have no counterpart.
+        rows: What was translated by, as (path in ``data``, path in the original).
         sections: Sections of ``data`` that have no row of their own → where to look in the original.
     """
 
@@ -68,7 +68,7 @@ def to_v1(data: JsonObject, default_name: str) -> Translation:
         data: The document; its keys are spelled as in NNI's documentation.
         default_name: Of an experiment that has none.
     """
-    service, advisor = _mapping(data.get("trainingService")), _advisor_place(data)
+    service, advisor = _mapping(data.get("trainingService")), _advisor_section(data)
     storage = str(_mapping(service.get("storage")).get("storageType"))
     rows = keys.rows_of(keys.v1_platform(str(service.get("platform"))), advisor, storage)
     backwards = [(v2, v1) for v1, v2 in rows]
@@ -81,7 +81,7 @@ def to_v1(data: JsonObject, default_name: str) -> Translation:
 
 def to_v2(data: JsonObject) -> Translation:
     """A v1 document in v2 terms, with what NNI 3.x requires filled in."""
-    advisor: AdvisorPlace | None = "advisor" if data.get("advisor") else None
+    advisor: AdvisorSection | None = "advisor" if data.get("advisor") else None
     platform = str(data.get("trainingServicePlatform"))
     storage = str(_mapping(data.get(keys.storage_section(platform))).get("storage"))
     rows = keys.rows_of(platform, advisor, storage)
@@ -101,7 +101,7 @@ def _goes_without_saying(v2: JsonObject, v1: JsonObject, path: FieldPath) -> boo
     return path == ("experimentType",) and values == ["hpo"]
 
 
-def _advisor_place(v2: JsonObject) -> AdvisorPlace | None:
+def _advisor_section(v2: JsonObject) -> AdvisorSection | None:
     if v2.get("advisor"):
         return "advisor"
     name = _mapping(v2.get("tuner")).get("name")
@@ -111,15 +111,15 @@ def _advisor_place(v2: JsonObject) -> AdvisorPlace | None:
 def _move(
     data: JsonObject, rows: list[Row], converters: Mapping[str, Callable[[Any], Any]]
 ) -> Translation:
-    """Copy what each row names from its first place to its second; null means that nothing is there."""
+    """Copy what each row names from its first path to its second; null means that nothing is there."""
     moved: JsonObject = {}
     origins: dict[FieldPath, FieldPath] = {}
     for source, target in rows:
         convert = converters.get(target[-1], _same)
         for indices, value in _find(data, source):
-            place = _fill(target, indices)
-            put(moved, place, convert(value))
-            origins[place] = _fill(source, indices)
+            moved_to = _fill(target, indices)
+            put(moved, moved_to, convert(value))
+            origins[moved_to] = _fill(source, indices)
     taken = {_fill(source, indices) for source, _ in rows for indices, _ in _find(data, source)}
     left_behind = tuple(
         path for path in _leaves(data) if not any(path[:length] in taken for length in range(1, len(path) + 1))

@@ -84,12 +84,12 @@ class ClassHost:
         self._folder.mkdir(parents=True, exist_ok=True)
         plan: JsonObject = {
             section: {
-                "folder": place,
+                "folder": folder,
                 "module": spec.user_class.module,
                 "class": spec.user_class.class_name,
                 "args": spec.class_args,
             }
-            for section, (spec, place) in classes.items()
+            for section, (spec, folder) in classes.items()
             if spec.user_class is not None
         }
         self._write("plan.json", plan | {"threads": True} if threads else plan)

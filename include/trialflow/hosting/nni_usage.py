@@ -73,12 +73,12 @@ def _missing(used: Iterator[tuple[str, int]]) -> dict[str, int]:
 
 def _first_missing(dotted: str) -> str:
     """The first part of a dotted name that is not there; empty when all of it is."""
-    place = "nni"
+    module = "nni"
     for part in dotted.split(".")[1:]:
-        name = f"{place}.{part}"
+        name = f"{module}.{part}"
         if name not in modules():
-            return "" if part in modules()[place] else name
-        place = name
+            return "" if part in modules()[module] else name
+        module = name
     return ""
 
 

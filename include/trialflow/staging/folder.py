@@ -33,7 +33,7 @@ class FolderStorage:
         """Copy the files; a copy that is complete is not made again.
 
         Returns:
-            The place of the copy, which appears there complete or not at all.
+            The folder of the copy, which appears there complete or not at all.
 
         Raises:
             StagingError: The copy could not be completed; what was written is taken up by the next call.
@@ -60,9 +60,9 @@ class FolderStorage:
             ) from error
         return str(target)
 
-    def is_staged(self, place: str) -> bool:
-        """Whether a complete copy lies at ``place``."""
-        return Path(place).is_dir()
+    def is_staged(self, folder: str) -> bool:
+        """Whether a complete copy lies in ``folder``."""
+        return Path(folder).is_dir()
 
 
 def _copy(file: CodeFile, target: Path, partial: Path) -> None:

@@ -47,7 +47,7 @@ def scan_code(
 ) -> tuple[list[CodeFile], list[Problem]]:
     """List the files of a code folder, without those that its ``.nniignore`` names.
 
-    A link is followed when it leads to a place inside ``root`` (its content is staged); one that leads out of it,
+    A link is followed when it leads to something inside ``root`` (its content is staged); one that leads out of it,
     nowhere, or round in a circle is a problem, as are sockets, devices and files that cannot be read.
 
     Args:
@@ -66,8 +66,8 @@ def list_code(
 ) -> tuple[list[tuple[str, Path, os.stat_result]], list[Problem]]:
     """The walk of `scan_code` without reading any file's content: enough to check a folder."""
     ignored, problems = _read_ignore_file(folder, root)
-    places = (Path(os.path.realpath(place)) for place in private)
-    closed = tuple(place for place in places if not root.is_relative_to(place))
+    folders = (Path(os.path.realpath(folder)) for folder in private)
+    closed = tuple(folder for folder in folders if not root.is_relative_to(folder))
     scan = _Scan(root, ignored, max_bytes, max_files, closed, problems=problems)
     _walk(scan, folder, "", (os.path.realpath(folder),))
     if scan.too_large:
@@ -145,7 +145,7 @@ def _visit(scan: _Scan, path: Path, name: str, parents: tuple[str, ...]) -> None
         rule = "is a link that leads nowhere or round in a circle" if path.is_symlink() else f"{error.strerror}"
         scan.problems.append(_problem(name, rule, f"Remove it, or name it in {IGNORE_FILE}"))
         return
-    if any(Path(real).is_relative_to(place) for place in scan.private):
+    if any(Path(real).is_relative_to(folder) for folder in scan.private):
         scan.problems += _refuse_link_to_private(path, name)
     elif not Path(real).is_relative_to(scan.root):
         rule = f"is a link that leads out of the allowed folder {scan.root}"

@@ -40,7 +40,7 @@ def claim_trial(connection: sa.Connection, experiment_id: str, slot: Slot, run_i
     Args:
         connection: Inside a transaction of its own; commits when this returns, rolls back when it raises.
         experiment_id: The experiment.
-        slot: The planned place; a slot that was claimed before gives the same trial again, whatever the limits say.
+        slot: The planned slot; one that was claimed before gives the same trial again, whatever the limits say.
         run_id: The DAG run that does the claiming.
 
     Returns:

@@ -34,7 +34,7 @@ from trialflow.store.changes import ExperimentChange, list_changes
 from trialflow.store.claims import SPEC, Refused, claim_trial, read_state, release_trial
 from trialflow.store.engine import get_engine
 from trialflow.store.limits import Limit, find_limit
-from trialflow.store.locks import study_lock
+from trialflow.store.locks import named_lock
 from trialflow.store.metrics import MetricStore
 from trialflow.store.migrations import bring_up_to_date
 from trialflow.store.tables import batches, experiments, trials
@@ -68,17 +68,17 @@ class Store(MetricStore):
         self._engine = get_engine(url)
         bring_up_to_date(self._engine)
 
-    def study_lock(self, experiment_id: str) -> AbstractContextManager[None]:
-        """Hold the experiment's study while asking or telling; see `trialflow.store.locks`."""
-        return study_lock(self._engine, experiment_id)
+    def experiment_lock(self, experiment_id: str) -> AbstractContextManager[None]:
+        """Hold the experiment while its tuner is asked, so that one asks at a time."""
+        return named_lock(self._engine, experiment_id)
 
     def projection_lock(self) -> AbstractContextManager[None]:
         """Hold all Optuna studies while writing one: the first makes Optuna's tables. No trial waits for this lock."""
-        return study_lock(self._engine, "studies")
+        return named_lock(self._engine, "studies")
 
     def notices_lock(self) -> AbstractContextManager[None]:
         """Hold all notices, so that each is sent by one process."""
-        return study_lock(self._engine, "notices")
+        return named_lock(self._engine, "notices")
 
     # ── experiments ──────────────────────────────────────────────────────────────────────────────────────────
 

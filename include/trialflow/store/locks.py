@@ -1,4 +1,4 @@
-"""One asker at a time: a lock per study that the death of its holder releases."""
+"""Locks between processes, known by name, that the death of the holder releases."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def study_lock(engine: sa.Engine, experiment_id: str) -> Iterator[None]:
-    """Hold the study of an experiment, to ask its sampler or to tell it a result.
+def named_lock(engine: sa.Engine, name: str) -> Iterator[None]:
+    """Hold a lock.
 
     Blocks while another process holds it. On PostgreSQL this is an advisory lock of the session; on SQLite, whose
     processes share a machine, a lock on a file beside the database. Both end with the process that holds them, and
     neither is inherited by the processes that it starts.
     """
     if engine.dialect.name == "postgresql":
-        key = int.from_bytes(hashlib.blake2b(experiment_id.encode(), digest_size=8).digest(), "big", signed=True)
+        key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": key})
             yield
         return
     folder = Path(f"{engine.url.database}.locks")
     folder.mkdir(exist_ok=True)
-    with (folder / experiment_id).open("w") as file:
+    with (folder / name).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

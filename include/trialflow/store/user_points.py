@@ -86,12 +86,12 @@ def _read_known(connection: sa.Connection, query: sa.Select[tuple[JsonObject, fl
 def _insert(connection: sa.Connection, experiment_id: str, rows: list[JsonObject]) -> None:
     newest = sa.select(sa.func.max(points.c.position)).where(points.c.experiment_id == experiment_id)
     first = (connection.execute(newest).scalar() or 0) + 1
-    places: list[dict[str, Any]] = [
+    numbered: list[dict[str, Any]] = [
         {"experiment_id": experiment_id, "position": first + index, "trial_id": None, **row}
         for index, row in enumerate(rows)
     ]
-    if places:
-        connection.execute(points.insert(), places)
+    if numbered:
+        connection.execute(points.insert(), numbered)
 
 
 def _waiting(experiment_id: str) -> tuple[sa.ColumnElement[bool], ...]:

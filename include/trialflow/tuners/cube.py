@@ -31,7 +31,7 @@ class Cube:
 
     def point(self, latents: dict[str, Any]) -> NDArray[np.float64]:
         """The point of a trial."""
-        return np.array([axis.place(latents[axis.label]) for axis in self._axes])
+        return np.array([axis.position(latents[axis.label]) for axis in self._axes])
 
     def points(self, many: list[dict[str, Any]]) -> NDArray[np.float64]:
         """The points of trials, one per row."""
@@ -39,7 +39,7 @@ class Cube:
 
     def latents(self, point: NDArray[np.float64]) -> dict[str, Any]:
         """The latents of a point."""
-        return {axis.label: axis.latent(float(place)) for axis, place in zip(self._axes, point, strict=True)}
+        return {axis.label: axis.latent(float(position)) for axis, position in zip(self._axes, point, strict=True)}
 
     def snap(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """The nearest points that a trial can have, for rows of any points."""
@@ -59,12 +59,12 @@ class _Axis:
         self._places = {_key(latent): share for share, latent in self._latents.items()}
         self._steps = np.array(shares)
 
-    def place(self, latent: Any) -> float:
+    def position(self, latent: Any) -> float:
         key = _key(latent)
         return self._places[key] if key in self._places else self._parameter.share_of(latent)
 
-    def latent(self, place: float) -> Any:
-        return self._latents[place] if place in self._latents else self._parameter.latent_at(place)
+    def latent(self, position: float) -> Any:
+        return self._latents[position] if position in self._latents else self._parameter.latent_at(position)
 
     def snap(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self._steps.size:

@@ -26,7 +26,7 @@ class QMCArgs(SeededClassArgs):
 
 
 class QMC(DrawingTuner):
-    """A trial's place in the sequence is its own number, so that parallel asks need not know of each other."""
+    """A trial's index in the sequence is its own number, so that parallel asks need not know of each other."""
 
     Args = QMCArgs
 
@@ -44,5 +44,5 @@ class QMC(DrawingTuner):
             sequence.fast_forward(index)
         while True:
             (shares,) = sequence.random(1)
-            places = zip(parameters, shares, strict=True)
-            yield history.suggestion({parameter.label: parameter.latent_at(float(at)) for parameter, at in places})
+            pairs = zip(parameters, shares, strict=True)
+            yield history.suggestion({parameter.label: parameter.latent_at(float(at)) for parameter, at in pairs})

@@ -17,9 +17,9 @@ from trialflow.config.source import MAX_FILE_BYTES, parse_text
 from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
+from trialflow.experiment.showing.folders import output_folder
 from trialflow.experiment.showing.logs import LogName, read_trial_log
 from trialflow.experiment.showing.nni_views import NniClient
-from trialflow.experiment.showing.places import output_folder
 from trialflow.experiment.showing.study import StudySource, write_study
 from trialflow.messages import Problem, show
 from trialflow.records import Experiment, MetricType, Trial, TrialStatus

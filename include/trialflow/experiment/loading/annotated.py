@@ -33,7 +33,7 @@ def with_search_space_of_code(parsed: ParsedExperiment, settings: Settings) -> P
     if not parsed.use_annotation or parsed.code is None:
         return parsed
     listed, _ = list_code(
-        *parsed.code, settings.max_code_bytes, settings.max_code_files, settings.private_places
+        *parsed.code, settings.max_code_bytes, settings.max_code_files, settings.private_folders
     )
     raw, _, problems = _read((name, path) for name, path, _ in listed)
     if not raw and not problems:

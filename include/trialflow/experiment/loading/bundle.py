@@ -63,18 +63,18 @@ class Bundle:
         document = read_document(source) if isinstance(source.data, dict) else None
         named = dict(_named_places(document)) if document else {}
         folder = Path(os.path.normpath(config.parent))
-        places = {path: Path(os.path.normpath(folder / expand(name))) for path, name in named.items()}
-        spaces = [place for path, place in places.items() if path == _SPACE]
-        codes = [place for path, place in places.items() if path != _SPACE]
+        named_paths = {path: Path(os.path.normpath(folder / expand(name))) for path, name in named.items()}
+        spaces = [named_path for path, named_path in named_paths.items() if path == _SPACE]
+        codes = [named_path for path, named_path in named_paths.items() if path != _SPACE]
         base = Path(os.path.commonpath([folder, *(space.parent for space in spaces), *codes]))
         name = str((folder / config.name).relative_to(base))
         files = {str(space.relative_to(base)): _read_file(str(space.relative_to(base)), space) for space in spaces}
         for code in codes:
             files |= {file.name: file for file in _collect_code(code, folder, base, settings)}
         files[name] = _read_file(name, config)
-        # What is absolute here would be another place there.
+        # What is absolute here would be something else there.
         if document and any(expand(given).is_absolute() for given in named.values()):
-            relative = {path: os.path.relpath(place, folder) for path, place in places.items()}
+            relative = {path: os.path.relpath(named_path, folder) for path, named_path in named_paths.items()}
             files[name] = files[name].with_content(_rewrite(document, relative, as_json=config.suffix == ".json"))
         return cls(name, tuple(sorted(files.values(), key=lambda file: file.name)))
 
@@ -114,15 +114,15 @@ def _named_places(document: Document) -> Iterator[tuple[FieldPath, str]]:
             yield path, value
 
 
-def _rewrite(document: Document, places: Mapping[FieldPath, str], *, as_json: bool) -> bytes:
+def _rewrite(document: Document, paths: Mapping[FieldPath, str], *, as_json: bool) -> bytes:
     """The experiment file with other paths in it."""
     data, original = copy.deepcopy(document.written.data), document.source.original
-    for path, place in places.items():
+    for path, name in paths.items():
         *sections, key = original(path) if original else path
         target = data
         for section in sections:
             target = target.setdefault(section, {})
-        target[key] = place
+        target[key] = name
     text = json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     return text.encode()
 
@@ -130,15 +130,15 @@ def _rewrite(document: Document, places: Mapping[FieldPath, str], *, as_json: bo
 def _collect_code(code: Path, folder: Path, base: Path, settings: Settings) -> Iterable[CodeFile]:
     """The files of a code folder; links may lead as far as the experiment file's folder if the code lies in there."""
     root = Path(os.path.realpath(folder if code.is_relative_to(folder) else code))
-    limits = (settings.max_code_bytes, settings.max_code_files, settings.private_places)
+    limits = (settings.max_code_bytes, settings.max_code_files, settings.private_folders)
     files, problems = scan_code(code, root, *limits)
     if problems:
         raise ConfigError(problems)
-    place = code.relative_to(base)
+    folder = code.relative_to(base)
     for file in files:
-        yield CodeFile(str(place / file.name), file.path, file.size, file.digest, file.executable)
+        yield CodeFile(str(folder / file.name), file.path, file.size, file.digest, file.executable)
     if (code / IGNORE_FILE).is_file():
-        yield _read_file(str(place / IGNORE_FILE), code / IGNORE_FILE)
+        yield _read_file(str(folder / IGNORE_FILE), code / IGNORE_FILE)
 
 
 def _read_file(name: str, path: Path) -> CodeFile:
@@ -162,24 +162,24 @@ def unpack(archive: Path, settings: Settings) -> Path:
     The folder appears whole or not at all, and holds plain files only.
 
     Raises:
-        ConfigError: It is no such archive, or holds too much, or names a place outside of the folder.
+        ConfigError: It is no such archive, or holds too much, or names something outside of the folder.
     """
-    place = settings.uploads / digest_file(archive)[:32]
-    if not place.is_dir():
+    folder = settings.uploads / digest_file(archive)[:32]
+    if not folder.is_dir():
         growing = settings.uploads / f".{secrets.token_hex(8)}"
         growing.mkdir(parents=True)
         try:
             _unpack_all(archive, growing, settings)
-            growing.rename(place)
+            growing.rename(folder)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
             raise _refusal("must be a ZIP archive", str(error)) from error
         except OSError as error:
-            if not place.is_dir():  # Else somebody has unpacked the same at the same time.
+            if not folder.is_dir():  # Else somebody has unpacked the same at the same time.
                 raise _refusal("cannot be unpacked", error.strerror or str(error)) from error
         finally:
             shutil.rmtree(growing, ignore_errors=True)
-    os.utime(place)
-    return place
+    os.utime(folder)
+    return folder
 
 
 def _unpack_all(path: Path, folder: Path, settings: Settings) -> None:

@@ -132,10 +132,10 @@ def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
     """
     real = Path(os.path.realpath(folder or "/"))
     if not real.is_relative_to(os.path.realpath(settings.home)):
-        return AllowedRoots.of(settings.readable_roots, None, settings.private_places)
+        return AllowedRoots.of(settings.readable_roots, None, settings.private_folders)
     uploads = Path(os.path.realpath(settings.uploads))
     upload = real.relative_to(uploads).parts[:1] if real.is_relative_to(uploads) else ()
-    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None, settings.private_places)
+    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None, settings.private_folders)
 
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:
@@ -176,8 +176,8 @@ def _check_user_classes(parsed: ParsedExperiment, settings: Settings) -> list[Pr
     for section in ("tuner", "assessor", "advisor"):
         spec: AlgorithmSpec | None = getattr(parsed, section)
         if spec is not None and spec.user_class is not None:
-            place = (Path(spec.user_class.code_directory), Path(spec.user_class.code_root))
-            listed, found = _list_folder(*place, (section, "codeDir"), parsed, settings)
+            folders = (Path(spec.user_class.code_directory), Path(spec.user_class.code_root))
+            listed, found = _list_folder(*folders, (section, "codeDir"), parsed, settings)
             # What a link leads to, out of the folder, is not even looked at.
             problems += found or check_class(spec.user_class, section, listed, parsed.problem_at)
     return problems
@@ -205,9 +205,9 @@ def _find_missing_parts(parsed: ParsedExperiment, settings: Settings) -> list[st
                 found.setdefault(part, f"{name}:{line}")
     found.pop("nni.experiment", None)  # The script that starts the experiment may lie beside the trials' code.
     return [
-        f"{place} uses {part}, a part of NNI that Trialflow's module nni does not have; a trial that comes there "
+        f"{where} uses {part}, a part of NNI that Trialflow's module nni does not have; a trial that comes there "
         "fails, unless NNI is installed where it runs"
-        for part, place in islice(found.items(), _MOST_WARNINGS)
+        for part, where in islice(found.items(), _MOST_WARNINGS)
     ]
 
 
@@ -216,7 +216,7 @@ def _list_folder(
 ) -> tuple[dict[str, Path], list[Problem]]:
     """The files of a code folder by their names in it, and what is wrong with them."""
     listed, problems = list_code(
-        folder, root, settings.max_code_bytes, settings.max_code_files, settings.private_places
+        folder, root, settings.max_code_bytes, settings.max_code_files, settings.private_folders
     )
     return {name: path for name, path, _ in listed}, [
         problem if problem.file else parsed.problem_at(field, problem.rule, problem.value, problem.remedy)

@@ -142,9 +142,9 @@ def find_script(command: str, folder: Path) -> Script | None:
                 return None
             folder = folder / words[1]
             continue
-        place = next((place for place, word in enumerate(words) if _PYTHON.fullmatch(word)), None)
-        if place is not None:
-            return _script_of(words[place], words[place + 1 :], folder)
+        index = next((index for index, word in enumerate(words) if _PYTHON.fullmatch(word)), None)
+        if index is not None:
+            return _script_of(words[index], words[index + 1 :], folder)
     return None
 
 

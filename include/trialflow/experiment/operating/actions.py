@@ -167,7 +167,7 @@ class Actions:
         return removed
 
     def plan_on(self, run_id_of: Callable[[int], str]) -> int | None:
-        """Plan a batch for trials that no batch has a place for, when nobody else is going to.
+        """Plan a batch for trials that no batch has a slot for, when nobody else is going to.
 
         That is when a limit was raised after the newest batch had found that it allows no more trials.
 

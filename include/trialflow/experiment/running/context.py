@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trialflow.errors import StagingError, TrainingError
 from trialflow.experiment.running.looks import SharedLooks
 from trialflow.experiment.running.user_classes import ACTIVE, UserClasses
-from trialflow.experiment.showing.places import attempt_folder, code_places
+from trialflow.experiment.showing.folders import attempt_folder, code_folders
 from trialflow.records import Experiment, ExperimentStatus, Outcome, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow.store import open_store
@@ -66,7 +66,7 @@ class ExperimentContext:
         experiment = self.experiment
         if experiment.code_folder is None:
             raise StagingError(f"the code of experiment {self.id} was not staged; run stage_code first")
-        code, copy = code_places(experiment, self.training)
+        code, copy = code_folders(experiment, self.training)
         return JobRequest(
             experiment_id=self.id,
             trial_id=trial.id,

@@ -73,20 +73,20 @@ class ExperimentSteps:
         if experiment.code_folder is not None:
             context.training.open_experiment(self._id, context.section)  # It was closed if the experiment had ended.
             return experiment.code_folder
-        limits = (settings.max_code_bytes, settings.max_code_files, settings.private_places)
+        limits = (settings.max_code_bytes, settings.max_code_files, settings.private_folders)
         files, problems = scan_code(Path(spec.code_directory), Path(spec.code_root), *limits)
         if problems:
             raise ConfigError(problems)
         if spec.use_annotation:
             files = carry_out_annotations(files, spec.search_space)
-        place = FolderStorage(Path(experiment.folder)).stage(files)
+        folder = FolderStorage(Path(experiment.folder)).stage(files)
         if context.user_classes is not None and (problems := context.user_classes.stage()):
             raise ConfigError(problems)
         context.training.open_experiment(self._id, context.section)
         # Noted last: whoever died before does all of it again, and finds what is complete.
-        self._store.set_code_folder(self._id, place)
+        self._store.set_code_folder(self._id, folder)
         context.refresh()
-        return place
+        return folder
 
     def start(self) -> None:
         """Let trials be claimed; an experiment that has ended stays as it is."""

@@ -66,7 +66,7 @@ class TrialSteps:
         """One attempt; ``None`` while a class of the user's own looks for parameters."""
         # One asks at a time, from the claim to the note of the parameters: whoever dies in here leaves a claimed trial
         # without parameters, and whoever comes next for the slot asks for them. Nobody asks twice for the same trial.
-        with self._store.study_lock(self._id):
+        with self._store.experiment_lock(self._id):
             trial = self._store.claim(self._id, slot, run_id)
             if isinstance(trial, ClaimRefusal):
                 return trial

@@ -66,16 +66,16 @@ class UserClasses:
 
     def stage(self) -> list[Problem]:
         """Copy the code of the classes to the experiment's folder; done once, however often it is called."""
-        places = {}
+        staged = {}
         for kind, spec in self._classes.items():
             assert spec.user_class is not None
             folder, root = Path(spec.user_class.code_directory), Path(spec.user_class.code_root)
-            limits = (self._settings.max_code_bytes, self._settings.max_code_files, self._settings.private_places)
+            limits = (self._settings.max_code_bytes, self._settings.max_code_files, self._settings.private_folders)
             files, problems = scan_code(folder, root, *limits)
             if problems:
                 return problems
-            places[kind] = (spec, FolderStorage(Path(self._experiment.folder)).stage(files))
-        self.host.plan(places, threads=self._experiment.spec.multi_thread)
+            staged[kind] = (spec, FolderStorage(Path(self._experiment.folder)).stage(files))
+        self.host.plan(staged, threads=self._experiment.spec.multi_thread)
         return []
 
     def suggest(self, trial: Trial) -> Suggestion | NoSuggestion:
@@ -109,7 +109,7 @@ class UserClasses:
             UserClassError: The class failed.
         """
         call = {"call": "assess", "trial": trial.id, "number": trial.number, "attempt": trial.attempt}
-        with self._store.study_lock(self._experiment.id):
+        with self._store.experiment_lock(self._experiment.id):
             if not self._is_active():
                 return True
             answer = self.host.try_call({**call, "step": step, "value": value})
@@ -122,7 +122,7 @@ class UserClasses:
         Raises:
             UserClassError: A class failed.
         """
-        with suppress(ClassBusyError), self._store.study_lock(self._experiment.id):
+        with suppress(ClassBusyError), self._store.experiment_lock(self._experiment.id):
             if self._is_active():
                 self._catch_up()
 
@@ -134,7 +134,7 @@ class UserClasses:
         """
         while True:
             try:
-                with self._store.study_lock(self._experiment.id):
+                with self._store.experiment_lock(self._experiment.id):
                     if self._is_active():
                         self._catch_up()
                 return
@@ -144,7 +144,7 @@ class UserClasses:
 
     def close(self) -> None:
         """Leave nothing of the classes running, once the experiment has ended."""
-        with self._store.study_lock(self._experiment.id):
+        with self._store.experiment_lock(self._experiment.id):
             if not self._is_active():
                 self.host.close()
 

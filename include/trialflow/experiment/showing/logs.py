@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.errors import NotFoundError
-from trialflow.experiment.showing.places import output_folder
+from trialflow.experiment.showing.folders import output_folder
 from trialflow.records import StrEnum
 from trialflow.training import get_training_service
 from trialflow.trial_files import read_part

@@ -124,7 +124,7 @@ def json2parameter(x, is_rand, random_state, oldy=None, Rand=False, name=NodeTyp
         random_state: One of numpy's.
         oldy: Parameters that were made before.
         Rand: Draw all.
-        name: Of the place in the search space.
+        name: Of the path in the search space.
     """
     if isinstance(x, dict) and NodeType.TYPE in x:
         kind, value = x[NodeType.TYPE], x[NodeType.VALUE]

@@ -24,7 +24,7 @@ def output_folder(experiment: Experiment, trial: Trial, service: TrainingService
     return attempt_folder(experiment, trial, service)
 
 
-def code_places(experiment: Experiment, service: TrainingService[Any, Any]) -> tuple[str, str]:
+def code_folders(experiment: Experiment, service: TrainingService[Any, Any]) -> tuple[str, str]:
     """Where trials run, and the copy that was kept of it; empty where they run in the copy.
 
     Annotated code runs as it was rewritten, and code whose folder is gone as it was copied.

@@ -51,8 +51,7 @@ def make_steps(
     spec = make_spec(
         code_directory=str(folder),
         code_root=str(folder),
-        training={"command": f"{sys.executable} trial.py"},
-        **{"tuner": AlgorithmSpec("TPE"), **changes},
+        **{"tuner": AlgorithmSpec("TPE"), "training": {"command": f"{sys.executable} trial.py"}, **changes},
     )
     steps = ExperimentSteps.create("expaaaaa", spec, settings or Settings(home=home, batch_size=4))
     steps.stage_code()

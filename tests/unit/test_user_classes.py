@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +27,7 @@ from trialflow.records import AlgorithmSpec, ExperimentStatus, JsonObject, Slot,
 from trialflow.settings import Settings
 from trialflow.store import ClaimRefusal
 
-from .lab import RUN, again, follow, live_a_trial, suggest
+from .lab import RUN, again, follow, live_a_trial, make_steps, suggest
 from .user_class_lab import SPACE, TRIAL, TUNER, make_experiment, own, tuner_that, write_file
 
 ASSESSOR = """
@@ -845,3 +847,89 @@ def test_a_metric_that_comes_while_the_assessor_is_busy_is_judged_later(tmp_path
     assert (ended.status, ended.reason) == (TrialStatus.EARLY_STOPPED, "Mine stopped it at step 3")
     steps.trials.report(ended)
     steps.conclude()
+
+
+BESIDE = """
+import os
+from nni.tuner import Tuner
+from parts.helper import FILE
+
+here = os.path.dirname(__file__)
+seen = open(os.path.join(here, "..", "data.txt")).read()
+written = open(os.path.join(here, "results.txt"), "a")
+
+class Mine(Tuner):
+    def update_search_space(self, search_space):
+        written.write("told ")
+        written.flush()
+
+    def generate_parameters(self, parameter_id, **kwargs):
+        return {"seen": seen, "file": __file__, "helper": FILE}
+"""
+
+
+def write_beside(folder: Path, code: str) -> AlgorithmSpec:
+    spec = own(folder, code)
+    (folder / "data.txt").write_text("data")
+    (folder / "tuner" / "parts").mkdir()
+    (folder / "tuner" / "parts" / "__init__.py").touch()
+    (folder / "tuner" / "parts" / "helper.py").write_text("FILE = __file__\n")
+    return spec
+
+
+def test_a_tuner_reads_and_writes_beside_its_own_code_and_is_what_was_staged(tmp_path: Path) -> None:
+    spec = write_beside(tmp_path / "project", BESIDE)
+    steps = make_steps(tmp_path / "home", tuner=spec, search_space=SPACE)
+    (tmp_path / "project" / "tuner" / "my_tuner.py").write_text("a change that is none of this experiment's")
+    parameters = suggest(steps).parameters
+    folder = tmp_path / "project" / "tuner"
+    assert parameters == {
+        "seen": "data", "file": str(folder / "my_tuner.py"), "helper": str(folder / "parts" / "helper.py"),
+    }  # fmt: skip
+    assert (folder / "results.txt").read_text() == "told "
+    steps.context.user_classes.close()
+
+
+def test_a_tuner_whose_folder_is_gone_runs_in_its_copy(tmp_path: Path) -> None:
+    steps = make_steps(tmp_path / "home", tuner=own(tmp_path / "project", TUNER), search_space=SPACE)
+    shutil.rmtree(tmp_path / "project")
+    assert suggest(steps).parameters["id"] == 0
+    steps.context.user_classes.close()
+
+
+PYTHON = """
+import sys
+from nni.tuner import Tuner
+
+class Mine(Tuner):
+    def generate_parameters(self, parameter_id, **kwargs):
+        return {"prefix": sys.prefix}
+
+    def update_search_space(self, search_space):
+        pass
+"""
+
+
+@pytest.mark.parametrize("named", ["active", "in the file", "by the installation", ""])
+def test_a_tuner_has_the_python_of_the_environment_that_is_named_or_active(tmp_path: Path, named: str) -> None:
+    environment = tmp_path / "environment"
+    venv.create(environment, symlinks=True)
+    sent = {"PATH": f"{environment}/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(environment)}
+    training = {"active": {"environment": sent}, "in the file": {"pythonPath": str(environment)}}.get(named, {})
+    setting = {"trial_python_path": str(environment)} if named == "by the installation" else {}
+    settings = Settings(home=tmp_path / "home", batch_size=4, **setting)
+    spec = own(tmp_path / "project", PYTHON)
+    steps = make_steps(tmp_path / "home", tuner=spec, search_space=SPACE, settings=settings,
+                       training={"command": "true", **training})  # fmt: skip
+    assert suggest(steps).parameters == {"prefix": str(environment) if named else sys.prefix}
+    steps.context.user_classes.close()
+
+
+def test_a_module_that_a_tuner_lacks_is_told_with_the_python_that_lacks_it(tmp_path: Path) -> None:
+    steps = make_steps(tmp_path / "home", tuner=own(tmp_path / "project", "import no_such_module"), search_space=SPACE)
+    steps.trials.suggest(Slot(1, 0), "run")
+    experiment = steps.context.refresh()
+    assert experiment.status is ExperimentStatus.ERROR
+    assert f"No module named 'no_such_module' (in {sys.executable})" in experiment.status_reason
+    assert "importlib" not in experiment.status_reason
+    steps.context.user_classes.close()

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import sys
 import time
@@ -55,10 +56,14 @@ class ClassHost:
         experiment_id: The experiment.
         folder: The experiment's folder.
         call_seconds: How long one call may take.
+        environment: In which ``python3`` is that of the classes; ``None``: they have the worker's.
     """
 
-    def __init__(self, experiment_id: str, folder: Path, call_seconds: float) -> None:
+    def __init__(
+        self, experiment_id: str, folder: Path, call_seconds: float, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._experiment_id = experiment_id
+        self._python_environment = environment
         self._folder = folder / "algorithm"
         self._call_seconds = call_seconds
         # Of the host, since a call was last answered.
@@ -85,6 +90,7 @@ class ClassHost:
         plan: JsonObject = {
             section: {
                 "folder": folder,
+                "original": spec.user_class.code_directory,
                 "module": spec.user_class.module,
                 "class": spec.user_class.class_name,
                 "args": spec.class_args,
@@ -219,7 +225,7 @@ class ClassHost:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             "/bin/sh",
-            ["sh", "-c", 'cd "$1" && exec "$2" "$3" "$4"', "sh", str(self._folder), sys.executable, _HOST, token],
+            ["sh", "-c", 'cd "$1" && exec "$2" "$3" "$4"', "sh", str(self._folder), self._python(), _HOST, token],
             self._environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -238,11 +244,17 @@ class ClassHost:
             time.sleep(0.01)
         return connection
 
+    def _python(self) -> str:
+        path = None if self._python_environment is None else self._python_environment["PATH"]
+        return sys.executable if path is None else shutil.which("python3", path=path) or sys.executable
+
     def _environment(self) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        worker = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)])
+        python = self._python_environment or {"PATH": worker}
         return {
             **inherited,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]),
+            **{name: python[name] for name in ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX") if name in python},
             "TRIALFLOW_HOST": str(self._folder),
             "TRIALFLOW_SDK": str(SDK_FOLDER),
             # Also where the real NNI is installed: its commands would go to a manager that is not there.

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Beside this script.
+from host_code import add_code
 from host_journal import Journal, key_of
 from host_server import Server, read_call, reply, show_life, take_lock
 
@@ -365,17 +366,22 @@ def _seed() -> None:
 
 
 def describe(error: BaseException) -> Json:
-    """An exception as whoever called reads it, without the frames of this file."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    """An exception as whoever called reads it, without the frames of the host and of the import system."""
+    others = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
     trace = "".join(traceback.format_list(frames[-MOST_FRAMES:]))
     last = "".join(traceback.format_exception_only(type(error), error)).strip()
+    if isinstance(error, ImportError):
+        last += f" (in {sys.executable})"
     return {"error": last, "traceback": trace}
 
 
 def build(folder: Path, connection: socket.socket) -> Host:
     """Make the classes, and repeat the calls of the journal."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    sys.path[1:1] = [part["folder"] for part in plan.values() if isinstance(part, dict)]
+    for part in reversed(list(plan.values())):
+        if isinstance(part, dict):
+            add_code(part["folder"], part.get("original", ""))
     _seed()
     if plan.get("threads"):
         from nni.runtime.common import enable_multi_thread

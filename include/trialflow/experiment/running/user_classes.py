@@ -7,6 +7,7 @@ in step with the ledger. Whatever the ledger knows and the host has not heard is
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,14 @@ from trialflow.hosting import ClassHost
 from trialflow.metrics import read_number
 from trialflow.records import ExperimentStatus, JsonObject, MetricType, Outcome, Trial, TrialStatus
 from trialflow.staging import FolderStorage, scan_code
+from trialflow.training import get_training_service
+from trialflow.training.local.interpreter import with_python
+from trialflow.training.local.section import LocalSection
 from trialflow.tuners import NoSuggestion, Suggestion
 
 if TYPE_CHECKING:
     from trialflow.messages import Problem
-    from trialflow.records import Experiment, Metric
+    from trialflow.records import Experiment, ExperimentSpec, Metric
     from trialflow.settings import Settings
     from trialflow.store import Store
 
@@ -47,7 +51,8 @@ class UserClasses:
         self._store = store
         self._settings = settings
         self._classes = experiment.spec.user_classes
-        self.host = ClassHost(experiment.id, Path(experiment.folder), settings.class_call_seconds)
+        folder, seconds = Path(experiment.folder), settings.class_call_seconds
+        self.host = ClassHost(experiment.id, folder, seconds, _environment_of(experiment.spec, settings))
 
     @property
     def suggests(self) -> bool:
@@ -202,3 +207,18 @@ class UserClasses:
                 continue
             outcome = Outcome(TrialStatus.EARLY_STOPPED, reason=f"{self._experiment.spec.tuner.name} stopped it")
             self._store.set_ended(trial, outcome, None)
+
+
+def _environment_of(spec: ExperimentSpec, settings: Settings) -> dict[str, str] | None:
+    """In which the classes run, where the trials' Python is an environment that somebody has named or made active.
+
+    NNI ran them in the Python of ``nnictl``, which is the worker's where no environment is active.
+    """
+    service = get_training_service(spec.platform, settings)
+    section = service.read_section(spec.training)
+    if not isinstance(section, LocalSection):
+        return None
+    is_active = not {"VIRTUAL_ENV", "CONDA_PREFIX"}.isdisjoint(section.environment or {})
+    if not (section.python_path or settings.trial_python_path or is_active):
+        return None
+    return with_python(os.environ, section, settings.trial_python_path)

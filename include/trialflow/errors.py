@@ -23,18 +23,24 @@ if TYPE_CHECKING:
     from trialflow.messages import Problem
 
 
+# What is told of all that is wrong: nobody corrects more at a time.
+MOST_PROBLEMS = 50
+
+
 class TrialflowError(Exception):
     """Anything that Trialflow refuses or fails to do, with a message for people."""
 
 
 class ConfigError(TrialflowError):
-    """The experiment's input is wrong; carries every problem found, not just the first."""
+    """The experiment's input is wrong; carries every problem found, and tells the first of them."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        lines = [f"  - {problem}" for problem in self.problems[:MOST_PROBLEMS]]
+        more = len(self.problems) - len(lines)
+        lines += [f"  - and {more} more: correct these first"] if more else []
         noun = "problem" if len(self.problems) == 1 else "problems"
-        super().__init__(f"{len(self.problems)} {noun} in the experiment:\n{lines}")
+        super().__init__("\n".join([f"{len(self.problems)} {noun} in the experiment:", *lines]))
 
 
 class StagingError(TrialflowError):

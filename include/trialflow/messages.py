@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Keys whose values are not quoted in messages: passwd, passWord, sshPassphrase, token, storageAccountKey, …
 _SECRET = re.compile("pass|pasw|pwd|token|secret|credential|(account|access|api|private)[_-]?key", re.IGNORECASE)
 HIDDEN = "…"
+# Of a message that quotes what somebody wrote: a path has at most 4096 characters.
+_LONGEST_PART = 5000
 # A key and a value with no blank between them; neither a URL nor a Windows path.
 BLANK_MISSING = re.compile(r"""(?:-\s+)?(["']?)([A-Za-z_][\w-]*)\1:(?!//)([^\s:/\\].*|\.{0,2}/.*)""")
 
@@ -41,11 +43,11 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.file and self.line else self.file
-        parts = [part for part in (where, self.field) if part]
-        text = f"{': '.join([*parts, self.rule])}"
+        parts = [part for part in (where, cut(self.field, _LONGEST_PART)) if part]
+        text = f"{': '.join([*parts, cut(self.rule, _LONGEST_PART)])}"
         if self.value is not None:
-            text += f"; got {self.value}"
-        return f"{text}. {self.remedy}" if self.remedy else f"{text}."
+            text += f"; got {cut(self.value, _LONGEST_PART)}"
+        return f"{text}. {cut(self.remedy, _LONGEST_PART)}" if self.remedy else f"{text}."
 
 
 class ProblemMaker(Protocol):
@@ -58,10 +60,15 @@ def show(value: Any, max_length: int = 60) -> str:
     """A value as it is quoted in a message: JSON, shortened, without secrets."""
     value = _without_secrets(value)
     try:
-        text = printable(json.dumps(value, ensure_ascii=False, default=_date))
+        text = json.dumps(value, ensure_ascii=False, default=_date)
     except (TypeError, ValueError):
-        text = printable(repr(value))
-    return text if len(text) <= max_length else text[: max_length - 1] + "…"
+        text = repr(value)
+    return cut(printable(text[: max_length + 1]), max_length)
+
+
+def cut(text: str, length: int) -> str:
+    """A text of at most this length."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _date(value: Any) -> str:
@@ -79,6 +86,11 @@ def is_secret(key: str) -> bool:
 def printable(text: str) -> str:
     """The text on one line and in UTF-8, whatever a file name or an escape in a file put into it."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet may execute a cell with this text; some begin to read behind a blank of any kind."""
+    return text.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
 
 
 def number_remedy(value: Any) -> str:

@@ -1,9 +1,12 @@
-"""Files in the folders of trials, which may put anything there, at any moment.
+"""Files in the folders of trials and of users, who may put anything there, at any moment.
 
 A pod writes its folder while we look into it. So every name on the way from a folder of ours is opened by itself, no
 link is followed, whatever is no plain file counts as no file, and nothing waits for the other end of a pipe: a trial
 can neither show nor overwrite a file that is not its own, nor hold up whoever looks. Each function takes the folder of
 ours and a path below it.
+
+A user's own files may be links, as far as an allowed root. `read_chunks` resolves them first, and opens what they lead
+to in the same way.
 """
 
 from __future__ import annotations
@@ -14,17 +17,23 @@ import secrets
 import stat
 from contextlib import contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Where there is O_PATH, a folder on the way need not be readable, and a network file system is not asked to open it.
 _PASSING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 # A link, a folder or a pipe in the place of a file, and a link or a file in the place of a folder.
 _IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO)
+_CHUNK_BYTES = 1 << 20
+ANYWHERE = Path("/")
+
+
+class TooLargeError(OSError):
+    """A file is larger than whoever reads it takes."""
 
 
 class Part(NamedTuple):
@@ -69,6 +78,41 @@ def read_part(root: Path, path: Path, offset: int, max_bytes: int) -> Part:
     finally:
         os.close(descriptor)
     return Part(content, facts.st_size, facts.st_mtime)
+
+
+def read_chunks(path: Path, max_bytes: int, root: Path = ANYWHERE) -> Iterator[bytes]:
+    """A user's file, chunk by chunk, as large as it was when it was opened.
+
+    Args:
+        path: Links are followed.
+        max_bytes: How large it may be.
+        root: In which it must lie, links resolved; has none in itself.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        TooLargeError: It is larger.
+        OSError: It is no plain file, or lies elsewhere, or cannot be read.
+    """
+    try:
+        descriptor = open_plain(root, Path(os.path.realpath(path)))
+    except FileNotFoundError as error:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)  # Raises by itself what is wrong with the way there.
+        number, what = (errno.EISDIR, os.strerror(errno.EISDIR)) if is_folder else (errno.EINVAL, "not a plain file")
+        raise OSError(number, what, str(path)) from error
+    try:
+        left = os.fstat(descriptor).st_size
+        if left > max_bytes:
+            raise TooLargeError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        while left > 0 and (chunk := os.read(descriptor, min(left, _CHUNK_BYTES))):
+            left -= len(chunk)
+            yield chunk
+    finally:
+        os.close(descriptor)
+
+
+def read_user_file(path: Path, max_bytes: int, root: Path = ANYWHERE) -> bytes:
+    """A user's whole file; see `read_chunks`."""
+    return b"".join(read_chunks(path, max_bytes, root))
 
 
 def read_end(root: Path, path: Path, max_bytes: int) -> bytes:
@@ -152,7 +196,7 @@ def _pass_to(root: Path, folder: Path, *, make: bool = False) -> int:
 
 def _names_below(root: Path, folder: Path) -> list[str]:
     """The names on the way; paths as text, for metrics are looked for many times a second."""
-    above, whole = f"{root}/", f"{folder}/"
+    above, whole = f"{root}/".replace("//", "/"), f"{folder}/".replace("//", "/")
     names = whole[len(above) :].split("/")[:-1]
     if not whole.startswith(above) or ".." in names:
         raise _missing(folder)

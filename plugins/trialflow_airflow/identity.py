@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # The DAG that runs an experiment for which no other one is named.
 DAG_ID = "nni_experiment"
@@ -42,6 +42,11 @@ def identify(dag_id: str, run_id: str) -> RunIdentity:
 def following_run_id(experiment_id: str, batch: int) -> str:
     """The id of the run that carries a later batch, from the second one on."""
     return f"trialflow__{experiment_id}__batch_{batch}"
+
+
+def following_conf(experiment_id: str, batch: int) -> dict[str, Any]:
+    """The configuration of that run, for people: the experiment stands in the store, and in the first run alone."""
+    return {"config": f"the experiment {experiment_id} in the store", "experiment_id": experiment_id, "batch": batch}
 
 
 def pool_name(experiment_id: str) -> str:

@@ -30,7 +30,7 @@ from trialflow.records import ExperimentStatus, Slot, Trial, TrialStatus
 from trialflow.settings import Settings, get_settings
 from trialflow_airflow import cluster
 from trialflow_airflow.airflow_api import connect
-from trialflow_airflow.identity import RunIdentity, following_run_id, identify, pool_name
+from trialflow_airflow.identity import RunIdentity, following_conf, following_run_id, identify, pool_name
 from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger, recovery_seconds
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class NextBatchOperator(TriggerDagRunOperator):
         if following is None:
             raise AirflowSkipException(f"batch {batch} is the last of experiment {experiment_id}")
         self.trigger_run_id = run_id
-        self.conf = _following_conf(context, experiment_id, following)
+        self.conf = following_conf(experiment_id, following)
         super().execute(context)
 
 
@@ -288,9 +288,9 @@ class CleanupOperator(_ExperimentOperator):
         if was_last:
             connect(self.settings.api_connection).delete_pool(pool_name(steps.context.id))
         elif not steps.context.experiment.status.is_final:
-            self._require_following(steps, context["ti"], context)
+            self._require_following(steps, context["ti"])
 
-    def _require_following(self, steps: ExperimentSteps, ti: Any, context: Context) -> None:
+    def _require_following(self, steps: ExperimentSteps, ti: Any) -> None:
         """Trigger the run of the newest batch if whoever planned it did not come to that, for good."""
         newest = steps.context.store.newest_batch(steps.context.id)
         run_id = following_run_id(steps.context.id, newest)
@@ -300,7 +300,7 @@ class CleanupOperator(_ExperimentOperator):
         raise DagRunTriggerException(
             trigger_dag_id=ti.dag_id,
             dag_run_id=run_id,
-            conf=_following_conf(context, steps.context.id, newest),
+            conf=following_conf(steps.context.id, newest),
             reset_dag_run=False,
             skip_when_already_exists=True,
             wait_for_completion=False,
@@ -345,10 +345,6 @@ def trial_label(ti: Any) -> str:
     if trial.job is None and ti.task_id.endswith("submit"):
         return ""  # Asked for before the task has run: the label can wait, the trial should not.
     return task_label(trial)
-
-
-def _following_conf(context: Context, experiment_id: str, batch: int) -> dict[str, Any]:
-    return {**(context["dag_run"].conf or {}), "experiment_id": experiment_id, "batch": batch}
 
 
 def _require_own(steps: ExperimentSteps, context: Context) -> None:

@@ -130,7 +130,7 @@ def test_the_last_task_of_a_run_makes_the_next_run_if_nobody_has(steps: Experime
 
     made = raised.value
     assert (made.trigger_dag_id, made.dag_run_id, made.skip_when_already_exists) == (OWNER, second, True)
-    assert made.conf == {"config": "not read", "experiment_id": ID, "batch": 2}
+    assert made.conf == {"config": f"the experiment {ID} in the store", "experiment_id": ID, "batch": 2}
     assert steps.context.refresh().status is ExperimentStatus.RUNNING
     Actions(ID, "ann", steps.context.settings).stop()
     run(operators.CleanupOperator, OWNER, FIRST_RUN)

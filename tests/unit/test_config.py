@@ -473,7 +473,9 @@ def test_a_key_that_is_not_text_is_refused(folder: Path, key: str) -> None:
         ("config.yml", "a: \x00\n", "is not valid YAML", None),
         ("config.yml", "a: 2020-13-45\n", "is not valid YAML: month must be in 1..12", None),
         ("config.json", '{"a": NaN}', "is not valid JSON: NaN is not a JSON number", 1),
-        ("config.json", f'{{"a": {"9" * 5000}}}', "is not valid JSON: Exceeds the limit", None),
+        ("config.json", f'{{"a": {"9" * 301}}}', "is not valid JSON: a number must not have more than 300 digits", 1),
+        ("config.yml", f"b: 1\na: 0x{'9' * 5000}\n", "is not valid YAML: a number must not have more than", 2),
+        ("config.yml", "a: !!int ''\n", "is not valid YAML: a value does not have the type that its tag names", None),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_line(

@@ -88,7 +88,7 @@ def test_code_that_is_staged_is_not_copied_again(
     def refuse_to_copy(*_: object) -> None:
         raise AssertionError("copied again")
 
-    monkeypatch.setattr(shutil, "copyfile", refuse_to_copy)
+    monkeypatch.setattr(CodeFile, "copy_to", refuse_to_copy)
 
     assert storage.stage(files_of(code)) == place
 
@@ -130,16 +130,16 @@ def test_a_partial_copy_is_not_staged(code: Path, storage: FolderStorage, tmp_pa
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, *, after: int) -> list[str]:
     """Let ``after`` files be copied whole and the next one by half; the list holds what was copied."""
     copied: list[str] = []
-    real = shutil.copyfile
+    real = CodeFile.copy_to
 
-    def copyfile(source: Path, target: Path) -> None:
+    def copy_to(file: CodeFile, target: Path) -> None:
         if len(copied) >= after:
-            Path(target).write_bytes(Path(source).read_bytes()[:3])
+            target.write_bytes(file.path.read_bytes()[:3])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        copied.append(Path(source).name)
-        real(source, target)
+        copied.append(file.path.name)
+        real(file, target)
 
-    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    monkeypatch.setattr(CodeFile, "copy_to", copy_to)
     return copied
 
 
@@ -473,7 +473,7 @@ def test_an_ignore_file_without_measure_is_a_problem(code: Path, content: str, r
 
 def test_an_ignore_file_that_is_no_file_is_not_waited_for(code: Path) -> None:
     os.mkfifo(code / ".nniignore")
-    assert "no plain file" in only(scan(code)[1]).rule
+    assert "not a plain file" in only(scan(code)[1]).rule
 
 
 def test_an_ignore_file_may_be_a_link_inside_of_the_allowed_folder_only(code: Path, tmp_path: Path) -> None:
@@ -484,3 +484,31 @@ def test_an_ignore_file_may_be_a_link_inside_of_the_allowed_folder_only(code: Pa
     (code / ".nniignore").unlink()
     (code / ".nniignore").symlink_to("/etc/hostname")
     assert "leads out of" in only(scan(code)[1]).rule
+
+
+@pytest.mark.parametrize("grown", [True, False], ids=["larger", "smaller"])
+def test_a_file_that_changes_while_it_is_staged_is_not_kept(code: Path, storage: FolderStorage, grown: bool) -> None:
+    files = files_of(code)
+    (code / "main.py").write_text("print('main')\n" * 2 if grown else "")
+
+    with pytest.raises(StagingError, match=r"main\.py changed while it was staged"):
+        storage.stage(files)
+
+
+def test_ignored_files_are_not_looked_at_without_end(code: Path) -> None:
+    (code / ".nniignore").write_text("*.bin\n")
+    for number in range(200):
+        (code / f"{number}.bin").touch()
+
+    assert names_of(scan(code, max_files=10)) == ["lib/net.py", "main.py"]
+    problem = only(scan(code, max_files=3)[1])
+    assert problem.rule.startswith("must not hold more than 150 files, even if .nniignore names them")
+    assert "data/ instead of data/*" in problem.remedy
+    (code / ".nniignore").write_text("lib/\n")
+    assert "files or folders" in only(scan(code, max_files=10)[1]).rule
+
+
+def names_of(scanned: tuple[list[CodeFile], list[Problem]]) -> list[str]:
+    files, problems = scanned
+    assert not problems
+    return [file.name for file in files]

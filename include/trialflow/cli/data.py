@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ import typer
 from trialflow.cli.client import NNI, Api, ApiError
 from trialflow.cli.output import show, tell
 from trialflow.cli.shared import ExperimentId, asking, fail
+from trialflow.messages import is_formula
 
 Kind = Literal["csv", "json"]
 ExportKind = Literal["csv", "json", "optuna"]
@@ -28,8 +29,9 @@ _SUFFIXES = {"csv": "csv", "json": "json", "optuna": "db"}
 # A study of many thousand trials takes its time.
 _STUDY_SECONDS = 600.0
 _PREFIX = "parameter."
-# A spreadsheet would take a text that begins like this for a formula.
-_FORMULA = ("=", "+", "-", "@")
+# The server takes no more at once.
+_PART_BYTES = 1 << 20
+_PART_RESULTS = 10_000
 
 
 def export(
@@ -77,8 +79,25 @@ def import_data(
     with asking(context) as (api, form):
         results = _read(file, kind or ("csv" if file.suffix.lower() == ".csv" else "json"))
         found = api.find(experiment)
-        answer = api.ask("POST", f"/api/v1/nni/experiments/{found['id']}/experiment/import-data", json=results).json()
-        show([{"id": found["id"], **answer}], form, answer)
+        total: Counter[str] = Counter()
+        for part in _parts_of(results):
+            path = f"{NNI}/experiments/{found['id']}/experiment/import-data"
+            total.update(api.ask("POST", path, json=part).json())
+        show([{"id": found["id"], **total}], form, dict(total))
+
+
+def _parts_of(results: Any) -> Iterator[Any]:
+    """What the server takes in one request each; what is no list it refuses as a whole."""
+    part: list[Any] = []
+    size = 0
+    for result in results if isinstance(results, list) else ():
+        length = len(json.dumps(result))
+        if part and (size + length > _PART_BYTES or len(part) == _PART_RESULTS):
+            yield part
+            part, size = [], 0
+        part.append(result)
+        size += length
+    yield part or results
 
 
 def _export_study(api: Api, experiment_id: str, file: Path, *, intermediate: bool) -> None:
@@ -159,7 +178,7 @@ def _find_parameters(columns: list[str]) -> dict[str, str]:
 
 def _to_cell(value: Any) -> str:
     """Text stays as it is, unless it would be read back as something else, or by a spreadsheet as a formula."""
-    if isinstance(value, str) and value and _from_cell(value) == value and not value.startswith(_FORMULA):
+    if isinstance(value, str) and value and _from_cell(value) == value and not is_formula(value):
         return value
     return json.dumps(value)
 

@@ -70,7 +70,7 @@ def _split_indices(value: Any) -> list[Any]:
 
 def _check_gpu_indices(value: Any) -> Any:
     indices = _split_indices(value)
-    if value is not None and not all(re.fullmatch(r"\s*[0-9]+\s*", str(index)) for index in indices):
+    if value is not None and not all(re.fullmatch(r"\s*[0-9]{1,6}\s*", str(index)) for index in indices):
         raise PydanticCustomError("gpu_indices", "must be the numbers of GPUs")
     return value
 
@@ -81,8 +81,12 @@ Count = Annotated[int, Field(strict=True, ge=1, le=MOST_TRIALS)]
 Positive = Annotated[int, Field(strict=True, ge=1)]
 Amount = Annotated[int, Field(strict=True, ge=0)]
 Integer = Annotated[int, Field(strict=True)]
-Text = Annotated[str, Field(strict=True)]
-NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1, strip_whitespace=True)]
+# Of one argument of a program, which a trial's command becomes: Linux takes no longer one.
+LONGEST_TEXT = (1 << 17) - 1
+Text = Annotated[str, Field(strict=True, max_length=LONGEST_TEXT)]
+NonEmptyText = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=LONGEST_TEXT, strip_whitespace=True)
+]
 Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 # What NNI 3.0 reads in both formats: any number with a unit, or seconds.

@@ -12,6 +12,7 @@ from trialflow.config import keys, placeholders
 from trialflow.config import v2 as v2_models
 from trialflow.config.placeholders import unfilled_name
 from trialflow.config.source import fold
+from trialflow.errors import MOST_PROBLEMS
 from trialflow.messages import blank_remedy, close_remedy, number_remedy, show
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _RULES: dict[str, tuple[str, str]] = {
     "bool_type": ("must be true or false", "Write true or false without quotes"),
     "string_type": ("must be text", "Put it in quotes"),
     "string_too_short": ("must not be empty", "Fill it in"),
+    "string_too_long": ("must not be longer than {max_length} characters", "Shorten it, or write it into a file"),
     "dict_type": ("must be a mapping of keys to values", "Indent its keys below it"),
     "model_type": ("must be a mapping of keys to values", "Indent its keys below it"),
     "list_type": ("must be a list", "Start each item with '- '"),
@@ -58,11 +60,14 @@ def validate(
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        return None, [_problem(model, item, source, prefix) for item in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        told = [_problem(model, item, source, prefix) for item in found[:MOST_PROBLEMS]]
+        # Of these only their number is told, and looking for a remedy takes its time.
+        return None, told + [source.problem(_path_of(item, prefix), item["msg"]) for item in found[MOST_PROBLEMS:]]
 
 
 def _problem(model: type[BaseModel], error: ErrorDetails, source: Source, prefix: FieldPath) -> Problem:
-    path = (*prefix, *(str(part) for part in error["loc"]))
+    path = _path_of(error, prefix)
     value = None if error["type"] == "missing" else show(error["input"])
     if error["type"] != "extra_forbidden" and (name := unfilled_name(error["input"])) is not None:
         return source.problem(path, placeholders.RULE, f"{{{name}}}", placeholders.REMEDY)
@@ -82,6 +87,10 @@ def _problem(model: type[BaseModel], error: ErrorDetails, source: Source, prefix
         if not _is_required(model, error["loc"]):
             remedy = f"Remove the key, or {remedy[0].lower()}{remedy[1:]}"
     return source.problem(path, rule.format(**error.get("ctx", {})), value, remedy)
+
+
+def _path_of(error: ErrorDetails, prefix: FieldPath) -> FieldPath:
+    return (*prefix, *(str(part) for part in error["loc"]))
 
 
 def _key_remedy(model: type[BaseModel], error: ErrorDetails, source: Source, path: FieldPath) -> str:

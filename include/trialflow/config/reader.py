@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _UNLIMITED_TRIALS = 99999
 _UNLIMITED_DURATION = "999d"
+# Of numbers that NNI reads as texts.
+_MOST_TOLD = 20
 # Keys that are understood and have no effect here: the value for which that is no news, and the reason.
 _WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "nniManagerIp": ("", "no trial talks to a manager; metrics travel through the storage"),
@@ -378,7 +380,8 @@ class _Reader:
         if path is None or self._outside(("searchSpacePath",), path):
             return {}, SearchSpace(())
         try:
-            source = read_source(path, self._source.name("searchSpacePath"), is_space=True)
+            root = self._roots.root_of(path) or path.parent
+            source = read_source(path, self._source.name("searchSpacePath"), is_space=True, root=root)
         except ConfigError as error:
             problem_at = self._source.problem
             self.problems += [
@@ -466,11 +469,12 @@ def _describe_exponents(source: Source, below: FieldPath) -> list[str]:
         if (not below or names.intersection(map(fold, path))) and not _is_bound(source.data, path):
             field = path[:-1] if path[-1].isdigit() else path
             texts.setdefault(field, []).append(text)
-    return [
-        f"{'.'.join(field)} has numbers that NNI reads as texts: {', '.join(found)}; put them in quotes if they are "
-        "texts"
-        for field, found in texts.items()
+    told = [
+        f"{'.'.join(field)} has numbers that NNI reads as texts: {', '.join(found[:_MOST_TOLD])}"
+        f"{', …' if found[_MOST_TOLD:] else ''}; put them in quotes if they are texts"
+        for field, found in list(texts.items())[:_MOST_TOLD]
     ]
+    return [*told, f"{len(texts) - len(told)} more lists have such numbers"] if len(texts) > len(told) else told
 
 
 def _is_bound(data: Any, path: FieldPath) -> bool:

@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from trialflow.config import syntax
+from trialflow.config import nodes, syntax
 from trialflow.errors import ConfigError
 from trialflow.messages import HIDDEN, Problem, is_secret
+from trialflow.trial_files import ANYWHERE, TooLargeError, read_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 20
-# Aliases let a small file stand for a huge tree; no real experiment comes near this.
-MAX_NODES = 50_000
 # With an exponent and without a point or the exponent's sign, which YAML 1.1 wants to see in a number.
 EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 _NO_NUMBER = re.compile(r"(?<![\w\"'])-?(NaN|Infinity)\b")
-_TEXT_TAG, _FLOAT_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:float"
+_TEXT_TAG, _FLOAT_TAG, _INT_TAG = (f"tag:yaml.org,2002:{name}" for name in ("str", "float", "int"))
 # Folded names of the keys below which, and at which, numbers belong.
 _NUMBERS_BELOW = frozenset({"searchspace", "classargs"})
 _NUMBERS_AT = frozenset({"goal"})
@@ -74,22 +73,24 @@ class Source:
         return next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
 
 
-def read_source(path: Path, field_name: str = "", *, is_space: bool = False) -> Source:
+def read_source(
+    path: Path, field_name: str = "", *, is_space: bool = False, root: Path = ANYWHERE
+) -> Source:
     """Read a YAML or JSON file.
 
     Args:
         path: The file.
         field_name: The field that named the file, for the error message.
+        root: In which it must lie, links resolved.
         is_space: Whether the whole document is a search space.
 
     Raises:
         ConfigError: There is no such file, it cannot be read, or it is not one valid document.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise _error(path, field_name, f"must not be larger than {MAX_FILE_BYTES} bytes",
-                         "Is this the right file?")  # fmt: skip
-        content = path.read_bytes()
+        content = read_user_file(path, MAX_FILE_BYTES, root)
+    except TooLargeError as error:
+        raise ConfigError([_too_large(field_name, str(path))]) from error
     except FileNotFoundError as error:
         raise _error(path, field_name, "no such file", "Check the path and where it is relative to") from error
     except OSError as error:
@@ -103,6 +104,22 @@ def read_source(path: Path, field_name: str = "", *, is_space: bool = False) -> 
     return parse_text(text, str(path), path.parent, is_space=is_space)
 
 
+def take_object(data: dict[str, Any], folder: Path | None = None) -> Source:
+    """A document that was handed over as an object.
+
+    Raises:
+        ConfigError: It is larger than a file may be, or nested too deeply.
+    """
+    try:
+        nodes.require_bounded(data)
+        size = len(json.dumps(data, default=str))
+    except ValueError as error:
+        raise _malformed("", "document", str(error)) from error
+    if size > MAX_FILE_BYTES:
+        raise ConfigError([_too_large("config", str(size))])
+    return Source(data, folder=folder)
+
+
 def parse_text(
     text: str, file: str = "", folder: Path | None = None, *, is_space: bool = False
 ) -> Source:
@@ -111,6 +128,8 @@ def parse_text(
     Raises:
         ConfigError: The text is malformed, repeats a key, or stands for too large a tree.
     """
+    if len(text) > MAX_FILE_BYTES:
+        raise ConfigError([_too_large(file or "config", str(len(text)))])
     try:
         text = text.removeprefix("\ufeff")
         try:
@@ -149,13 +168,12 @@ def _parse_flow(
 
 
 def _parse_yaml(text: str, file: str, folder: Path | None, *, is_space: bool) -> Source:
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = nodes.compose(text)
     walk = _Walk(is_space=is_space)
     if root is None:
         return Source(None, file, folder)
     walk.visit(root, ())
-    data = yaml.constructor.SafeConstructor().construct_document(root)
-    return Source(data, file, folder, walk.lines, exponents=walk.exponents)
+    return Source(nodes.construct(root), file, folder, walk.lines, exponents=walk.exponents)
 
 
 def _load_json(text: str) -> Any:
@@ -163,21 +181,30 @@ def _load_json(text: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen = dict(pairs)
-        if len(seen) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice")
-        return seen
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            raise ValueError(f"the key {twice!r} stands twice")
+        return found
 
-    return json.loads(text, parse_constant=reject_constant, object_pairs_hook=reject_duplicates)
+    def read_integer(digits: str) -> int:
+        if len(digits) > nodes.MAX_DIGITS:
+            raise ValueError(nodes.TOO_LONG)
+        return int(digits)
+
+    data = json.loads(
+        text, parse_constant=reject_constant, parse_int=read_integer, object_pairs_hook=reject_duplicates
+    )
+    nodes.require_bounded(data)
+    return data
 
 
 def _lines_of_json(text: str) -> dict[FieldPath, int]:
     """The lines of a JSON document's fields; none where YAML does not take the same text."""
     walk = _Walk(is_space=False)
     try:
-        root = yaml.compose(syntax.without_tabs(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        walk.visit(root, ())
+        walk.visit(nodes.compose(syntax.without_tabs(text)), ())
     except (yaml.YAMLError, ValueError):
         return {}
     return walk.lines
@@ -186,7 +213,7 @@ def _lines_of_json(text: str) -> dict[FieldPath, int]:
 def _line_of_fault(text: str) -> int | None:
     """The line of what is JSON and is refused nevertheless: a key that stands twice, or a number that is none."""
     try:
-        _Walk(is_space=False).visit(yaml.compose(syntax.without_tabs(text), Loader=yaml.SafeLoader), ())
+        _Walk(is_space=False).visit(nodes.compose(syntax.without_tabs(text)), ())
     except yaml.MarkedYAMLError as error:
         return error.problem_mark.line + 1 if error.problem_mark else None
     except (yaml.YAMLError, ValueError):
@@ -206,8 +233,10 @@ class _Walk:
 
     def visit(self, node: yaml.Node | None, path: FieldPath) -> None:
         self.count += 1
-        if self.count > MAX_NODES:
-            raise ValueError(f"it stands for more than {MAX_NODES} values")
+        if self.count > nodes.MAX_NODES:
+            raise ValueError(f"it stands for more than {nodes.MAX_NODES} values")
+        if len(path) > nodes.MAX_DEPTH:
+            raise ValueError(nodes.TOO_DEEP)
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 child = (*path, str(key.value))
@@ -220,13 +249,19 @@ class _Walk:
                 child = (*path, str(index))
                 self.lines[child] = value.start_mark.line + 1
                 self.visit(value, child)
-        elif isinstance(node, yaml.ScalarNode) and self._is_exponent(node, path):
+        elif isinstance(node, yaml.ScalarNode):
+            self._visit_scalar(node, path)
+
+    def _visit_scalar(self, node: yaml.ScalarNode, path: FieldPath) -> None:
+        if node.tag in (_INT_TAG, _FLOAT_TAG) and len(node.value) > nodes.MAX_DIGITS:
+            raise yaml.MarkedYAMLError(None, None, nodes.TOO_LONG, node.start_mark)
+        if self._is_exponent(node, path):
             node.tag = _FLOAT_TAG
             self.exponents[path] = node.value
 
     def _is_exponent(self, node: yaml.ScalarNode, path: FieldPath) -> bool:
         """Whether a text without quotes is a number, where numbers belong."""
-        if node.tag != _TEXT_TAG or node.style is not None or not EXPONENT.fullmatch(node.value):
+        if node.tag != _TEXT_TAG or node.style or not EXPONENT.fullmatch(node.value):
             return False
         names = [fold(part) for part in path]
         return self.is_space or not _NUMBERS_BELOW.isdisjoint(names) or names[-1:] in ([name] for name in _NUMBERS_AT)
@@ -236,6 +271,10 @@ class _Walk:
 def fold(key: str) -> str:
     """A key of the v2 format without what NNI does not mind in it."""
     return key.lower().replace("_", "")
+
+
+def _too_large(field_name: str, value: str) -> Problem:
+    return Problem(field_name, f"must not be larger than {MAX_FILE_BYTES} bytes", value, "Is this the right file?")
 
 
 def _malformed(file: str, kind: str, detail: str, line: int | None = None, remedy: str = "") -> ConfigError:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import yaml
 
 _TWO_COLONS = re.compile(r"\s*(?:-\s+)*([\w.\-\"']+):\s+([^\s\"'\[{|>&*!#].*:(?:\s.*|$))")
-_QUOTED_OR_TAB = re.compile(r"""("(?:\\.|[^"\\\n])*"|'[^'\n]*')|\t""")
+# An escape outside of quotes is one of a text that has no end; without passing it by, each quote in it would be tried.
+_QUOTED_OR_TAB = re.compile(r"""("(?:\\.|[^"\\\n])*"|'[^'\n]*'|\\[^\t\n])|\t""")
 _COMMENTS = re.compile(r"\s*(?:#[^\n]*\n\s*)*")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trialflow.hosting.nni_usage import missing_imports, modules, names_of
 from trialflow.messages import Problem, ProblemMaker
+from trialflow.trial_files import TooLargeError, read_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +35,10 @@ def check_class(
         rule, remedy = "there is no such file in the folder", "Check the name, and the folder's .nniignore"
         return [problem_at((section, "classFileName"), rule, f"{stem}.py", remedy)]
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"is larger than {_MOST_BYTES} bytes")
-        tree = ast.parse(file.read_bytes(), str(file))
+        tree = ast.parse(read_user_file(file, _MOST_BYTES), str(file))
+    except TooLargeError:
+        rule = f"must not be larger than {_MOST_BYTES} bytes"
+        return [problem_at((section, "classFileName"), rule, str(file), "Name a Python file")]
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         return [problem_at((section, "classFileName"), "cannot be read", f"{file}: {error}", "Name a Python file")]
     except SyntaxError as error:

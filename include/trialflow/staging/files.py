@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from trialflow.trial_files import read_chunks
 
-_CHUNK_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,24 @@ class CodeFile:
 
     def copy_to(self, target: Path) -> None:
         """Write what is to be staged to a local file."""
-        if self.content is None:
-            shutil.copyfile(self.path, target)
-        else:
-            target.write_bytes(self.content)
+        with target.open("wb") as file:
+            for chunk in self.chunks():
+                file.write(chunk)
+
+    def chunks(self) -> Iterator[bytes]:
+        """What is to be staged.
+
+        Raises:
+            OSError: It cannot be read any more, or has grown.
+        """
+        return read_chunks(self.path, self.size) if self.content is None else iter((self.content,))
 
 
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
+def digest_file(path: Path, max_bytes: int) -> str:
+    """SHA-256 of a file's content, in hex; see `trialflow.trial_files.read_chunks`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    for chunk in read_chunks(path, max_bytes):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

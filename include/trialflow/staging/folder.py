@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trialflow.errors import StagingError
 from trialflow.staging.files import CodeFile, digest_file, digest_of
+from trialflow.trial_files import TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,14 +68,20 @@ class FolderStorage:
 
 def _copy(file: CodeFile, target: Path, partial: Path) -> None:
     """Copy one file under another name and rename it; a finished copy is left alone."""
-    if target.is_file() and target.stat().st_size == file.size and digest_file(target) == file.digest:
+    if target.is_file() and target.stat().st_size == file.size and digest_file(target, file.size) == file.digest:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         file.copy_to(partial)
         partial.chmod(0o755 if file.executable else 0o644)
-        if digest_file(partial) != file.digest:
-            raise StagingError(f"{file.name} changed while it was staged; run the task again when it is at rest")
+        if digest_file(partial, file.size) != file.digest:
+            raise _changed(file)
         partial.rename(target)
+    except TooLargeError as error:
+        raise _changed(file) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _changed(file: CodeFile) -> StagingError:
+    return StagingError(f"{file.name} changed while it was staged; run the task again when it is at rest")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialflow.messages import Problem, printable
 from trialflow.staging.files import CodeFile, digest_file
-from trialflow.trial_files import read_part
+from trialflow.trial_files import TooLargeError, read_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ MAX_DEPTH = 100
 _ALWAYS_IGNORED = [".git/", "__pycache__/", ".nniignore"]
 _MOST_IGNORE_BYTES = 1 << 14
 _MOST_PATTERNS = 1000
+_SEEN_PER_FILE = 50
 
 
 @dataclass
@@ -36,10 +38,17 @@ class _Scan:
     problems: list[Problem] = field(default_factory=list)
     total_bytes: int = 0
     folders: int = 0
+    seen: int = 0
 
     @property
     def too_large(self) -> bool:
-        return self.total_bytes > self.max_bytes or max(len(self.paths), self.folders) > self.max_files
+        is_long = max(len(self.paths), self.folders) > self.max_files or self.seen > self.max_seen
+        return is_long or self.total_bytes > self.max_bytes
+
+    @property
+    def max_seen(self) -> int:
+        """How many names are looked at, those of ignored files as well."""
+        return _SEEN_PER_FILE * self.max_files
 
 
 def scan_code(
@@ -73,6 +82,9 @@ def list_code(
     if scan.too_large:
         remedy = f"Name data in {IGNORE_FILE}, or raise TRIALFLOW_MAX_CODE_BYTES or TRIALFLOW_MAX_CODE_FILES"
         rule = f"must not hold more than {max_files} files or folders, or {max_bytes} bytes"
+        if scan.seen > scan.max_seen:
+            rule = f"must not hold more than {scan.max_seen} files, even if {IGNORE_FILE} names them one by one"
+            remedy = f"Name the folder in which they lie in {IGNORE_FILE}: data/ instead of data/*"
         scan.problems.append(Problem("trial.codeDir", rule, str(folder), remedy))
     return scan.paths, scan.problems
 
@@ -103,30 +115,31 @@ def _matcher(lines: list[str]) -> pathspec.PathSpec[Any]:
 
 def _read_lines(path: Path, root: Path) -> tuple[list[str], str]:
     """The patterns of an ignore file, none without one, and the rule that the file breaks."""
-    real = Path(os.path.realpath(path))
+    too_large = f"must not have more than {_MOST_PATTERNS} lines or {_MOST_IGNORE_BYTES} bytes"
     if not os.path.lexists(path):
         return [], ""
-    if not real.is_relative_to(root):
+    if not Path(os.path.realpath(path)).is_relative_to(root):
         return [], f"is a link that leads out of the allowed folder {root}"
     try:
-        content = read_part(real.parent, real, 0, _MOST_IGNORE_BYTES + 1).content
-        lines = content.decode("utf-8").splitlines()
-    except FileNotFoundError:
-        return [], "cannot be read: it is no plain file"
-    except (OSError, UnicodeDecodeError) as error:
-        return [], f"cannot be read: {error}"
-    if len(content) > _MOST_IGNORE_BYTES or len(lines) > _MOST_PATTERNS:
-        return [], f"must not have more than {_MOST_PATTERNS} lines or {_MOST_IGNORE_BYTES} bytes"
-    return lines, ""
+        lines = read_user_file(path, _MOST_IGNORE_BYTES, root).decode("utf-8").splitlines()
+    except TooLargeError:
+        return [], too_large
+    except UnicodeDecodeError:
+        return [], "cannot be read: it must be UTF-8 text"
+    except OSError as error:
+        return [], f"cannot be read: {error.strerror}"
+    return ([], too_large) if len(lines) > _MOST_PATTERNS else (lines, "")
 
 
 def _walk(scan: _Scan, folder: Path, prefix: str, parents: tuple[str, ...]) -> None:
     scan.folders += 1
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as found:
+            entries = sorted(islice(found, scan.max_seen - scan.seen + 1), key=lambda entry: entry.name)
     except OSError as error:
         scan.problems.append(_problem(prefix or ".", f"cannot be read: {error.strerror}", "Check its rights"))
         return
+    scan.seen += len(entries)
     for entry in entries:
         if scan.too_large:
             return
@@ -184,4 +197,4 @@ def _problem(name: str, rule: str, remedy: str) -> Problem:
 
 
 def _hash(name: str, path: Path, info: os.stat_result) -> CodeFile:
-    return CodeFile(name, path, info.st_size, digest_file(path), bool(info.st_mode & stat.S_IXUSR))
+    return CodeFile(name, path, info.st_size, digest_file(path, info.st_size), bool(info.st_mode & stat.S_IXUSR))

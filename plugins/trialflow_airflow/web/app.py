@@ -13,9 +13,9 @@ from trialflow.errors import ConfigError, ConflictError, NotFoundError, Trialflo
 from trialflow_airflow.web.access import name_experiment
 from trialflow_airflow.web.deletions import watch_deletions
 from trialflow_airflow.web.experiments import router as experiments_router
+from trialflow_airflow.web.gate import Gate
 from trialflow_airflow.web.routes import router
 from trialflow_airflow.web.runs import is_database_busy
-from trialflow_airflow.web.uploads import BodyLimit
 from trialflow_airflow.web.uploads import router as uploads_router
 
 _DESCRIPTION = """NNI's REST interface. The routes of one experiment exist below `/experiments/{experiment_id}`;
@@ -37,7 +37,7 @@ def make_app() -> FastAPI:
     watch_deletions()
     # FastAPI's own routes for the documentation would ask for no login.
     app = FastAPI(title="Trialflow", version=__version__, description=_DESCRIPTION, openapi_url=None)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(Gate)
     app.include_router(experiments_router)
     app.include_router(uploads_router)
     app.include_router(router, tags=["The newest experiment"])

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from trialflow.config.fields import seconds_of
-from trialflow.config.source import MAX_FILE_BYTES, parse_text
+from trialflow.config.source import parse_text
 from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
@@ -392,7 +392,4 @@ def _read(adjustable: Adjustable, value: Any) -> Any:
 
 def _read_search_space(text: str) -> Any:
     """A search space in JSON or YAML, as a file of an experiment holds it."""
-    if len(text) > MAX_FILE_BYTES:
-        rule, got = f"must not be larger than {MAX_FILE_BYTES} bytes", str(len(text))
-        raise ConfigError([Problem("params.searchSpace", rule, got, "Is this the right file?")])
     return parse_text(text, "params.searchSpace", is_space=True).data

@@ -24,7 +24,7 @@ from trialflow_airflow.airflow_internals import (
     create_session,
     trigger_dag,
 )
-from trialflow_airflow.identity import following_run_id, identify, pool_name
+from trialflow_airflow.identity import following_conf, following_run_id, identify, pool_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,8 +66,7 @@ def start_experiment(dag_id: str, conf: dict[str, Any], who: str) -> tuple[str, 
 def start_batch(experiment: Experiment, batch: int, who: str) -> str:
     """Trigger the run that carries a later batch, unless it is there; gives its id."""
     run_id = following_run_id(experiment.id, batch)
-    conf = {"config": f"the experiment {experiment.id} in the store", "experiment_id": experiment.id, "batch": batch}
-    _trigger(experiment.owner, run_id, conf, who)
+    _trigger(experiment.owner, run_id, following_conf(experiment.id, batch), who)
     return run_id
 
 

@@ -1,12 +1,12 @@
-"""The routes by which an experiment's files come to this machine, and the limit on what a request may bring."""
+"""The routes by which an experiment's files come to this machine."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, status
+from fastapi import APIRouter, Depends, Query, Request, status
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,15 +15,9 @@ from trialflow.settings import get_settings
 from trialflow_airflow.airflow_internals import GetUserDep
 from trialflow_airflow.identity import DAG_ID
 from trialflow_airflow.web.access import get_store, require
+from trialflow_airflow.web.gate import UPLOADS_PATH
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-_MOST_BODY_BYTES = 16 << 20
-# What an archive needs besides the files in it.
-_MOST_ARCHIVE_EXTRA_BYTES = 16 << 20
-_PATH = "/uploads"
-router = APIRouter(prefix=_PATH, tags=["Experiments"])
+router = APIRouter(prefix=UPLOADS_PATH, tags=["Experiments"])
 
 
 def _may_start(user: GetUserDep, dag_id: Annotated[str, Query(max_length=250)] = DAG_ID) -> None:
@@ -74,27 +68,3 @@ async def upload(request: Request) -> Uploaded:
 def _prune() -> None:
     prune_uploads(get_settings(), [item.spec.code_directory for item in get_store().list_experiments()])
 
-
-class BodyLimit:
-    """Ends a request with 413 once it has brought more than its route takes."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most = _most_bytes(str(scope.get("path", "")))
-        brought = 0
-
-        async def receive_within_limit() -> Message:
-            nonlocal brought
-            message = await receive()
-            brought += len(message.get("body", b""))
-            if brought > most:
-                raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"a request may bring {most} bytes at most")
-            return message
-
-        await self._app(scope, receive_within_limit, send)
-
-
-def _most_bytes(path: str) -> int:
-    return get_settings().max_code_bytes + _MOST_ARCHIVE_EXTRA_BYTES if path.endswith(_PATH) else _MOST_BODY_BYTES

@@ -16,6 +16,7 @@ from trialflow.messages import Problem
 from trialflow.records import JsonObject
 from trialflow.search_space import parse_search_space
 from trialflow.staging.scan import list_code
+from trialflow.trial_files import read_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from trialflow.staging import CodeFile
 
 _SUFFIX = ".py"
+# Of one file that is looked through for annotations.
+_MOST_BYTES = 1 << 22
 _REMEDY = "Write '''@nni.variable(nni.uniform(0, 1), name=x)''' above an assignment to x"
 
 
@@ -91,7 +94,13 @@ def _read(files: Iterable[tuple[str, Path]]) -> tuple[JsonObject, dict[str, byte
     for name, path in files:
         if not name.endswith(_SUFFIX):
             continue
-        found = read_annotations(path.read_bytes(), name.removesuffix(_SUFFIX).replace("/", "."), str(path))
+        try:
+            code = read_user_file(path, _MOST_BYTES)
+        except OSError as error:
+            rule = f"cannot be read: {error.strerror} (more than {_MOST_BYTES} bytes are too large)"
+            problems.append(Problem("", rule, None, "Name it in .nniignore if it holds no annotation", str(path)))
+            continue
+        found = read_annotations(code, name.removesuffix(_SUFFIX).replace("/", "."), str(path))
         search_space |= found.search_space
         problems += found.problems
         if found.code is not None:

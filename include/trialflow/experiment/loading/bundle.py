@@ -7,8 +7,6 @@ the experiment file, the search space and the code, as they lie to each other he
 from __future__ import annotations
 
 import copy
-import errno
-import io
 import json
 import os
 import secrets
@@ -26,7 +24,7 @@ import yaml
 
 from trialflow.config.formats import read_document
 from trialflow.config.paths import expand
-from trialflow.config.source import read_source
+from trialflow.config.source import MAX_FILE_BYTES, read_source
 from trialflow.errors import ConfigError
 from trialflow.messages import Problem, show
 from trialflow.staging.files import CodeFile, digest_file, digest_of
@@ -95,12 +93,9 @@ class Bundle:
                 entry = zipfile.ZipInfo(file.name, _EPOCH)
                 entry.external_attr = (stat.S_IFREG | (0o755 if file.executable else 0o644)) << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(entry, "w", force_zip64=True) as target, _open(file) as content:
-                    shutil.copyfileobj(content, target, _CHUNK_BYTES)
-
-
-def _open(file: CodeFile) -> IO[bytes]:
-    return file.path.open("rb") if file.content is None else io.BytesIO(file.content)
+                with archive.open(entry, "w", force_zip64=True) as target:
+                    for chunk in file.chunks():
+                        target.write(chunk)
 
 
 def _named_places(document: Document) -> Iterator[tuple[FieldPath, str]]:
@@ -144,11 +139,9 @@ def _collect_code(code: Path, folder: Path, base: Path, settings: Settings) -> I
 def _read_file(name: str, path: Path) -> CodeFile:
     try:
         info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise OSError(errno.EINVAL, "not a plain file")
-        digest = digest_file(path)
+        digest = digest_file(path, MAX_FILE_BYTES)
     except OSError as error:
-        problem = Problem("", f"cannot be read: {error.strerror}", str(path), "Check its name and rights")
+        problem = Problem("", f"cannot be read: {error.strerror}", str(path), "Check its name, size and rights")
         raise ConfigError([problem]) from error
     return CodeFile(name, path, info.st_size, digest, bool(info.st_mode & stat.S_IXUSR))
 
@@ -164,7 +157,7 @@ def unpack(archive: Path, settings: Settings) -> Path:
     Raises:
         ConfigError: It is no such archive, or holds too much, or names something outside of the folder.
     """
-    folder = settings.uploads / digest_file(archive)[:32]
+    folder = settings.uploads / digest_file(archive, archive.stat().st_size)[:32]
     if not folder.is_dir():
         growing = settings.uploads / f".{secrets.token_hex(8)}"
         growing.mkdir(parents=True)

@@ -15,7 +15,7 @@ from trialflow.assessors import check_assessor, get_assessor
 from trialflow.config import AllowedRoots, Source, parse_experiment, read_source
 from trialflow.config.keys import v2_platform
 from trialflow.config.paths import expand
-from trialflow.config.source import parse_text
+from trialflow.config.source import parse_text, take_object
 from trialflow.errors import ConfigError
 from trialflow.experiment.loading.annotated import with_search_space_of_code
 from trialflow.experiment.loading.trial_script import TrialPython, find_trial_python
@@ -26,6 +26,7 @@ from trialflow.training.base import REGISTRY as TRAINING_SERVICES
 from trialflow.training.base import get_training_service
 from trialflow.training.local.interpreter import read_environment
 from trialflow.training.local.section import LocalSection
+from trialflow.trial_files import read_user_file
 from trialflow.tuners import check_space, check_tuner, get_tuner
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _read(config: Any, settings: Settings, folder: str) -> Source:
     if base is not None and ("\0" in folder or not base.is_absolute()):
         raise ConfigError([Problem("folder", "must be an absolute path", show(folder), "Write the whole path")])
     if isinstance(config, dict):
-        return Source(config, folder=base)
+        return take_object(config, base)
     if not isinstance(config, str) or not config.strip():
         rule = "must be the path of an experiment file, its text, or an object"
         raise ConfigError([Problem("config", rule, show(config), 'Write {"config": "/path/to/config.yml"}')])
@@ -120,9 +121,10 @@ def _read_file(name: str, settings: Settings) -> Source:
         rule = "must be the absolute path of an experiment file"
         raise ConfigError([Problem("config", rule, show(name), "Write the whole path, as the worker sees it")])
     roots = _roots(path.parent, settings)
-    if roots.root_of(path) is None:
+    root = roots.root_of(path)
+    if root is None:
         raise ConfigError([Problem("config", roots.describe(), name, roots.remedy)])
-    return read_source(path, "config")
+    return read_source(path, "config", root=root)
 
 
 def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
@@ -200,7 +202,7 @@ def _find_missing_parts(parsed: ParsedExperiment, settings: Settings) -> list[st
     found: dict[str, str] = {}
     for name, path in islice(((name, path) for name, path in listed.items() if name.endswith(".py")), _MOST_FILES):
         with suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # It may be no trial code at all.
-            text = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
+            text = read_user_file(path, _MOST_BYTES)
             for part, line in (missing_parts(ast.parse(text)) if b"nni" in text else {}).items():
                 found.setdefault(part, f"{name}:{line}")
     found.pop("nni.experiment", None)  # The script that starts the experiment may lie beside the trials' code.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from trialflow.messages import printable
 from trialflow.sdk import SDK_FOLDER
 from trialflow.training.local.interpreter import describe_origin, with_python
+from trialflow.trial_files import read_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _CHECK_SECONDS = 20.0
 _LONGEST_ANSWER = 1 << 16
+_LARGEST_SCRIPT = 1 << 20
 _PYTHON = re.compile(r"(?:.*/)?python[0-9.]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=")
 _ENDS = frozenset({";", "&&", "||", "|", "&", "(", ")"})
@@ -94,7 +96,8 @@ def find_trial_python(section: LocalSection, folder: Path, setting: str) -> Tria
     if not script.path.exists():
         warning = f"the trial's command runs {printable(str(script.path))}, which does not exist"
         return TrialPython(f"{python} ({origin})", (warning,))
-    found = _ask(python, script, environment)
+    # What is no plain file, a device for example, would never be read to its end.
+    found = _ask(python, script, environment) if _is_readable(script.path) else {}
     version = f"Python {found['version']}, " if "version" in found else ""
     return TrialPython(f"{python} ({version}{origin})", tuple(_complain(found, script, f"{python}, {origin},")))
 
@@ -167,6 +170,13 @@ def _script_of(python: str, arguments: list[str], folder: Path) -> Script | None
             program = str(folder / python) if "/" in python else python
             return Script(Path(os.path.normpath(folder / argument)), program) if plain else None
     return None
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return bool(read_user_file(path, _LARGEST_SCRIPT))
+    except OSError:
+        return False
 
 
 def _ask(python: str, script: Script, environment: dict[str, str]) -> JsonObject:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trialflow.messages import is_formula
 from trialflow.records import DEFAULT, Experiment, JsonObject, OptimizeMode, Trial, TrialStatus, named_parameters
 
 if TYPE_CHECKING:
@@ -185,8 +186,7 @@ def _write_table(path: Path, trials: Sequence[Trial], result: Result) -> None:
 def _cell(value: Any) -> Any:
     if isinstance(value, (dict, list)):
         return json.dumps(value)
-    # A text that begins like a formula would be executed by a spreadsheet.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+    if isinstance(value, str) and is_formula(value):
         return f"'{value}"
     return value.value if isinstance(value, TrialStatus) else value
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialflow.training.kubeflow.names import experiment_labels, secret_name
+from trialflow.trial_files import read_user_file
 
 if TYPE_CHECKING:
     from trialflow.records import JsonObject
@@ -23,8 +24,7 @@ def read_registry_login(path: str) -> bytes:
         ValueError: It cannot be read, or is none; the message says why, without its content.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(_MAX_BYTES)
+        content = read_user_file(Path(path), _MAX_BYTES)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     try:

@@ -204,12 +204,6 @@ def test_an_experiment_that_is_sent_runs_from_where_it_was_unpacked(
     assert run.experiment.spec.code_directory == folder
 
 
-def test_a_request_that_brings_too_much_is_ended(clients: dict[str, httpx.Client], experiment: str) -> None:
-    huge = b"[" + b" " * (17 << 20) + b"]"
-    answer = clients["user"].post(f"/experiments/{ID}/experiment/import-data", content=huge)
-    assert (answer.status_code, "bytes at most" in answer.text) == (413, True)
-
-
 def test_an_experiment_is_started_changed_stopped_and_resumed(
     lab: Lab, tmp_path: Path, clients: dict[str, httpx.Client]
 ) -> None:

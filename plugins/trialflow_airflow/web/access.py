@@ -92,11 +92,16 @@ def _find(experiment_id: str | None, user: GetUserDep) -> Experiment:
         if not readable:
             raise NotFoundError("there is no experiment yet that you may read; start one: nnictl create --config FILE")
         return readable[0]
+    # In the same words, whether it is not there or is none of theirs.
+    missing = NotFoundError(f"there is no experiment {experiment_id!r} that you may read")
     if _EXPERIMENT_ID.fullmatch(experiment_id) is None:
-        raise NotFoundError(f"no experiment {experiment_id!r} in the store")
-    experiment = get_store().get_experiment(experiment_id)
+        raise missing
+    try:
+        experiment = get_store().get_experiment(experiment_id)
+    except NotFoundError:
+        raise missing from None
     if not is_allowed(user, experiment.owner, "GET"):
-        raise NotFoundError(f"no experiment {experiment_id!r} in the store")
+        raise missing
     return experiment
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from trialflow import __version__
+from trialflow.config.source import MAX_FILE_BYTES
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing.nni_views import show_metadata, show_summary
 from trialflow.records import ExperimentStatus
@@ -26,7 +27,7 @@ class NewExperiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    config: str | dict[str, Any] = Field(
+    config: Annotated[str, Field(max_length=MAX_FILE_BYTES)] | dict[str, Any] = Field(
         description="The path of an NNI file as the workers see it, the file's text, or the experiment as an object."
     )
     folder: str | None = Field(

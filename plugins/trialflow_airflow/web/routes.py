@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Body, Path, Query, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from trialflow.config.fields import seconds_of
-from trialflow.config.source import parse_text
+from trialflow.config.source import MAX_FILE_BYTES, parse_text
 from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
@@ -45,6 +45,7 @@ _LARGEST_FILE = 16 << 20
 # NNI's names of the files that it shows; a trial's two outputs are what there is of them.
 TrialFile = Literal["stdout", "stderr", "trial.log"]
 _Items = list[dict[str, Any]]
+_Duration = Annotated[str, Field(max_length=64)]
 
 
 class NewParams(BaseModel):
@@ -53,9 +54,9 @@ class NewParams(BaseModel):
     trialConcurrency: int | None = None
     maxTrialNum: int | None = None
     maxTrialNumber: int | None = None
-    maxExecDuration: float | str | None = None
-    maxExperimentDuration: float | str | None = None
-    searchSpace: str | dict[str, Any] | None = None
+    maxExecDuration: float | _Duration | None = None
+    maxExperimentDuration: float | _Duration | None = None
+    searchSpace: Annotated[str, Field(max_length=MAX_FILE_BYTES)] | dict[str, Any] | None = None
 
 
 class NewProfile(BaseModel):

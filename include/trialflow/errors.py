@@ -2,6 +2,7 @@
 
     TrialflowError
      ├─ ConfigError           the experiment file, its search space or its code cannot be used as they are
+     ├─ QuotaError            somebody holds as much as they may, or all together do
      ├─ StagingError          the code could not be brought to the storage
      ├─ StoreError            the store answers, but not with what was expected
      │   ├─ NotFoundError     no such experiment or trial
@@ -41,6 +42,10 @@ class ConfigError(TrialflowError):
         lines += [f"  - and {more} more: correct these first"] if more else []
         noun = "problem" if len(self.problems) == 1 else "problems"
         super().__init__("\n".join([f"{len(self.problems)} {noun} in the experiment:", *lines]))
+
+
+class QuotaError(TrialflowError):
+    """There is no room for what somebody sends: of their own, of all users', or on the disk."""
 
 
 class StagingError(TrialflowError):

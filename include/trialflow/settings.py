@@ -53,6 +53,13 @@ class Settings(BaseSettings):
     )
     max_code_bytes: int = Field(default=1 << 30, gt=0, description="Largest code folder that is staged.")
     max_code_files: int = Field(default=20_000, gt=0, description="Most files that a code folder may hold.")
+    max_upload_bytes_per_user: int = Field(
+        default=5 << 30, gt=0, description="Most that one user's uploads may take, those that experiments use included."
+    )
+    max_upload_bytes: int = Field(default=50 << 30, gt=0, description="Most that the uploads of all users may take.")
+    min_free_bytes: int = Field(
+        default=1 << 30, ge=0, description="What uploads leave free of the disk on which TRIALFLOW_HOME lies."
+    )
     batch_size: int = Field(default=20, ge=1, le=200, description="Trials carried by one DAG run.")
     wait_in_worker_seconds: float = Field(
         default=20.0,

@@ -51,6 +51,8 @@ class FakeAirflow(ThreadingHTTPServer):
         self.run_states: list[str] = []
         self.failed: list[bool] = [True]
         self.known, self.machine = True, "another"
+        # Where files lie that were sent before.
+        self.sent_before: str | None = None
         self.trials = TRIALS
         # The experiment's status each time that its profile is asked for; then it is done.
         self.statuses: list[str] = []
@@ -136,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "export-study"): self.server.study,
             ("PUT", "experiment"): {**(body or {}), "revision": 4} if isinstance(body, dict) else {},
             ("POST", "trial-jobs"): {"sequenceId": 7},
-            ("POST", "known"): {"known": self.server.known},
+            ("POST", "known"): {"known": self.server.known, "folder": self.server.sent_before},
             ("POST", "uploads"): {"folder": "/uploads/1"},
             ("POST", "import-data"): {"imported": 2, "known": 0, "fit": 1},
         }

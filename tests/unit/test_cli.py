@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -107,6 +108,21 @@ def test_files_are_sent_to_an_airflow_that_does_not_have_them(
     if sent:
         with zipfile.ZipFile(io.BytesIO(bodies["/uploads"])) as archive:
             assert archive.namelist() == ["config.yml", "space.json", "trial.py"]
+
+
+def test_files_that_were_sent_before_are_not_sent_again(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    logged_in.known, logged_in.sent_before = False, "/uploads/before"
+    config = write_experiment(tmp_path / "experiment")
+
+    done = run("create", "--config", str(config))
+
+    assert done.exit_code == 0, done.output
+    bodies = {path: body for _, path, body in logged_in.asked}
+    assert bodies["/experiment"]["config"] == "/uploads/before/config.yml"
+    assert "/uploads" not in bodies
+    asked = bodies["/uploads/known"]
+    assert asked["machine"] == machine_id()
+    assert asked["file_digest"] == hashlib.sha256(config.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("is_here", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_a_file_without_a_name_is_called_after_the_experiment(
 
 PARAMETERS = [
     {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
-    {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
+    {"lr": -1e-7, "formula": "=1+1", "tab": "\t=1", "return": "\r=1", "line": "\n=1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
     {"deep": "[" * 50_000},
     {"value": 3, "id": "x", "parameter.id": "y", "lines": "a\u2028b\x1cc\r\nd\re"},
 ]
@@ -86,3 +87,28 @@ def test_a_table_that_people_write_is_imported_without_prefixes(logged_in: FakeA
     (tmp_path / "mine.csv").write_text("id,lr,value\r\n7,0.1,0.5\r\n", encoding="utf-8-sig")
     assert run("experiment", "import", "-f", str(tmp_path / "mine.csv")).exit_code == 0
     assert logged_in.asked[-1][2] == [{"parameter": {"lr": 0.1}, "value": 0.5}]
+
+
+def test_no_cell_begins_like_a_formula(logged_in: FakeAirflow, tmp_path: Path) -> None:
+    texts = [f"{blank}{mark}1" for blank in ("", "\t", "\r", "\n", "\r\n") for mark in "=+-@"]
+    logged_in.results = [{"parameter": {"x": text}, "value": "1", "trialJobId": text} for text in texts]
+    assert run("experiment", "export", "-f", str(tmp_path / "a.csv"), "--type", "csv").exit_code == 0
+    with (tmp_path / "a.csv").open(newline="") as file:
+        cells = [row["parameter.x"] for row in csv.DictReader(file)]
+    assert all(cell.startswith('"') for cell in cells)
+    assert [json.loads(cell) for cell in cells] == texts
+
+
+@pytest.mark.parametrize(("count", "length", "parts"), [(25_000, 1, 3), (60, 50_000, 3), (1, 2_000_000, 1), (0, 0, 1)])
+def test_results_are_imported_in_parts_that_the_server_takes(
+    logged_in: FakeAirflow, tmp_path: Path, count: int, length: int, parts: int
+) -> None:
+    results = [{"parameter": {"x": "x" * length}, "value": number} for number in range(count)]
+    (tmp_path / "a.json").write_text(json.dumps(results))
+
+    done = run("experiment", "import", "-f", str(tmp_path / "a.json"))
+
+    assert (done.exit_code, done.output) == (0, f"abcd1111\t{2 * parts}\t0\t{parts}\n"), done.output
+    bodies = [body for method, _, body in logged_in.asked if method == "POST"]
+    assert len(bodies) == parts
+    assert [item for body in bodies for item in body] == results

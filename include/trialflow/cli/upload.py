@@ -56,8 +56,11 @@ def bring_experiment(api: Api, config: Path, chosen: dict[str, str], upload: boo
         ApiError: The server does not take them.
         ConfigError: They have to be sent, and cannot be.
     """
+    from trialflow.config.source import MAX_FILE_BYTES
     from trialflow.experiment.loading.bundle import Bundle
     from trialflow.settings import get_settings
+    from trialflow.staging.files import digest_file
+    from trialflow.training.interpreter import machine_id
 
     here = str(config.absolute())
     if upload is False:
@@ -74,9 +77,13 @@ def bring_experiment(api: Api, config: Path, chosen: dict[str, str], upload: boo
         typer.echo(f"warning: the files cannot be sent to Airflow, which has to find them itself: {error}", err=True)
         return here
     if upload is None:
-        body = {"config": here, "digest": bundle.digest}
-        if api.ask("POST", f"{_UPLOADS}/known", params=chosen, json=body).json()["known"]:
+        file_digest = digest_file(config, MAX_FILE_BYTES)
+        body = {"config": here, "digest": bundle.digest, "file_digest": file_digest, "machine": machine_id()}
+        found = api.ask("POST", f"{_UPLOADS}/known", params=chosen, json=body).json()
+        if found["known"]:
             return here
+        if found.get("folder"):
+            return f"{found['folder']}/{bundle.config}"
     return f"{_send(api, bundle, chosen)}/{bundle.config}"
 
 

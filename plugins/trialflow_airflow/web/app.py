@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 
 from trialflow import __version__
-from trialflow.errors import MOST_PROBLEMS, ConfigError, ConflictError, NotFoundError, TrialflowError
+from trialflow.errors import MOST_PROBLEMS, ConfigError, ConflictError, NotFoundError, QuotaError, TrialflowError
 from trialflow.messages import cut, printable
 from trialflow_airflow.web.access import name_experiment
 from trialflow_airflow.web.deletions import watch_deletions
@@ -33,6 +33,7 @@ _STATUSES = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
     ConfigError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QuotaError: HTTPStatus.INSUFFICIENT_STORAGE,
     TrialflowError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

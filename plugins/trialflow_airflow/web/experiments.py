@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trialflow import __version__
 from trialflow.config.source import MAX_FILE_BYTES
+from trialflow.experiment.loading.uploads import keep_upload
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing.nni_views import show_metadata, show_summary
 from trialflow.records import ExperimentStatus
+from trialflow.settings import get_settings
 from trialflow.training.local.interpreter import machine_id, read_environment
 from trialflow_airflow.airflow_internals import GetUserDep
 from trialflow_airflow.identity import DAG_ID
@@ -105,6 +107,8 @@ def create_experiment(user: GetUserDep, body: NewExperiment) -> Started:
     """Start an experiment. It is checked by the first task of its run."""
     require(user, body.dag_id, "POST")
     read_environment(body.environment)  # What is wrong with it is said at once.
+    if isinstance(body.config, str):
+        keep_upload(body.config, get_settings())
     conf = {"config": body.config, "folder": body.folder, "environment": body.environment}
     given = {name: value for name, value in conf.items() if value}
     experiment_id, run_id = runs.start_experiment(body.dag_id, given, user.get_name())

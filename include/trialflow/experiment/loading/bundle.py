@@ -9,15 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import os
-import secrets
-import shutil
 import stat
-import time
 import zipfile
-import zlib
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
 
 import yaml
@@ -26,9 +22,9 @@ from trialflow.config.formats import read_document
 from trialflow.config.paths import expand
 from trialflow.config.source import MAX_FILE_BYTES, read_source
 from trialflow.errors import ConfigError
-from trialflow.messages import Problem, show
+from trialflow.messages import Problem
 from trialflow.staging.files import CodeFile, digest_file, digest_of
-from trialflow.staging.scan import IGNORE_FILE, MAX_DEPTH, scan_code
+from trialflow.staging.scan import IGNORE_FILE, scan_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,9 +33,12 @@ if TYPE_CHECKING:
     from trialflow.config.source import FieldPath
     from trialflow.settings import Settings
 
-_CHUNK_BYTES = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_UNUSED_SECONDS = 86400.0
+# What is compared in a process that has others to serve, one experiment at a time.
+_MOST_COMPARED_BYTES = 64 << 20
+_MOST_COMPARED_FILES = 2000
+_PATIENCE_SECONDS = 10.0
+_comparing = Lock()
 _SPACE = ("searchSpacePath",)
 
 
@@ -146,98 +145,28 @@ def _read_file(name: str, path: Path) -> CodeFile:
     return CodeFile(name, path, info.st_size, digest, bool(info.st_mode & stat.S_IXUSR))
 
 
-# ── where it is received ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def unpack(archive: Path, settings: Settings) -> Path:
-    """Make the folder of an archive that came from outside; the same archive gives the same folder.
-
-    The folder appears whole or not at all, and holds plain files only.
-
-    Raises:
-        ConfigError: It is no such archive, or holds too much, or names something outside of the folder.
-    """
-    folder = settings.uploads / digest_file(archive, archive.stat().st_size)[:32]
-    if not folder.is_dir():
-        growing = settings.uploads / f".{secrets.token_hex(8)}"
-        growing.mkdir(parents=True)
-        try:
-            _unpack_all(archive, growing, settings)
-            growing.rename(folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise _refusal("must be a ZIP archive", str(error)) from error
-        except OSError as error:
-            if not folder.is_dir():  # Else somebody has unpacked the same at the same time.
-                raise _refusal("cannot be unpacked", error.strerror or str(error)) from error
-        finally:
-            shutil.rmtree(growing, ignore_errors=True)
-    os.utime(folder)
-    return folder
-
-
-def _unpack_all(path: Path, folder: Path, settings: Settings) -> None:
-    left = settings.max_code_bytes
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        if len(entries) > settings.max_code_files:
-            raise _refusal(f"must not hold more than {settings.max_code_files} files", str(len(entries)))
-        for entry in entries:
-            target = folder / _safe_name(entry)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(entry) as content, target.open("xb") as file:
-                left = _copy(content, file, left)
-            target.chmod(0o755 if entry.external_attr >> 16 & stat.S_IXUSR else 0o644)
-
-
-def _copy(content: IO[bytes], file: IO[bytes], left: int) -> int:
-    """Copy what really is there, whatever the archive says of its size; tells how many bytes may still come."""
-    while chunk := content.read(_CHUNK_BYTES):
-        left -= len(chunk)
-        if left < 0:
-            raise _refusal("holds more than TRIALFLOW_MAX_CODE_BYTES allows", None)
-        file.write(chunk)
-    return left
-
-
-def _safe_name(entry: zipfile.ZipInfo) -> PurePosixPath:
-    name = PurePosixPath(entry.filename)
-    mode = entry.external_attr >> 16
-    plain = not entry.is_dir() and (stat.S_IFMT(mode) in (0, stat.S_IFREG))
-    inside = not name.is_absolute() and 0 < len(name.parts) <= MAX_DEPTH and ".." not in name.parts
-    if not plain or not inside or "\\" in entry.filename or not entry.filename.isprintable():
-        raise _refusal("must hold plain files inside of its own folder", show(entry.filename))
-    return name
-
-
-def _refusal(rule: str, value: str | None) -> ConfigError:
-    return ConfigError([Problem("upload", rule, value, "Upload with: nnictl create --config FILE")])
-
-
 def is_here(config: str, digest: str, settings: Settings) -> bool:
-    """Whether an experiment with these very files lies here under this path; says nothing else about the path."""
+    """Whether an experiment with these very files lies here under this path; says nothing else about the path.
+
+    One that is large counts as not being here: looking through it would keep the API server from others.
+    """
     path = Path(config)
+    small = {"max_code_bytes": _MOST_COMPARED_BYTES, "max_code_files": _MOST_COMPARED_FILES}
+    bounded = settings.model_copy(update={name: min(most, getattr(settings, name)) for name, most in small.items()})
+    if not path.is_absolute() or not _comparing.acquire(timeout=_PATIENCE_SECONDS):
+        return False
     try:
-        return path.is_absolute() and path.is_file() and Bundle.of(path, settings).digest == digest
+        return path.is_file() and Bundle.of(path, bounded).digest == digest
     except (ConfigError, OSError, ValueError):
         return False
+    finally:
+        _comparing.release()
 
 
-def prune_uploads(settings: Settings, used: Iterable[str]) -> None:
-    """Delete uploads that no experiment came from, a day after they were last sent.
-
-    Args:
-        settings: Of this installation.
-        used: The code folders of all experiments.
-    """
-    kept = {_upload_of(folder, settings) for folder in used}
-    for entry in settings.uploads.glob("*"):
-        with suppress(OSError):  # Somebody else deletes it, too.
-            if entry.name in kept or time.time() - entry.stat().st_mtime < _UNUSED_SECONDS:
-                continue
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-
-def _upload_of(folder: str, settings: Settings) -> str | None:
-    path = Path(folder)
-    parts = path.relative_to(settings.uploads).parts if path.is_relative_to(settings.uploads) else ()
-    return parts[0] if parts else None
+def is_same_file(config: str, digest: str) -> bool:
+    """Whether this very experiment file lies here under this path."""
+    path = Path(config)
+    try:
+        return path.is_absolute() and digest_file(path, MAX_FILE_BYTES) == digest
+    except (OSError, ValueError):
+        return False

@@ -137,7 +137,8 @@ def _roots(folder: Path | None, settings: Settings) -> AllowedRoots:
         return AllowedRoots.of(settings.readable_roots, None, settings.private_folders)
     uploads = Path(os.path.realpath(settings.uploads))
     upload = real.relative_to(uploads).parts[:1] if real.is_relative_to(uploads) else ()
-    return AllowedRoots.of((), uploads.joinpath(*upload) if upload else None, settings.private_folders)
+    is_one = upload and not upload[0].startswith(".")  # What begins so is ours.
+    return AllowedRoots.of((), uploads.joinpath(*upload) if is_one else None, settings.private_folders)
 
 
 def _check_tuner(parsed: ParsedExperiment) -> list[Problem]:

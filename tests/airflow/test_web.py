@@ -15,7 +15,9 @@ import pytest
 from trialflow.experiment.loading.bundle import Bundle
 from trialflow.records import ExperimentStatus, Metric, MetricType, Slot, Trial, TrialStatus
 from trialflow.settings import get_settings
+from trialflow.staging.files import digest_file
 from trialflow.testing import make_spec
+from trialflow.training.interpreter import machine_id
 from trialflow_airflow.identity import following_run_id, pool_name
 
 from .conftest import DAG_ID, ROLES, SLOW, Lab, Run, trial_processes, wait_until, write_experiment
@@ -190,12 +192,17 @@ def test_an_experiment_that_is_sent_runs_from_where_it_was_unpacked(
         bundle.write_to(stream)
         archive = stream.getvalue()
     body = {"config": str(config), "digest": bundle.digest}
-    assert web.post("/uploads/known", json=body).json() == {"known": True}
+    assert web.post("/uploads/known", json=body).json() == {"known": True, "folder": None}
     (config.parent / "trial.py").unlink()
-    assert web.post("/uploads/known", json=body).json() == {"known": False}
+    assert web.post("/uploads/known", json=body).json() == {"known": False, "folder": None}
 
     folders = {web.post("/uploads", content=archive).json()["folder"] for _ in range(2)}
     (folder,) = folders
+    assert web.post("/uploads/known", json=body).json() == {"known": False, "folder": folder}
+    assert clients["op"].post("/uploads/known", json=body).json() == {"known": False, "folder": None}
+    on_it = {**body, "file_digest": digest_file(config, 1 << 20), "machine": machine_id()}
+    assert web.post("/uploads/known", json=on_it).json()["known"]
+    assert not web.post("/uploads/known", json={**on_it, "machine": "another"}).json()["known"]
     started = web.post("/experiment", json={"config": f"{folder}/config.yml"}).json()
 
     run = Run(lab, started["run_id"])

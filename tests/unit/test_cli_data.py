@@ -38,7 +38,8 @@ def test_a_file_without_a_name_is_called_after_the_experiment(
 
 PARAMETERS = [
     {"lr": 0.1, "n": {"_name": "a", "k": [1, None]}, "text": "1", "flag": True, "name": "plain text"},
-    {"lr": -1e-7, "formula": "=1+1", "tab": "\t=1", "return": "\r=1", "line": "\n=1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
+    {"tab": "\t=1", "return": "\r=1", "line": "\n=1"},
+    {"lr": -1e-7, "formula": "=1+1", "empty": "", "null": None, "comma": 'a,"b"\nc'},
     {"deep": "[" * 50_000},
     {"value": 3, "id": "x", "parameter.id": "y", "lines": "a\u2028b\x1cc\r\nd\re"},
 ]

@@ -491,10 +491,10 @@ def test_a_malformed_file_is_refused_with_its_line(
 @pytest.mark.parametrize(
     ("name", "text", "key", "line"),
     [
-        ("config.yml", "a: 1\nb: 2\na: 3\n", "a", 3),
-        ("config.yml", "a:\n  b: 1\n  b: 2\n", "b", 3),
-        ("config.json", '{"a": 1, "b": 2,\n "a": 3}', "a", 2),
-        ("config.json", '{"a": {"b": 1, "b": 2}}', "b", 1),
+        ("config.yml", "trial: 1\ntuner: 2\ntrial: 3\n", "trial", 3),
+        ("config.yml", "trial:\n  b: 1\n  b: 2\ntuner: 1\n", "b", 3),
+        ("config.json", '{"trial": 1, "tuner": 2,\n "trial": 3}', "trial", 2),
+        ("config.json", '{"trial": {"b": 1, "b": 2}, "tuner": 1}', "b", 1),
     ],
 )
 def test_a_key_that_stands_twice_is_refused(
@@ -708,7 +708,8 @@ def test_a_search_space_that_cannot_be_read_is_refused(folder: Path, name: str, 
         ('{"x": {"_type": "uniform", "_value": [1, 0]}}', "x._value", "low must not be greater than high"),
         ('{"x": {"_type": "choice", "_value": []}}', "x._value", "at least one option"),
         ('{"x": {"_type": "uniform", "_value": [0, 1e999]}}', "x._value", "finite numbers"),
-        ('{"x": [0, 1]}', "x", "must be an object with _type and _value"),
+        ('{"y": {"_type": "uniform", "_value": [0, 1]}, "x": [0, 1]}', "x", "must be an object with _type and _value"),
+        ('{"x": [0, 1]}', "searchSpace", "must be an object of parameters"),
         ("[]", "searchSpace", "must be an object of parameters"),
         ("", "searchSpace", "must be an object of parameters"),
         ('{"x": ', "", "is not valid JSON"),

@@ -21,6 +21,11 @@ _SIZE = re.compile(r"\s*([0-9]{0,15}\.?[0-9]{1,15})\s*([kmgt]?b)", re.IGNORECASE
 OPAQUE = frozenset({"classArgs", "searchSpace", "podTemplate", "openpaiConfig"})
 
 
+def fold(key: str) -> str:
+    """A key of the v2 format without what NNI does not mind in it."""
+    return key.lower().replace("_", "")
+
+
 class Section(BaseModel):
     """Base of every section of an experiment file; unknown keys are refused."""
 

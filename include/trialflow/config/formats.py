@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from trialflow.config import keys, v1, v2
-from trialflow.config.fields import OPAQUE
+from trialflow.config.fields import OPAQUE, fold
 from trialflow.config.pydantic_problems import validate
-from trialflow.config.source import fold
 from trialflow.config.translate import Translation, has_value, put, to_v1, value_at
 from trialflow.records import JsonObject, StrEnum
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from trialflow.builtin import ADVISORS, ASSESSORS, REFUSED, TUNERS
-from trialflow.config.source import FieldPath, fold
+from trialflow.config.fields import fold
+from trialflow.config.source import FieldPath
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from trialflow.config import keys, placeholders
 from trialflow.config import v2 as v2_models
+from trialflow.config.fields import fold
+from trialflow.config.likeness import REQUIRED
 from trialflow.config.placeholders import unfilled_name
-from trialflow.config.source import fold
 from trialflow.errors import MOST_PROBLEMS
 from trialflow.messages import blank_remedy, close_remedy, number_remedy, show
 
@@ -25,7 +26,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # error type → (rule, remedy); {…} are filled from the error's own context.
 _RULES: dict[str, tuple[str, str]] = {
-    "missing": ("is required", "Add it"),
+    "missing": (REQUIRED, "Add it"),
     "int_type": ("must be an integer", "Write a whole number without quotes or unit"),
     "int_from_float": ("must be an integer", "Write a whole number without quotes or unit"),
     "float_type": ("must be a number", "Write a number without quotes"),

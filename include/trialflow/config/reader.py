@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from trialflow.config import v1, v2
-from trialflow.config.fields import indices_of, seconds_of
+from trialflow.config.fields import fold, indices_of, seconds_of
 from trialflow.config.formats import EXPERIMENT_NAME, Document, add_problems, read_document
 from trialflow.config.keys import builtin_name
+from trialflow.config.likeness import REQUIRED, discreet_about_experiment, discreet_about_space
 from trialflow.config.paths import expand
 from trialflow.config.placeholders import find_placeholders
-from trialflow.config.source import Source, fold, read_source
+from trialflow.config.source import Source, read_source
 from trialflow.errors import ConfigError
 from trialflow.messages import Problem, ProblemMaker, blank_remedy, printable, show
 from trialflow.records import AlgorithmSpec, ExperimentSpec, JsonObject, UserClass
@@ -99,6 +100,13 @@ class ParsedExperiment:
 
 def parse_experiment(source: Source, roots: AllowedRoots) -> ParsedExperiment:
     """Read an experiment of either format; never raises for bad input, but lists everything that is wrong with it."""
+    parsed = _parse(source, roots)
+    if not source.file:
+        return parsed
+    return replace(parsed, problems=discreet_about_experiment(parsed.problems, source.data, source.file))
+
+
+def _parse(source: Source, roots: AllowedRoots) -> ParsedExperiment:
     if not isinstance(source.data, dict):
         problem = source.problem((), "an experiment is a mapping of keys to values", show(source.data),
                                  blank_remedy(source.data) or "Write it as in the NNI documentation")  # fmt: skip
@@ -318,7 +326,7 @@ class _Reader:
         raw, name_field = self._data.get(section), self._source.name(section, name_key)
         if raw is None:
             if required:
-                self._refuse((section,), "is required", f"Name one: {section}: {{{name_field.split('.')[-1]}: TPE}}")
+                self._refuse((section,), REQUIRED, f"Name one: {section}: {{{name_field.split('.')[-1]}: TPE}}")
             return None
         if not isinstance(raw, dict):
             return None
@@ -328,7 +336,7 @@ class _Reader:
             return self._read_own_class(section, name_key, raw)
         name, arguments = raw.get(name_key), raw.get("classArgs", {})
         if name is None:
-            self._refuse((section, name_key), "is required", "Name the algorithm")
+            self._refuse((section, name_key), REQUIRED, "Name the algorithm")
         if not isinstance(name, str) or not name.strip():
             return None
         include = raw.get("includeIntermediateResults") is True
@@ -374,7 +382,7 @@ class _Reader:
             return self._check_search_space(inline, self._source)
         if not isinstance(name, str) or not name:
             if name is None and not self._data.get("useAnnotation") and not self._suggests_itself:
-                self._refuse(("searchSpacePath",), "is required", "Name the JSON file with the search space")
+                self._refuse(("searchSpacePath",), REQUIRED, "Name the JSON file with the search space")
             return {}, SearchSpace(())
         path = self._resolve(("searchSpacePath",), name)
         if path is None or self._outside(("searchSpacePath",), path):
@@ -411,6 +419,8 @@ class _Reader:
         )
         if prefix:
             problems = [replace(found, field=f"searchSpace.{found.field}") for found in problems]
+        elif not self._suggests_itself:
+            problems = discreet_about_space(problems, raw, source.file)
         self.problems += problems
         return raw if isinstance(raw, dict) else {}, space
 

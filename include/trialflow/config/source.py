@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from trialflow.config import nodes, syntax
+from trialflow.config import likeness, nodes, syntax
+from trialflow.config.fields import fold
 from trialflow.errors import ConfigError
 from trialflow.messages import HIDDEN, Problem, is_secret
 from trialflow.trial_files import ANYWHERE, TooLargeError, read_user_file
@@ -101,7 +101,10 @@ def read_source(
         rule, remedy = syntax.explain_encoding(content, error, path)
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem("", rule, None, remedy, str(path), line)]) from error
-    return parse_text(text, str(path), path.parent, is_space=is_space)
+    try:
+        return parse_text(text, str(path), path.parent, is_space=is_space)
+    except ConfigError as error:
+        raise ConfigError(likeness.discreet_about_text(error.problems, text, is_space=is_space)) from None
 
 
 def take_object(data: dict[str, Any], folder: Path | None = None) -> Source:
@@ -265,12 +268,6 @@ class _Walk:
             return False
         names = [fold(part) for part in path]
         return self.is_space or not _NUMBERS_BELOW.isdisjoint(names) or names[-1:] in ([name] for name in _NUMBERS_AT)
-
-
-@cache
-def fold(key: str) -> str:
-    """A key of the v2 format without what NNI does not mind in it."""
-    return key.lower().replace("_", "")
 
 
 def _too_large(field_name: str, value: str) -> Problem:

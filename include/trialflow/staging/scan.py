@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,6 +26,7 @@ _ALWAYS_IGNORED = [".git/", "__pycache__/", ".nniignore"]
 _MOST_IGNORE_BYTES = 1 << 14
 _MOST_PATTERNS = 1000
 _SEEN_PER_FILE = 50
+_TOO_MANY = "holds too much: the patterns are too large all together; write fewer or shorter ones"
 
 
 @dataclass
@@ -93,9 +95,18 @@ def _read_ignore_file(folder: Path, root: Path) -> tuple[pathspec.PathSpec[Any],
     lines, rule = _read_lines(folder / IGNORE_FILE, root)
     try:
         found = _matcher(lines)
-    except ValueError as error:
-        found, rule = _matcher([]), f"has a malformed pattern: {printable(str(error))}"
+    except ValueError:
+        # The pattern itself is not repeated: the file may be a link to one that is nobody's business.
+        number = next((number for number, line in enumerate(lines, 1) if not _is_pattern(line)), None)
+        found, rule = _matcher([]), f"has a malformed pattern in line {number}" if number else _TOO_MANY
     return found, [Problem(IGNORE_FILE, rule, None, "Correct or remove it", str(folder))] if rule else []
+
+
+def _is_pattern(line: str) -> bool:
+    try:
+        return _matcher([line]) is not None
+    except ValueError:
+        return False
 
 
 def _matcher(lines: list[str]) -> pathspec.PathSpec[Any]:
@@ -109,8 +120,8 @@ def _matcher(lines: list[str]) -> pathspec.PathSpec[Any]:
 
     try:
         return pathspec.PathSpec.from_lines("gitignore", lines + _ALWAYS_IGNORED, backend="re2")
-    except re2.error as error:
-        raise ValueError("the patterns are too large; write fewer or shorter ones") from error
+    except (re.error, re2.error) as error:
+        raise ValueError("a pattern is malformed, or all are too large") from error
 
 
 def _read_lines(path: Path, root: Path) -> tuple[list[str], str]:

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
 from trialflow.config.fields import seconds_of
-from trialflow.config.source import MAX_FILE_BYTES, parse_text
+from trialflow.config.source import MAX_FILE_BYTES, parse_text, take_object
 from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
@@ -384,13 +384,15 @@ def _in_force(experiment: Experiment) -> dict[Adjustable, Any]:
 
 def _read(adjustable: Adjustable, value: Any) -> Any:
     """The value in our own terms: a search space may come as a text, a duration as ``2h``, or ``7200`` in seconds."""
-    if adjustable is Adjustable.SEARCH_SPACE and isinstance(value, str):
+    if adjustable is Adjustable.SEARCH_SPACE:
         return _read_search_space(value)
     if adjustable is Adjustable.DURATION and isinstance(value, str):
         return seconds_of(value) or seconds_of(f"{value}s") or value
     return value
 
 
-def _read_search_space(text: str) -> Any:
-    """A search space in JSON or YAML, as a file of an experiment holds it."""
-    return parse_text(text, "params.searchSpace", is_space=True).data
+def _read_search_space(value: Any) -> Any:
+    """A search space as an object, or in JSON or YAML, as a file of an experiment holds it."""
+    if isinstance(value, str):
+        return parse_text(value, "params.searchSpace", is_space=True).data
+    return take_object(value).data

@@ -7,6 +7,7 @@ import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from trialflow.config.nodes import require_bounded
 from trialflow.errors import ConfigError
 from trialflow.messages import Problem, show
 from trialflow.metrics import read_number
@@ -105,6 +106,10 @@ def _broken_rule(raw: Any) -> str:
     """What is wrong with parameters by themselves; empty when nothing is."""
     if not isinstance(raw, dict) or not raw:
         return "must be an object of parameters"
+    try:
+        require_bounded(raw)
+    except ValueError as error:
+        return f"cannot be taken: {error}"
     try:
         size = len(json.dumps(raw, allow_nan=False))
     except ValueError:

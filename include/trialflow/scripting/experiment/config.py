@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from trialflow.config import v2
-from trialflow.config.fields import OPAQUE, Section
-from trialflow.config.source import fold
+from trialflow.config.fields import OPAQUE, Section, fold
 from trialflow.errors import ConfigError
 from trialflow.messages import Problem
 

@@ -477,3 +477,17 @@ def test_a_trial_of_a_batch_gets_the_value_itself_whatever_it_is(tmp_path: Path)
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert [row["parameter.value"] for row in rows] == ["0", "", "[1, 2]", "", "False", "2.5"]
     assert [show_trial(trial, None)["hyperParameters"] for trial in trials if isinstance(trial, Trial)]
+
+
+def test_no_cell_of_the_table_is_executed_by_a_spreadsheet(tmp_path: Path) -> None:
+    texts = [f"{blank}{mark}1" for blank in ("", "\t", "\r", "\n") for mark in "=+-@"]
+    space = {"x": {"_type": "choice", "_value": texts}}
+    tuner = AlgorithmSpec("GridSearch")
+    steps = make_steps(tmp_path, "import nni", search_space=space, tuner=tuner, max_trial_number=len(texts))
+    for index in range(len(texts)):
+        steps.trials.suggest(Slot(1, index), RUN)
+    steps.conclude()
+    with (Path(steps.context.experiment.folder) / "trials.csv").open(newline="") as file:
+        cells = [row["parameter.x"] for row in csv.DictReader(file)]
+    assert cells
+    assert all(cell.startswith("'") for cell in cells)

@@ -17,10 +17,10 @@ from trialflow.cli.data import export, import_data
 from trialflow.cli.files import convert_file, generate_search_space, read_platform, validate
 from trialflow.cli.logs import log_app
 from trialflow.cli.nni import Debug, ExperimentFolder, Foreground, Port, UrlPrefix, add_missing_commands
-from trialflow.cli.output import Form, busy, show, tell
+from trialflow.cli.output import Form, busy, echo, show, tell
 from trialflow.cli.shared import ExperimentId, Root, asking, fail, run_address
 from trialflow.cli.status import config_app, experiment_app, show_experiment, top, trial_app, webui_app
-from trialflow.cli.target import keep_target
+from trialflow.cli.target import is_private, keep_target
 from trialflow.cli.tensorboard import tensorboard_app
 from trialflow.cli.upload import send_experiment
 from trialflow.errors import TrialflowError
@@ -84,7 +84,7 @@ _NEXT_COMMANDS = {
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        echo(__version__)
         raise typer.Exit
 
 
@@ -115,6 +115,8 @@ def login(
     ],
 ) -> None:
     """Get a token from Airflow and keep it, readable by you alone."""
+    if not is_private(url):
+        echo(f"warning: password and token go to {url} as anybody on the way can read them; use https://", err=True)
     try:
         file = keep_target(url, log_in(url, user, password))
     except TrialflowError as error:
@@ -179,13 +181,13 @@ def _await_start(api: Api, started: dict[str, str], form: Form, *, wait: bool) -
     profile = api.get(f"/experiments/{started['experiment_id']}/experiment") if wait else {}
     warnings = profile.get("warnings", [])
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     if form is Form.JSON:
         show([], form, {**started, "url": address, "warnings": warnings})
         return
     if wait:
-        typer.echo(f"Search space and code were expanded to {profile['logDir']}\nThe experiment has started.")
-    typer.echo(f"The experiment id is {started['experiment_id']}\nThe Web UI urls are: {address}\n")
+        echo(f"Search space and code were expanded to {profile['logDir']}\nThe experiment has started.")
+    echo(f"The experiment id is {started['experiment_id']}\nThe Web UI urls are: {address}\n")
     show([{"command": name.replace("ID", started["experiment_id"]), "shows or does": text}
           for name, text in _NEXT_COMMANDS.items()], form)  # fmt: skip
 
@@ -283,7 +285,7 @@ def clean_platform(
 
 def _delete_all(api: Api, found: list[dict[str, Any]], form: Form, *, yes: bool) -> None:
     if not found:
-        typer.echo("There is nothing to be deleted.", err=True)
+        echo("There is nothing to be deleted.", err=True)
     elif not yes:
         names = ", ".join(item["id"] for item in found)
         typer.confirm(f"Delete {names} for good, with folders and results?", abort=True, err=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trialflow.cli.nni import TrialCommand
-from trialflow.cli.output import Form, describe_seconds, show, tell
+from trialflow.cli.output import Form, describe_seconds, echo, show, tell
 from trialflow.errors import ConfigError, TrainingError
 from trialflow.messages import Problem
 
@@ -91,7 +91,7 @@ def describe_shell(config: Path) -> dict[str, str] | None:
     except (ConfigError, TrainingError):  # Airflow finds what is wrong again, and says it.
         return sent_environment(os.environ)
     if loaded.python:
-        typer.echo(f"The trials' Python is {loaded.python}.", err=True)
+        echo(f"The trials' Python is {loaded.python}.", err=True)
     return loaded.environment
 
 
@@ -116,7 +116,7 @@ def convert_file(
     if output is not None and conversion.paths and output.absolute().parent != config.absolute().parent:
         warnings.append(f"relative paths start at the file's new folder now: {', '.join(conversion.paths)}")
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
 
 
 def generate_search_space(
@@ -155,7 +155,7 @@ def read_platform(config: Path) -> str:
 
 def _write(text: str, output: Path | None) -> None:
     if output is None:
-        typer.echo(text, nl=False)
+        echo(text, nl=False)
         return
     try:
         output.write_text(text, encoding="utf-8")
@@ -169,7 +169,7 @@ def _problems_on_stderr() -> Iterator[None]:
     try:
         yield
     except (ConfigError, TrainingError) as error:
-        typer.echo(str(error), err=True)
+        echo(str(error), err=True)
         raise typer.Exit(1) from error
 
 
@@ -188,7 +188,7 @@ def _show_spec(spec: ExperimentSpec, python: str, form: Form) -> None:
     }
     show([{"": name, " ": value} for name, value in rows.items()], form, {**rows, "warnings": spec.warnings})
     if form is not Form.JSON:
-        typer.echo("".join(f"warning: {warning}\n" for warning in spec.warnings) + "The experiment can run.")
+        echo("".join(f"warning: {warning}\n" for warning in spec.warnings) + "The experiment can run.")
 
 
 def _describe_limits(spec: ExperimentSpec) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from trialflow.cli.client import ENDED, NNI, ApiError, explain_failure
-from trialflow.cli.output import Form, describe_time, show, show_lines
+from trialflow.cli.output import Form, describe_time, harmless, show, show_lines
 from trialflow.cli.shared import ExperimentId, TrialOption, asking
 from trialflow.records import StrEnum
 
@@ -67,7 +67,7 @@ def log_trial(
             return
         for each, part in parts:
             target = sys.stderr if each is Stream.STDERR and stream is None else sys.stdout
-            target.write(part)
+            target.write(harmless(part) if target.isatty() else part)
             target.flush()
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trialflow.cli.output import echo
 from trialflow.cli.shared import fail
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _ignored(*names: str, why: str) -> Any:
 
     def warn(value: Any) -> Any:
         if value:
-            typer.echo(f"warning: {names[0]} has no effect: {why}", err=True)
+            echo(f"warning: {names[0]} has no effect: {why}", err=True)
         return value
 
     return typer.Option(*names, hidden=True, callback=warn)

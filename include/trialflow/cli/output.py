@@ -6,6 +6,7 @@ What draws tables is imported inside: in a pipe, loading it would take longer th
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -21,12 +22,28 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# What a terminal does something with, beyond colours, and beyond going back within the line as progress bars do. Others
+# may write the clipboard, or what is typed next.
+_HARMFUL = re.compile(r"\x1b(?!\[[0-9;:]{0,40}[mK])|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+
+
 class Form(StrEnum):
     """How to show things."""
 
     AUTO = "auto"
     PLAIN = "plain"
     JSON = "json"
+
+
+def harmless(text: str) -> str:
+    """A text that somebody else wrote, with nothing in it that a terminal obeys but colours."""
+    return _HARMFUL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text; what is piped on stays as it is."""
+    stream = sys.stderr if err else sys.stdout
+    typer.echo(harmless(text) if stream.isatty() else text, err=err, nl=nl)
 
 
 def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None:
@@ -38,14 +55,14 @@ def show(rows: Sequence[Mapping[str, Any]], form: Form, raw: Any = None) -> None
         raw: What programs get as JSON; the rows when it is left out.
     """
     if form is Form.JSON:
-        typer.echo(json.dumps(rows if raw is None else raw, indent=2))
+        echo(json.dumps(rows if raw is None else raw, indent=2))
     elif is_drawn(form) and rows:
         from rich.console import Console
 
         Console().print(make_table(rows))
     else:
         cells = ((str(value).replace("\t", " ").replace("\n", " ") for value in row.values()) for row in rows)
-        typer.echo("".join("\t".join(row) + "\n" for row in cells), nl=False)
+        echo("".join("\t".join(row) + "\n" for row in cells), nl=False)
 
 
 def tell(sentence: str, form: Form, raw: Any) -> None:
@@ -53,7 +70,7 @@ def tell(sentence: str, form: Form, raw: Any) -> None:
     if form is Form.JSON:
         show([], form, raw)
     else:
-        typer.echo(sentence)
+        echo(sentence)
 
 
 def show_lines(lines: Sequence[str], form: Form) -> None:
@@ -61,7 +78,7 @@ def show_lines(lines: Sequence[str], form: Form) -> None:
     if form is Form.JSON:
         show([], form, lines)
     else:
-        typer.echo("".join(f"{line}\n" for line in lines), nl=False)
+        echo("".join(f"{line}\n" for line in lines), nl=False)
 
 
 def is_drawn(form: Form) -> bool:
@@ -91,7 +108,7 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in names:
         table.add_column(name, overflow="fold" if name.strip() in ("", "parameters") else "ellipsis")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(escape(harmless(str(value))) for value in row.values()))
     return table
 
 

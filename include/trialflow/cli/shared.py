@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from trialflow.cli.client import Api
-from trialflow.cli.output import Form
+from trialflow.cli.output import Form, echo
 from trialflow.cli.target import find_target
 from trialflow.errors import TrialflowError
 
@@ -47,7 +47,8 @@ def asking(context: typer.Context) -> Iterator[tuple[Api, Form]]:
 
 
 def fail(message: str) -> NoReturn:
-    typer.echo(f"{typer.style('error:', fg='red')} {message}", err=True)
+    typer.echo(typer.style("error:", fg="red"), err=True, nl=False)
+    echo(f" {message}", err=True)
     raise typer.Exit(1)
 
 

@@ -13,6 +13,7 @@ from trialflow.cli.output import (
     describe_seconds,
     describe_time,
     describe_trial,
+    echo,
     is_drawn,
     make_table,
     show,
@@ -96,7 +97,7 @@ def list_experiments(
     with asking(context) as (api, form):
         found = [item for item in api.get_all("/experiments") if everything or item["status"] not in ENDED]
         if not found:
-            typer.echo("There is no experiment yet." if everything else f"No experiment runs; {_ALL}", err=True)
+            echo("There is no experiment yet." if everything else f"No experiment runs; {_ALL}", err=True)
         show([describe_experiment(item) for item in found], form, found)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from trialflow.errors import TrialflowError
 
@@ -70,6 +73,15 @@ def keep_target(url: str, token: str) -> Path:
         json.dump({key: value for key, value in asdict(Target(_clean(url), token, "")).items() if value}, stream)
     partial.replace(file)
     return file
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read what is sent to an address: it is encrypted, or does not leave the machine."""
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    with suppress(ValueError):
+        return parts.scheme != "http" or ip_address(name).is_loopback
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _read() -> dict[str, str]:

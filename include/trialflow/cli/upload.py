@@ -5,11 +5,9 @@ from __future__ import annotations
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from trialflow.cli.client import is_on_this_machine
 from trialflow.cli.files import describe_shell
-from trialflow.cli.output import busy
+from trialflow.cli.output import busy, echo
 from trialflow.errors import ConfigError
 from trialflow.messages import Problem
 
@@ -74,7 +72,7 @@ def bring_experiment(api: Api, config: Path, chosen: dict[str, str], upload: boo
         if upload:
             raise
         # Airflow may see more than this machine does; what is wrong there, it will say.
-        typer.echo(f"warning: the files cannot be sent to Airflow, which has to find them itself: {error}", err=True)
+        echo(f"warning: the files cannot be sent to Airflow, which has to find them itself: {error}", err=True)
         return here
     if upload is None:
         file_digest = digest_file(config, MAX_FILE_BYTES)

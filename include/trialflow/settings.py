@@ -69,6 +69,12 @@ class Settings(BaseSettings):
     trial_attempts: int = Field(
         default=3, ge=1, description="Jobs made for one trial when the infrastructure loses them."
     )
+    max_trial_output_bytes: int = Field(
+        default=256 << 20,
+        ge=1 << 16,
+        description="Most that is kept of what a local trial writes to stdout, and to stderr: half from its beginning, "
+        "half from its end.",
+    )
     trial_sdk: Literal["auto", "own"] = Field(
         default="auto",
         description="Which `nni` a trial imports: 'auto' prefers an installed one, 'own' forces Trialflow's.",

@@ -44,6 +44,13 @@ class Part(NamedTuple):
     modified_at: float
 
 
+class Stretch(NamedTuple):
+    """What a file holds in one place, or how many bytes long the gap is that it has there."""
+
+    content: bytes
+    left_out: int
+
+
 def open_plain(root: Path, path: Path, flags: int = os.O_RDONLY) -> int:
     """Open a plain file; gives its descriptor.
 
@@ -78,6 +85,33 @@ def read_part(root: Path, path: Path, offset: int, max_bytes: int) -> Part:
     finally:
         os.close(descriptor)
     return Part(content, facts.st_size, facts.st_mtime)
+
+
+def read_stretch(root: Path, path: Path, offset: int, max_bytes: int) -> Stretch:
+    """Read from an offset on, as `read_part` does, but not beyond the next gap, which takes no room on the disk.
+
+    Raises:
+        FileNotFoundError: There is no plain file.
+    """
+    descriptor = open_plain(root, path)
+    try:
+        size = os.fstat(descriptor).st_size
+        start = offset if offset >= 0 else max(0, size + offset)
+        if start >= size:
+            return Stretch(b"", 0)
+        if gap := _gap_at(descriptor, start, size):
+            return Stretch(b"", gap)
+        length = min(max_bytes, os.lseek(descriptor, start, os.SEEK_HOLE) - start)
+        return Stretch(os.pread(descriptor, length, start), 0)
+    finally:
+        os.close(descriptor)
+
+
+def _gap_at(descriptor: int, start: int, size: int) -> int:
+    try:
+        return os.lseek(descriptor, start, os.SEEK_DATA) - start
+    except OSError as error:
+        return size - start if error.errno == errno.ENXIO else 0
 
 
 def read_chunks(path: Path, max_bytes: int, root: Path = ANYWHERE) -> Iterator[bytes]:

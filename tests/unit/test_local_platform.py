@@ -73,7 +73,7 @@ def start_trial(steps: ExperimentSteps, index: int = 0) -> Trial:
 
 
 def output_of(steps: ExperimentSteps, trial: Trial) -> str:
-    return read_trial_log(steps.context.experiment, trial, LogName.STDOUT, 0, 10_000).decode()
+    return read_trial_log(steps.context.experiment, trial, LogName.STDOUT, 0, 10_000).content.decode()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:

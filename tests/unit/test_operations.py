@@ -674,7 +674,7 @@ def test_a_trial_s_output_is_read_in_parts(tmp_path: Path) -> None:
     ended = follow(steps, suggest(steps, 0))
 
     def read(offset: int, most: int = 100) -> bytes:
-        return read_trial_log(steps.context.experiment, ended, LogName.STDOUT, offset, most)
+        return read_trial_log(steps.context.experiment, ended, LogName.STDOUT, offset, most).content
 
     assert (read(0), read(4), read(-4), read(0, 3)) == (b"one\ntwo\n", b"two\n", b"two\n", b"one")
 

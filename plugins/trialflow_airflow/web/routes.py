@@ -18,7 +18,7 @@ from trialflow.errors import ConfigError, ConflictError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
 from trialflow.experiment.showing.folders import output_folder
-from trialflow.experiment.showing.logs import LogName, read_trial_log
+from trialflow.experiment.showing.logs import LogName, LogPart, read_trial_log
 from trialflow.experiment.showing.nni_views import NniClient
 from trialflow.experiment.showing.study import StudySource, write_study
 from trialflow.messages import Problem, show
@@ -135,7 +135,7 @@ def get_trial_log(
     offset: Annotated[int, Query(description="Where to start, in bytes; negative: that far from the end.")] = 0,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_LOG_PART)] = _LARGEST_LOG_PART,
 ) -> PlainTextResponse:
-    """A part of what the trial has written; the header ``X-Log-Bytes`` tells how many bytes it is."""
+    """A part of what the trial has written; the header ``X-Log-Bytes`` tells for how many bytes of it that stands."""
     trial = visit.store.get_trial(visit.experiment.id, trial_id)
     return _log_part(read_trial_log(visit.experiment, trial, name, offset, limit))
 
@@ -148,11 +148,11 @@ def get_trial_file(
     limit: Annotated[int | None, Query(ge=1, le=_LARGEST_FILE)] = None,
     offset: Offset = 0,
 ) -> PlainTextResponse:
-    """What the trial has written, whole; the header ``X-Log-Bytes`` tells how many bytes it is."""
+    """What the trial has written, whole; the header ``X-Log-Bytes`` tells for how many bytes of it that stands."""
     trial = visit.store.get_trial(visit.experiment.id, trial_id)
     log = LogName.STDERR if name == "stderr" else LogName.STDOUT
-    part = read_trial_log(visit.experiment, trial, log, offset, limit or _LARGEST_FILE + 1)
-    if limit is None and len(part) > _LARGEST_FILE:
+    part = _read_log(visit.experiment, trial, log, offset, limit or _LARGEST_FILE + 1)
+    if limit is None and len(part.content) > _LARGEST_FILE:
         rule = f"is needed, for the file is larger than {_LARGEST_FILE} bytes, which one answer holds"
         raise ConfigError([Problem("limit", rule, None, "Ask for parts with limit and offset")])
     return _log_part(part)
@@ -325,9 +325,20 @@ def _profile(visit: Visit, version: str | None = None) -> dict[str, Any]:
     return nni_views.show_profile(visit.experiment, revision, created, best, NniClient.of(version))
 
 
-def _log_part(part: bytes) -> PlainTextResponse:
-    headers = {"X-Log-Bytes": str(len(part)), "X-Content-Type-Options": "nosniff"}
-    return PlainTextResponse(part.decode(errors="replace"), headers=headers)
+def _read_log(experiment: Experiment, trial: Trial, log: LogName, offset: int, limit: int) -> LogPart:
+    """So much of an output, across gaps."""
+    content, length = b"", 0
+    while len(content) < limit:
+        part = read_trial_log(experiment, trial, log, offset + length, limit - len(content))
+        if not part.length:
+            break
+        content, length = content + part.content, length + part.length
+    return LogPart(content, length)
+
+
+def _log_part(part: LogPart) -> PlainTextResponse:
+    headers = {"X-Log-Bytes": str(part.length), "X-Content-Type-Options": "nosniff"}
+    return PlainTextResponse(part.content.decode(errors="replace"), headers=headers)
 
 
 def _metrics(visit: Visit, query: MetricQuery, limit: int | None, offset: int, version: str | None) -> Response:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trialflow.errors import NotFoundError
 from trialflow.experiment.showing.folders import output_folder
 from trialflow.records import StrEnum
 from trialflow.training import get_training_service
-from trialflow.trial_files import read_part
+from trialflow.trial_files import read_stretch
 
 if TYPE_CHECKING:
     from trialflow.records import Experiment, Trial
@@ -22,8 +22,22 @@ class LogName(StrEnum):
     STDERR = "stderr"
 
 
-def read_trial_log(experiment: Experiment, trial: Trial, name: LogName, offset: int, max_bytes: int) -> bytes:
+class LogPart(NamedTuple):
+    """A part of an output.
+
+    Attributes:
+        content: What to show of it.
+        length: How many bytes of the output it stands for; 0 at the end.
+    """
+
+    content: bytes
+    length: int
+
+
+def read_trial_log(experiment: Experiment, trial: Trial, name: LogName, offset: int, max_bytes: int) -> LogPart:
     """A part of an output of the trial's present attempt; from the end when ``offset`` is negative.
+
+    Where the middle of it was not kept, a line says how many bytes that were.
 
     Raises:
         NotFoundError: There is no such output, or not yet.
@@ -31,7 +45,10 @@ def read_trial_log(experiment: Experiment, trial: Trial, name: LogName, offset: 
     root = Path(experiment.folder)
     path = output_folder(experiment, trial, get_training_service(experiment.spec.platform)) / name.value
     try:
-        return read_part(root, path, offset, max_bytes).content
+        content, left_out = read_stretch(root, path, offset, max_bytes)
     except OSError as error:
         missing = f"trial {trial.label} has no {name} in {path}, or it cannot be seen from here"
         raise NotFoundError(missing) from error
+    if left_out:
+        return LogPart(f"\n[{left_out} bytes were left out here]\n".encode(), left_out)
+    return LogPart(content, len(content))

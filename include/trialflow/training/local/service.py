@@ -38,6 +38,7 @@ from trialflow.training.exits import describe_exit, last_output, read_exit
 from trialflow.training.local.code_changes import describe_changes
 from trialflow.training.local.gpus import GpuLeases, find_shortage, list_gpus
 from trialflow.training.local.interpreter import programs_of, with_python
+from trialflow.training.local.output_limit import limit_output
 from trialflow.training.local.section import LocalHandle, LocalSection
 from trialflow.trial_files import open_plain, read_end
 
@@ -125,6 +126,7 @@ class LocalTrainingService(TrainingService[LocalSection, LocalHandle]):
 
     def poll(self, handle: LocalHandle) -> JobState:
         folder = _folder_here(handle)
+        limit_output(folder, self.settings.max_trial_output_bytes)
         started_at = _modified_at(folder / "started")
         outcome = _read_exit(folder, started_at)
         if outcome is None and not _is_locked(folder):

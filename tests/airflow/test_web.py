@@ -17,7 +17,7 @@ from trialflow.records import ExperimentStatus, Metric, MetricType, Slot, Trial,
 from trialflow.settings import get_settings
 from trialflow.staging.files import digest_file
 from trialflow.testing import make_spec
-from trialflow.training.interpreter import machine_id
+from trialflow.training.local.interpreter import machine_id
 from trialflow_airflow.identity import following_run_id, pool_name
 
 from .conftest import DAG_ID, ROLES, SLOW, Lab, Run, trial_processes, wait_until, write_experiment

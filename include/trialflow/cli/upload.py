@@ -58,7 +58,7 @@ def bring_experiment(api: Api, config: Path, chosen: dict[str, str], upload: boo
     from trialflow.experiment.loading.bundle import Bundle
     from trialflow.settings import get_settings
     from trialflow.staging.files import digest_file
-    from trialflow.training.interpreter import machine_id
+    from trialflow.training.local.interpreter import machine_id
 
     here = str(config.absolute())
     if upload is False:

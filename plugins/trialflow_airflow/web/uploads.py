@@ -17,7 +17,7 @@ from trialflow.errors import QuotaError
 from trialflow.experiment.loading.bundle import is_here, is_same_file
 from trialflow.experiment.loading.uploads import find_upload, prune_uploads, require_room, unpack
 from trialflow.settings import get_settings
-from trialflow.training.interpreter import machine_id
+from trialflow.training.local.interpreter import machine_id
 from trialflow_airflow.airflow_internals import GetUserDep
 from trialflow_airflow.identity import DAG_ID
 from trialflow_airflow.web.access import get_store, require

@@ -163,14 +163,14 @@ def unpack(archive: Path, who: str, settings: Settings) -> Path:
     The folder appears whole or not at all, and holds plain files only.
 
     Raises:
-        ConfigError: It is no such archive, or holds too much, or names a place outside of the folder.
+        ConfigError: It is no such archive, or holds too much, or names something outside of the folder.
         QuotaError: There is no room for it.
     """
     digest = digest_file(archive, archive.stat().st_size)
-    place = settings.uploads / hashlib.sha256(f"{who}\0{digest}".encode()).hexdigest()[:32]
+    folder = settings.uploads / hashlib.sha256(f"{who}\0{digest}".encode()).hexdigest()[:32]
     with _locked(settings):
-        if place.is_dir():
-            return _touch(place)
+        if folder.is_dir():
+            return _touch(folder)
         room = _room_of(settings, who)
     growing = settings.uploads / f".{secrets.token_hex(8)}"
     try:
@@ -180,10 +180,10 @@ def unpack(archive: Path, who: str, settings: Settings) -> Path:
         with _locked(settings):
             if unpacked.size > _room_of(settings, who):  # Somebody has taken it meanwhile.
                 raise _no_room()
-            if not place.is_dir():
-                _write_note(Upload(place.name, who, unpacked.size, digest_of(unpacked.files)), settings)
-                growing.rename(place)
-            return _touch(place)
+            if not folder.is_dir():
+                _write_note(Upload(folder.name, who, unpacked.size, digest_of(unpacked.files)), settings)
+                growing.rename(folder)
+            return _touch(folder)
     except _BROKEN as error:
         raise _refusal("must be a ZIP archive", str(error)) from error
     except OSError as error:
@@ -307,9 +307,9 @@ def _write_note(upload: Upload, settings: Settings) -> None:
     partial.replace(notes / upload.name)
 
 
-def _touch(place: Path) -> Path:
-    os.utime(place)
-    return place
+def _touch(folder: Path) -> Path:
+    os.utime(folder)
+    return folder
 
 
 @contextmanager

@@ -49,6 +49,8 @@ _WEIGHTS = {
     "finish": 9,
     "cleanup": 10,
 }
+# As long as a file may be; `trialflow.config.source`, which says so, is not loaded where DAGs are parsed.
+_LONGEST_TEXT = 1 << 20
 _CONFIG_DESCRIPTION = """The experiment: the **path of an NNI YAML file** as the worker sees it, or the file's whole
 **text**, pasted. A text needs absolute paths, or the folder below. Over the API also an object: as `config`, or as the
 whole configuration of the run, `--conf '{"trialConcurrency": 2, …}'`."""
@@ -102,6 +104,7 @@ def _params(config: str | None) -> dict[str, Param]:
             config,
             type=["null", "string", "object"],
             format="multiline",
+            maxLength=_LONGEST_TEXT,
             title="Experiment",
             description_md=_CONFIG_DESCRIPTION,
         ),

@@ -6,15 +6,18 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
+from trialflow.config.source import MAX_FILE_BYTES
+from trialflow.errors import ConflictError
 from trialflow.records import ExperimentStatus
 from trialflow.testing import make_spec
 
-from .conftest import DAG_ID, Lab
+from .conftest import DAG_ID, Lab, wait_until
 
 ID = "limaaaaa"
 BASE = f"/experiments/{ID}"
@@ -97,6 +100,49 @@ def test_an_archive_has_a_limit_of_its_own(web: httpx.Client, send_head: Callabl
     assert web.request("DELETE", "/experiments/uploads", content=b"x" * (LIMIT + 1)).status_code == 413
 
 
+def test_nobody_sends_more_than_two_experiments_at_a_time(lab: Lab, web: httpx.Client) -> None:
+    address = httpx.URL(lab.installation.url)
+    head = (
+        f"POST /api/v1/nni/uploads HTTP/1.1\r\nHost: {address.host}\r\nContent-Length: 9\r\n"
+        f"Authorization: {web.headers['Authorization']}\r\n\r\n"
+    )
+    with lab.web("op") as other:
+        slow = [socket.create_connection((address.host, address.port), timeout=20) for _ in range(2)]
+        for connection in slow:
+            connection.sendall(head.encode())
+        wait_until(lambda: web.post("/uploads", content=b"x").status_code == 507, "a refusal", 20)
+        assert "you are sending 2 experiments already" in web.post("/uploads", content=b"x").text
+        assert other.post("/uploads", content=b"x").status_code == 422
+        for connection in slow:
+            connection.close()
+    wait_until(lambda: web.post("/uploads", content=b"x").status_code == 422, "room", 20)
+
+
+def test_few_wait_for_a_study_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each who waits holds one of the forty threads that answer everybody."""
+    from trialflow_airflow.web import routes
+
+    monkeypatch.setattr(routes, "_STUDY_PATIENCE_SECONDS", 1.0)
+    with routes._writes_study, ThreadPoolExecutor() as pool:
+        asked = [pool.submit(routes._wait_for_study) for _ in range(4)]
+        wait_until(lambda: not routes._may_wait_for_study._value, "four that wait", 1)
+        begun = time.monotonic()
+        with pytest.raises(ConflictError):
+            routes._wait_for_study()
+        assert time.monotonic() - begun < 0.5
+        assert [type(one.exception()) for one in asked] == [ConflictError] * 4
+    routes._wait_for_study()
+    routes._writes_study.release()
+
+
+def test_airflow_itself_takes_no_longer_text_than_a_file(lab: Lab) -> None:
+    conf = {"config": "a: 1\n" + "#" * MAX_FILE_BYTES}
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        lab.trigger(conf)
+    assert refused.value.response.status_code == 400
+    assert len(refused.value.response.content) < 5 * MAX_FILE_BYTES
+
+
 def test_of_many_things_that_are_wrong_the_first_are_told(web: httpx.Client) -> None:
     begun = time.monotonic()
     answer = web.post("/experiment", json={"config": "/x", **{f"unknown{n}": 1 for n in range(20_000)}})
@@ -174,6 +220,11 @@ def test_what_a_form_of_another_site_can_send_changes_nothing(
         assert (answer.status_code, "X-Requested-With" in answer.text) == (403, True), answer.text
     after = browser.get(f"{BASE}/experiment").json()
     assert [after[key] for key in ("status", "revision")] == [before[key] for key in ("status", "revision")]
+
+
+def test_a_password_that_a_browser_sends_by_itself_is_no_token(browser: httpx.Client) -> None:
+    answer = browser.post(f"{BASE}/stop", headers={"Authorization": "Basic YTpi"})
+    assert (answer.status_code, "X-Requested-With" in answer.text) == (403, True)
 
 
 @pytest.mark.parametrize("headers", [{"X-Requested-With": "x"}, {"Content-Type": "application/json; charset=utf-8"}])

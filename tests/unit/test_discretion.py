@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ trial: {command: x, codeDir: ., gpuNum: 0}
 def refusal(file: Path, home: Path) -> str:
     with pytest.raises(ConfigError) as refused:
         load_experiment(str(file), Settings(home=home))
-    return str(refused.value)
+    # Airflow logs what an error was raised from, too.
+    return "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize("name", list(SECRETS))

@@ -16,6 +16,7 @@ from trialflow.experiment.loading.bundle import Bundle
 from trialflow.experiment.loading.trial_script import find_trial_python
 from trialflow.settings import Settings
 from trialflow.training.kubeflow.pull_secrets import read_registry_login
+from trialflow.training.local.section import LocalSection
 from trialflow.trial_files import TooLargeError, read_chunks, read_user_file
 
 pytestmark = pytest.mark.usefixtures("in_time")
@@ -107,7 +108,7 @@ def test_neither_is_whoever_asks_the_trials_python_or_reads_a_login(folder: Path
     (folder / "trial.py").unlink()
     TRAPS[trap](folder / "trial.py")
 
-    found = find_trial_python({"command": "python3 trial.py"}, folder, "")
+    found = find_trial_python(LocalSection("python3 trial.py"), folder, "")
 
     assert found.warnings == ()
     with pytest.raises(ValueError, match="cannot be read: "):

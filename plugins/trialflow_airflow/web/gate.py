@@ -60,7 +60,8 @@ class Gate:
 
 def _require_own_site(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    has_token = "authorization" in request.headers
+    # Whatever else stands there, a password for a proxy for example, a browser may send by itself.
+    has_token = request.headers.get("authorization", "").lower().startswith("bearer ")
     if not has_token and _OWN_HEADER not in request.headers and kind != "application/json":
         raise HTTPException(HTTPStatus.FORBIDDEN, _FORGED)
 

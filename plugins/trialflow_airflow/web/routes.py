@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Body, Path, Query, Response
@@ -40,6 +40,8 @@ _MOST_IMPORTED = 100_000
 _LARGEST_LOG_PART = 1 << 20
 # Optuna takes its time over a study, and the processor of a server that has others to serve.
 _writes_study = Lock()
+# Whoever waits holds one of the server's threads.
+_may_wait_for_study = BoundedSemaphore(4)
 _STUDY_PATIENCE_SECONDS = 60.0
 _LARGEST_FILE = 16 << 20
 # NNI's names of the files that it shows; a trial's two outputs are what there is of them.
@@ -223,8 +225,7 @@ def list_imported_data(visit: Reader, limit: TrialLimit = None, offset: Offset =
 @router.get("/export-study", response_class=FileResponse)
 def export_study(visit: Reader, background: BackgroundTasks, intermediate: bool = False) -> FileResponse:
     """The experiment as an Optuna study, in an SQLite database with nothing else in it."""
-    if not _writes_study.acquire(timeout=_STUDY_PATIENCE_SECONDS):
-        raise ConflictError("another study is being written here; try again when it is through")
+    _wait_for_study()
     folder = TemporaryDirectory(prefix="trialflow-study-")
     file = FilePath(folder.name) / f"{visit.experiment.id}.db"
     try:
@@ -323,6 +324,17 @@ def _profile(visit: Visit, version: str | None = None) -> dict[str, Any]:
     best = visit.store.find_best(visit.experiment.id, visit.experiment.spec.optimize_mode)
     revision = changes[-1].revision if changes else 0
     return nni_views.show_profile(visit.experiment, revision, created, best, NniClient.of(version))
+
+
+def _wait_for_study() -> None:
+    busy = ConflictError("other studies are being written here; try again when they are through")
+    if not _may_wait_for_study.acquire(blocking=False):
+        raise busy
+    try:
+        if not _writes_study.acquire(timeout=_STUDY_PATIENCE_SECONDS):
+            raise busy
+    finally:
+        _may_wait_for_study.release()
 
 
 def _read_log(experiment: Experiment, trial: Trial, log: LogName, offset: int, limit: int) -> LogPart:

@@ -37,7 +37,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 # What is compared in a process that has others to serve, one experiment at a time.
 _MOST_COMPARED_BYTES = 64 << 20
 _MOST_COMPARED_FILES = 2000
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 1.0
 _comparing = Lock()
 _SPACE = ("searchSpacePath",)
 

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from trialflow.config.source import MAX_FILE_BYTES
 from trialflow.errors import ConflictError
 from trialflow.records import ExperimentStatus
 from trialflow.testing import make_spec
+from trialflow_airflow.web.turns import Turns
 
 from .conftest import DAG_ID, Lab, wait_until
 
@@ -106,33 +108,46 @@ def test_nobody_sends_more_than_two_experiments_at_a_time(lab: Lab, web: httpx.C
         f"POST /api/v1/nni/uploads HTTP/1.1\r\nHost: {address.host}\r\nContent-Length: 9\r\n"
         f"Authorization: {web.headers['Authorization']}\r\n\r\n"
     )
-    with lab.web("op") as other:
-        slow = [socket.create_connection((address.host, address.port), timeout=20) for _ in range(2)]
-        for connection in slow:
-            connection.sendall(head.encode())
-        wait_until(lambda: web.post("/uploads", content=b"x").status_code == 507, "a refusal", 20)
-        assert "you are sending 2 experiments already" in web.post("/uploads", content=b"x").text
-        assert other.post("/uploads", content=b"x").status_code == 422
-        for connection in slow:
-            connection.close()
-    wait_until(lambda: web.post("/uploads", content=b"x").status_code == 422, "room", 20)
+
+    def post(client: httpx.Client) -> tuple[int, bool]:
+        answer = client.post("/uploads", content=b"x")
+        return answer.status_code, "you are sending 2 experiments already" in answer.text
+
+    with lab.web("op") as other, ExitStack() as slow:
+        for _ in range(2):
+            connection = socket.create_connection((address.host, address.port), timeout=20)
+            slow.enter_context(connection).sendall(head.encode())
+        time.sleep(1)  # They have their turns.
+        wait_until(lambda: post(web) == (507, True), "a refusal", 20)
+        assert post(other) == (422, False)
+    wait_until(lambda: post(web) == (422, False), "room", 20)
 
 
-def test_few_wait_for_a_study_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_has_its_turn_a_few_wait_and_the_others_are_told_at_once() -> None:
     """Each who waits holds one of the forty threads that answer everybody."""
-    from trialflow_airflow.web import routes
+    turns = Turns("this is done", may_wait=2, patience_seconds=1.0)
 
-    monkeypatch.setattr(routes, "_STUDY_PATIENCE_SECONDS", 1.0)
-    with routes._writes_study, ThreadPoolExecutor() as pool:
-        asked = [pool.submit(routes._wait_for_study) for _ in range(4)]
-        wait_until(lambda: not routes._may_wait_for_study._value, "four that wait", 1)
+    def ask() -> str:
+        try:
+            with turns.take():
+                return "done"
+        except ConflictError as error:
+            return str(error)
+
+    with turns.take(), ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(ask) for _ in range(2)]
+        time.sleep(0.2)
         begun = time.monotonic()
-        with pytest.raises(ConflictError):
-            routes._wait_for_study()
+        assert [ask(), ask()] == ["this is done already; try again in a moment"] * 2
         assert time.monotonic() - begun < 0.5
-        assert [type(one.exception()) for one in asked] == [ConflictError] * 4
-    routes._wait_for_study()
-    routes._writes_study.release()
+        assert [one.result() for one in waiting] == ["this is done already; try again in a moment"] * 2
+    assert ask() == "done"
+    turns = Turns("this is done", may_wait=2, patience_seconds=10.0)
+    with ThreadPoolExecutor() as pool:
+        with turns.take():
+            waiting = [pool.submit(ask) for _ in range(2)]
+            time.sleep(0.1)
+        assert [one.result() for one in waiting] == ["done", "done"]
 
 
 def test_airflow_itself_takes_no_longer_text_than_a_file(lab: Lab) -> None:

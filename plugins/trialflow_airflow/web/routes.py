@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
-from threading import BoundedSemaphore, Lock
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Body, Path, Query, Response
@@ -27,6 +26,7 @@ from trialflow.store import Adjustable, MetricQuery
 from trialflow.training import get_training_service
 from trialflow_airflow.web import runs
 from trialflow_airflow.web.access import Editor, LogReader, NniVersion, Offset, Reader, Starter, Visit
+from trialflow_airflow.web.turns import Turns
 
 router = APIRouter()
 
@@ -39,10 +39,7 @@ _MOST_METRICS = 200_000
 _MOST_IMPORTED = 100_000
 _LARGEST_LOG_PART = 1 << 20
 # Optuna takes its time over a study, and the processor of a server that has others to serve.
-_writes_study = Lock()
-# Whoever waits holds one of the server's threads.
-_may_wait_for_study = BoundedSemaphore(4)
-_STUDY_PATIENCE_SECONDS = 60.0
+_studies = Turns("other studies are being written here", may_wait=4, patience_seconds=60.0)
 _LARGEST_FILE = 16 << 20
 # NNI's names of the files that it shows; a trial's two outputs are what there is of them.
 TrialFile = Literal["stdout", "stderr", "trial.log"]
@@ -225,16 +222,15 @@ def list_imported_data(visit: Reader, limit: TrialLimit = None, offset: Offset =
 @router.get("/export-study", response_class=FileResponse)
 def export_study(visit: Reader, background: BackgroundTasks, intermediate: bool = False) -> FileResponse:
     """The experiment as an Optuna study, in an SQLite database with nothing else in it."""
-    _wait_for_study()
-    folder = TemporaryDirectory(prefix="trialflow-study-")
-    file = FilePath(folder.name) / f"{visit.experiment.id}.db"
-    try:
-        write_study(StudySource.read(visit.store, visit.experiment.id, with_steps=intermediate), f"sqlite:///{file}")
-    except BaseException:
-        folder.cleanup()
-        raise
-    finally:
-        _writes_study.release()
+    with _studies.take():
+        folder = TemporaryDirectory(prefix="trialflow-study-")
+        file = FilePath(folder.name) / f"{visit.experiment.id}.db"
+        try:
+            source = StudySource.read(visit.store, visit.experiment.id, with_steps=intermediate)
+            write_study(source, f"sqlite:///{file}")
+        except BaseException:
+            folder.cleanup()
+            raise
     background.add_task(folder.cleanup)
     return FileResponse(file, filename=file.name)
 
@@ -324,17 +320,6 @@ def _profile(visit: Visit, version: str | None = None) -> dict[str, Any]:
     best = visit.store.find_best(visit.experiment.id, visit.experiment.spec.optimize_mode)
     revision = changes[-1].revision if changes else 0
     return nni_views.show_profile(visit.experiment, revision, created, best, NniClient.of(version))
-
-
-def _wait_for_study() -> None:
-    busy = ConflictError("other studies are being written here; try again when they are through")
-    if not _may_wait_for_study.acquire(blocking=False):
-        raise busy
-    try:
-        if not _writes_study.acquire(timeout=_STUDY_PATIENCE_SECONDS):
-            raise busy
-    finally:
-        _may_wait_for_study.release()
 
 
 def _read_log(experiment: Experiment, trial: Trial, log: LogName, offset: int, limit: int) -> LogPart:

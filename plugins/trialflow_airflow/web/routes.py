@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from trialflow.config.fields import seconds_of
 from trialflow.config.source import MAX_FILE_BYTES, parse_text, take_object
-from trialflow.errors import ConfigError, ConflictError
+from trialflow.errors import ConfigError
 from trialflow.experiment.operating.actions import Actions
 from trialflow.experiment.showing import nni_views
 from trialflow.experiment.showing.folders import output_folder

@@ -522,6 +522,22 @@ def test_data_that_is_no_export_is_refused_as_a_whole(tmp_path: Path, data: Any,
     assert steps.context.store.list_known_points(steps.context.id) == []
 
 
+@pytest.mark.parametrize("parameter", [{"x": 10**300}, json.loads('{"x":' * 150 + "1" + "}" * 150)])
+def test_parameters_have_the_limits_of_a_document(tmp_path: Path, parameter: dict[str, Any]) -> None:
+    steps = make_steps(tmp_path)
+    assert operate(steps).import_data([{"parameter": {"x": [[[0.5]]]}, "value": 1}])["imported"] == 1
+    with pytest.raises(ConfigError, match="cannot be taken: "):
+        operate(steps).import_data([{"parameter": parameter, "value": 1}])
+    with pytest.raises(ConfigError, match="cannot be taken: "):
+        operate(steps).add(parameter)
+
+
+def test_of_many_wrong_results_the_first_are_told_and_how_many_more_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        operate(make_steps(tmp_path)).import_data([{"x": 1}] * 10_000)
+    assert str(refused.value).splitlines()[-1] == "  - and 9950 more: correct these first"
+
+
 def test_what_one_experiment_exports_another_one_imports(tmp_path: Path) -> None:
     first, second = make_steps(tmp_path / "a", max_trial_number=3), make_steps(tmp_path / "b")
     live(first)

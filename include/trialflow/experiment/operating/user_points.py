@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 10_000
 _MOST_BYTES = 1 << 16
-_MOST_PROBLEMS = 20
 _FORM = 'Write a list of {"parameter": {…}, "value": number}, as an export does'
 
 
@@ -64,7 +63,7 @@ def read_known_points(raw: Any) -> list[KnownPoint]:
         except ConfigError as error:
             problems += error.problems
     if problems:
-        raise ConfigError(problems[:_MOST_PROBLEMS])
+        raise ConfigError(problems)
     return points
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from trialflow.errors import ConfigError, QuotaError
 from trialflow.experiment.loading import bundle as bundle_module
-from trialflow.experiment.loading import load_experiment
+from trialflow.experiment.loading import load_experiment, uploads
 from trialflow.experiment.loading.bundle import Bundle, is_here, is_same_file
 from trialflow.experiment.loading.uploads import (
     find_upload,
@@ -312,6 +312,26 @@ def test_nobody_may_hold_more_than_their_share(tmp_path: Path) -> None:
         full = settings.model_copy(update={"max_upload_bytes_per_user": 100_000, "max_upload_bytes": 400_000})
         with pytest.raises(QuotaError, match=said):
             require_room(full, who)
+
+
+def test_two_uploads_at_a_time_share_what_one_person_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(tmp_path / "home", max_upload_bytes_per_user=300_000)
+    first, second = tmp_path / "1.zip", tmp_path / "2.zip"
+    for archive in (first, second):
+        archive.write_bytes(hostile("file", os.urandom(200_000)))
+    run = uploads._Unpacking.run
+
+    def overtaken(unpacking: Any, path: Path) -> None:
+        run(unpacking, path)
+        monkeypatch.setattr(uploads._Unpacking, "run", run)
+        unpack(second, "ann", settings)
+
+    monkeypatch.setattr(uploads._Unpacking, "run", overtaken)
+    with pytest.raises(QuotaError):
+        unpack(first, "ann", settings)
+    assert len(uploads_in(settings)) == len(list_uploads(settings)) == 1
 
 
 def test_empty_files_and_folders_take_their_share_too(tmp_path: Path) -> None:

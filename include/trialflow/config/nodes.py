@@ -32,21 +32,15 @@ _MOST_DIRECTIVES = 100
 
 
 class _Bounded(Composer):
-    """Makes nodes of a parser's events, up to a number and a depth."""
+    """Makes nodes of a parser's events, up to a number; too many in each other end with a `RecursionError`."""
 
     made = 0
-    depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.made += 1
-        self.depth += 1
         if self.made > _MOST_MADE:
             raise ValueError(f"it stands for more than {MAX_NODES} values")
-        if self.depth > MAX_DEPTH:
-            raise ValueError(TOO_DEEP)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+        return super().compose_node(parent, index)
 
 
 class _PythonNodes(Reader, Scanner, Parser, _Bounded, Resolver):
@@ -76,7 +70,8 @@ def compose(text: str) -> yaml.Node | None:
 
     Raises:
         YAMLError: The text is malformed.
-        ValueError: It holds more values than any experiment, or deeper ones.
+        ValueError: It holds more values than any experiment.
+        RecursionError: They lie too deeply in each other.
     """
     if len(_DIRECTIVE.findall(text)) > _MOST_DIRECTIVES:
         raise ValueError(f"it must not have more than {_MOST_DIRECTIVES} directives")

@@ -32,14 +32,13 @@ from trialflow_airflow import cluster
 from trialflow_airflow.airflow_api import connect
 from trialflow_airflow.identity import RunIdentity, following_conf, following_run_id, identify, pool_name
 from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger, recovery_seconds
+from trialflow_airflow.waiting import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.sdk import Context
 
-# How often a task in the worker looks at files and the store.
-_POLL_SECONDS = 0.05
 # How often a task tries again while what runs the jobs is away.
 _UNAVAILABLE_SECONDS = 5.0
 RESULT_ALIAS = AssetAlias("trialflow-results", group="trialflow")
@@ -69,9 +68,9 @@ class _ExperimentOperator(BaseOperator):
         _require_own(steps, context)
         return steps
 
-    def worker_deadline(self) -> float:
-        """Until when this task may wait in the worker, on the monotonic clock."""
-        return time.monotonic() + self.settings.wait_in_worker_seconds
+    def wait_in_worker(self) -> Wait:
+        """A wait of this task in the worker."""
+        return Wait(self.settings.wait_in_worker_seconds)
 
 
 class LoadExperimentOperator(_ExperimentOperator):
@@ -146,12 +145,12 @@ class TrialSuggestOperator(_TrialOperator):
 
     def execute(self, context: Context) -> None:
         steps, slot = self.steps(context), _slot(context["ti"])
-        deadline = self.worker_deadline()
+        wait = self.wait_in_worker()
         while isinstance(answer := steps.trials.suggest(slot, context["ti"].run_id), ClaimRefusal) and answer.waits:
-            if time.monotonic() >= deadline:
+            if wait.is_over:
                 trigger = ExperimentTrigger(steps.context.id, "room", after=steps.trials.asked_in_vain_after)
                 self.defer(trigger=trigger, method_name="resume")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(wait.pause_seconds)
         if answer is ClaimRefusal.GIVE_WAY:
             self.log.info("Making way for a suggestion that was interrupted")
             raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds()))
@@ -185,13 +184,13 @@ class TrialAwaitOperator(_TrialOperator):
         steps = self.steps(context)
         trial = self.find_trial(context, steps)
         shown, watch = trial.reason, TrialWatch(steps.context, trial)
-        deadline = self.worker_deadline()
+        wait = self.wait_in_worker()
         while (ended := watch.poll()) is None:
             # What waits for something waits long; and only a task that begins is given another label. The way leads
             # over the triggerer: a task that is rescheduled at once may be taken for one that has died.
-            if time.monotonic() >= deadline or watch.trial.reason:
+            if wait.is_over or watch.trial.reason:
                 self.defer(trigger=TrialTrigger(steps.context.id, trial.id, shown), method_name="resume")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(wait.pause_seconds)
         self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)
 
     def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:
@@ -249,11 +248,11 @@ class FinishOperator(_ExperimentOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         steps = self.steps(context)
         batch = self.identity(context).batch
-        deadline = self.worker_deadline()
+        wait = self.wait_in_worker()
         while not self._is_over(steps, batch):
-            if time.monotonic() >= deadline:
+            if wait.is_over:
                 self.defer(trigger=ExperimentTrigger(steps.context.id, waits_for="idle"), method_name="resume")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(wait.pause_seconds)
         result = steps.conclude().to_json()
         if result["status"] == ExperimentStatus.ERROR:
             raise AirflowFailException(f"experiment {steps.context.id}: {steps.context.experiment.status_reason}")

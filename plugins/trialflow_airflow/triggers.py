@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from trialflow.experiment.running import ExperimentContext, TrialSteps, TrialWatch
 from trialflow_airflow import cluster
+from trialflow_airflow.waiting import Wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -94,8 +95,9 @@ class ExperimentTrigger(BaseTrigger):
         resumable_at = time.monotonic() + recovery_seconds()
         trials = TrialSteps(await _open_context(self.experiment_id))
         check = partial(trials.has_news, self.after) if self.waits_for == "room" else trials.is_idle
+        wait = Wait()
         while not await asyncio.to_thread(check):
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(wait.pause_seconds)
         await asyncio.sleep(resumable_at - time.monotonic())
         yield TriggerEvent({"waited_for": self.waits_for})
 

@@ -109,6 +109,22 @@ class Settings(BaseSettings):
         default=10, ge=1, description="An improvement is told after so many trials without one."
     )
 
+    platforms: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Platforms on which experiments may run, separated by ','; empty: all that are built."
+    )
+    user_classes: bool = Field(
+        default=True, description="Whether experiments may bring a tuner, assessor or advisor of their own."
+    )
+    pod_policy: Literal["baseline", "any"] = Field(
+        default="baseline",
+        description="What a podTemplate may ask for: 'baseline', as in the Pod Security Standards, or 'any'.",
+    )
+    namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Namespaces in which an experiment may run jobs, separated by ','; empty: any."
+    )
+    service_accounts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Service accounts that an experiment may name, separated by ','; empty: any."
+    )
     kubernetes_connection: str = Field(
         default="kubernetes_default", description="Airflow connection with which kubeflow jobs are made."
     )
@@ -131,6 +147,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("platforms", "namespaces", "service_accounts", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("home")
     @classmethod

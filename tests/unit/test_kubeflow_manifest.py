@@ -14,12 +14,12 @@ import yaml
 from trialflow.errors import TrainingError
 from trialflow.messages import Problem
 from trialflow.records import JsonObject
+from trialflow.settings import Settings
 from trialflow.training import JobRequest
 from trialflow.training.kubeflow import KubeflowTrainingService
 from trialflow.training.kubeflow.manifest import make_manifest
 from trialflow.training.kubeflow.names import MAX_JOB_NAME, job_labels, job_name
 from trialflow.training.kubeflow.overlay import merge
-from trialflow.training.kubeflow.rules import check_section
 from trialflow.training.kubeflow.section import KubeflowSection
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -176,8 +176,8 @@ def problem_at(path: tuple[str, ...], rule: str, value: str | None = None, remed
     return Problem(".".join(path), rule, value, remedy, file="config.yml", line=7)
 
 
-def problems_of(training: JsonObject) -> dict[str, str]:
-    found = check_section(read_section(training), problem_at)
+def problems_of(training: JsonObject, settings: Settings | None = None) -> dict[str, str]:
+    found = KubeflowTrainingService(settings or Settings()).check(read_section(training), problem_at)
     assert all(problem.remedy for problem in found)
     return {problem.field: str(problem) for problem in found}
 
@@ -245,3 +245,63 @@ def test_a_server_is_a_name_or_an_address(server: str, accepted: bool) -> None:
 def test_a_template_must_not_take_what_is_ours(template: JsonObject, field: str) -> None:
     problems = problems_of(section(worker=role(podTemplate=template)))
     assert list(problems) == [f"trial.worker.podTemplate.{field}"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"hostNetwork": True}, "hostNetwork"),
+        ({"hostPID": True}, "hostPID"),
+        ({"hostIPC": True}, "hostIPC"),
+        ({"serviceAccountName": "admin"}, "serviceAccountName"),
+        ({"automountServiceAccountToken": True}, "automountServiceAccountToken"),
+        ({"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}, "volumes.0.hostPath"),
+        ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, "securityContext.sysctls.0"),
+        ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "securityContext.seccompProfile"),
+        ({"securityContext": {"seLinuxOptions": {"user": "root"}}}, "securityContext.seLinuxOptions"),
+        ({"containers": [{"securityContext": {"privileged": True}}]}, "containers.0.securityContext.privileged"),
+        ({"containers": [{"securityContext": {"procMount": "Unmasked"}}]}, "containers.0.securityContext.procMount"),
+        ({"containers": [{"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}]},
+         "containers.0.securityContext.appArmorProfile"),
+        ({"containers": [{"securityContext": {"windowsOptions": {"hostProcess": True}}}]},
+         "containers.0.securityContext.windowsOptions"),
+        ({"initContainers": [{"name": "a", "securityContext": {"capabilities": {"add": ["CHOWN", "SYS_ADMIN"]}}}]},
+         "initContainers.0.securityContext.capabilities.add"),
+        ({"containers": [{"ports": [{"containerPort": 80, "hostPort": 80}]}]}, "containers.0.ports.0.hostPort"),
+        ({"containers": [{"volumeMounts": [{"name": "nni-vol", "mountPath": "/x"}]}]}, "containers.0.volumeMounts.0"),
+        ({"containers": [{"volumeMounts": [{"mountPath": "//tmp/./mount", "readOnly": False}]}]},
+         "containers.0.volumeMounts.0"),
+        ({"containers": [{"volumeMounts": [{"name": "x", "mountPath": "/trialflow/code"}]}]},
+         "containers.0.volumeMounts.0"),
+    ],
+)  # fmt: skip
+def test_a_template_stays_within_the_baseline_unless_the_operator_allows_more(spec: JsonObject, field: str) -> None:
+    training = section(worker=role(podTemplate={"spec": spec}))
+    problems = problems_of(training)
+    assert list(problems) == [f"trial.worker.podTemplate.spec.{field}"]
+    assert "TRIALFLOW_POD_POLICY" in str(problems)
+    assert problems_of(training, Settings(pod_policy="any")) == {}
+
+
+def test_what_the_baseline_allows_is_no_problem() -> None:
+    spec = {
+        "nodeSelector": {"gpu": "a100"},
+        "securityContext": {"runAsUser": 1000, "sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}],
+                            "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+        "containers": [{"securityContext": {"capabilities": {"add": ["CHOWN"], "drop": ["ALL"]}},
+                        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}], "ports": [{"containerPort": 1}]}],
+    }  # fmt: skip
+    assert problems_of(section(worker=role(podTemplate={"spec": spec}))) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"), [("namespace", "namespaces"), ("serviceAccountName", "service_accounts")]
+)
+def test_names_that_the_operator_does_not_list_are_refused(key: str, setting: str) -> None:
+    settings = Settings(**{setting: "team-a, team-b"})
+    problems = problems_of(section(config={key: "kube-system"}, worker=role()), settings)
+    assert list(problems) == [f"kubeflowConfig.{key}"]
+    assert "Use one of: team-a, team-b" in problems[f"kubeflowConfig.{key}"]
+    assert problems_of(section(config={key: "team-b"}, worker=role()), settings) == {}
+    assert problems_of(section(config={key: "kube-system"}, worker=role())) == {}

@@ -933,3 +933,14 @@ def test_a_module_that_a_tuner_lacks_is_told_with_the_python_that_lacks_it(tmp_p
     assert f"No module named 'no_such_module' (in {sys.executable})" in experiment.status_reason
     assert "importlib" not in experiment.status_reason
     steps.context.user_classes.close()
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_an_installation_may_run_no_classes_of_users_and_some_platforms_alone(tmp_path: Path, v2: bool) -> None:
+    file = str(write_file(tmp_path / "project", "tuner", v2))
+    assert load_experiment(file, Settings(home=tmp_path / "home", platforms="local, kubeflow"), preflight=False)
+    with pytest.raises(ConfigError, match=r"tuner\.className: is a class of your own, and this installation runs none"):
+        load_experiment(file, Settings(home=tmp_path / "home", user_classes=False))
+    key = "trainingService.platform" if v2 else "trainingServicePlatform"
+    with pytest.raises(ConfigError, match=rf"{key}: is a platform on which this installation runs no .*: kubeflow"):
+        load_experiment(file, Settings(home=tmp_path / "home", platforms="kubeflow"))

@@ -166,6 +166,11 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
         remedy = f"Use one of: {', '.join(TRAINING_SERVICES)}"
         written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
         problems.append(parsed.problem_at(("trainingServicePlatform",), rule, written, remedy))
+    elif parsed.platform and settings.platforms and parsed.platform not in settings.platforms:
+        rule = "is a platform on which this installation runs no experiments"
+        remedy = f"Use one of: {', '.join(settings.platforms)}"
+        written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
+        problems.append(parsed.problem_at(("trainingServicePlatform",), rule, written, remedy))
     elif parsed.training is not None:
         service = get_training_service(parsed.platform, settings)
         problems += service.check(service.read_section(parsed.training), parsed.problem_at)
@@ -178,7 +183,10 @@ def _check_user_classes(parsed: ParsedExperiment, settings: Settings) -> list[Pr
     problems: list[Problem] = []
     for section in ("tuner", "assessor", "advisor"):
         spec: AlgorithmSpec | None = getattr(parsed, section)
-        if spec is not None and spec.user_class is not None:
+        if spec is not None and spec.user_class is not None and not settings.user_classes:
+            rule, remedy = "is a class of your own, and this installation runs none", "Use one of the built-in ones"
+            problems.append(parsed.problem_at((section, "className"), rule, spec.user_class.class_name, remedy))
+        elif spec is not None and spec.user_class is not None:
             folders = (Path(spec.user_class.code_directory), Path(spec.user_class.code_root))
             listed, found = _list_folder(*folders, (section, "codeDir"), parsed, settings)
             # What a link leads to, out of the folder, is not even looked at.

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from trialflow.messages import show
 from trialflow.training.kubeflow.names import DNS_LABEL, DNS_SUBDOMAIN
 from trialflow.training.kubeflow.overlay import check_template
+from trialflow.training.kubeflow.pod_policy import find_breaches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trialflow.messages import Problem, ProblemMaker
+    from trialflow.settings import Settings
     from trialflow.training.kubeflow.section import KubeflowConfig, KubeflowSection, NfsExport, Operator, Role
 
 API_VERSIONS = ("v1alpha2", "v1beta1", "v1beta2", "v1")
@@ -22,8 +24,8 @@ _CONFIG = ("kubeflowConfig",)
 _SERVER = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?\]?")
 
 
-def check_section(section: KubeflowSection, problem_at: ProblemMaker) -> list[Problem]:
-    """Everything that is wrong with a section whose keys and types are right."""
+def check_section(section: KubeflowSection, problem_at: ProblemMaker, settings: Settings) -> list[Problem]:
+    """Everything that is wrong with a section whose keys and types are right, or not allowed here."""
     config = section.config
     problems = [*_check_version(config, problem_at), *_check_names(config, problem_at)]
     problems += _check_storage(config, problem_at)
@@ -31,6 +33,21 @@ def check_section(section: KubeflowSection, problem_at: ProblemMaker) -> list[Pr
     for role in section.roles:
         if role.name in section.operator.replica_types:
             problems += _check_role(role, section.operator, problem_at)
+    return problems + _check_allowed(section, problem_at, settings)
+
+
+def _check_allowed(section: KubeflowSection, problem_at: ProblemMaker, settings: Settings) -> list[Problem]:
+    """What the operator of the installation does not allow."""
+    config, problems = section.config, []
+    for key, name, allowed in (
+        ("namespace", config.namespace, settings.namespaces),
+        ("serviceAccountName", config.service_account, settings.service_accounts),
+    ):
+        if name is not None and allowed and name not in allowed:
+            rule, remedy = "is not allowed by this installation", f"Use one of: {', '.join(allowed)}"
+            problems.append(problem_at((*_CONFIG, key), rule, show(name), remedy))
+    for role in section.roles if settings.pod_policy == "baseline" else ():
+        problems += find_breaches(role.pod_template or {}, ("trial", role.name, "podTemplate"), problem_at)
     return problems
 
 

@@ -88,7 +88,7 @@ class KubeflowTrainingService(TrainingService[KubeflowSection, KubeflowHandle]):
     # ── the experiment ───────────────────────────────────────────────────────────────────────────────────────
 
     def check(self, section: KubeflowSection, problem_at: ProblemMaker) -> list[Problem]:
-        return check_section(section, problem_at)
+        return check_section(section, problem_at, self.settings)
 
     def preflight(self, section: KubeflowSection, problem_at: ProblemMaker) -> Preflight[KubeflowSection]:
         return run_preflight(section, problem_at, self._api, self.settings)

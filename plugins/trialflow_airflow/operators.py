@@ -32,7 +32,7 @@ from trialflow_airflow import cluster
 from trialflow_airflow.airflow_api import connect
 from trialflow_airflow.identity import RunIdentity, following_conf, following_run_id, identify, pool_name
 from trialflow_airflow.triggers import ExperimentTrigger, TrialTrigger, recovery_seconds
-from trialflow_airflow.waiting import Wait
+from trialflow_airflow.waiting import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +68,9 @@ class _ExperimentOperator(BaseOperator):
         _require_own(steps, context)
         return steps
 
-    def wait_in_worker(self) -> Wait:
+    def wait_in_worker(self) -> Patience:
         """A wait of this task in the worker."""
-        return Wait(self.settings.wait_in_worker_seconds)
+        return Patience(self.settings.wait_in_worker_seconds)
 
 
 class LoadExperimentOperator(_ExperimentOperator):
@@ -145,12 +145,12 @@ class TrialSuggestOperator(_TrialOperator):
 
     def execute(self, context: Context) -> None:
         steps, slot = self.steps(context), _slot(context["ti"])
-        wait = self.wait_in_worker()
+        patience = self.wait_in_worker()
         while isinstance(answer := steps.trials.suggest(slot, context["ti"].run_id), ClaimRefusal) and answer.waits:
-            if wait.is_over:
+            if patience.is_over:
                 trigger = ExperimentTrigger(steps.context.id, "room", after=steps.trials.asked_in_vain_after)
                 self.defer(trigger=trigger, method_name="resume")
-            time.sleep(wait.pause_seconds)
+            time.sleep(patience.pause_seconds)
         if answer is ClaimRefusal.GIVE_WAY:
             self.log.info("Making way for a suggestion that was interrupted")
             raise AirflowRescheduleException(utcnow() + timedelta(seconds=recovery_seconds()))
@@ -184,13 +184,13 @@ class TrialAwaitOperator(_TrialOperator):
         steps = self.steps(context)
         trial = self.find_trial(context, steps)
         shown, watch = trial.reason, TrialWatch(steps.context, trial)
-        wait = self.wait_in_worker()
+        patience = self.wait_in_worker()
         while (ended := watch.poll()) is None:
             # What waits for something waits long; and only a task that begins is given another label. The way leads
             # over the triggerer: a task that is rescheduled at once may be taken for one that has died.
-            if wait.is_over or watch.trial.reason:
+            if patience.is_over or watch.trial.reason:
                 self.defer(trigger=TrialTrigger(steps.context.id, trial.id, shown), method_name="resume")
-            time.sleep(wait.pause_seconds)
+            time.sleep(patience.pause_seconds)
         self.log.info("Trial %s: %s %s", ended.label, ended.status, ended.reason)
 
     def resume(self, context: Context, event: dict[str, Any] | None = None) -> None:
@@ -248,11 +248,11 @@ class FinishOperator(_ExperimentOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         steps = self.steps(context)
         batch = self.identity(context).batch
-        wait = self.wait_in_worker()
+        patience = self.wait_in_worker()
         while not self._is_over(steps, batch):
-            if wait.is_over:
+            if patience.is_over:
                 self.defer(trigger=ExperimentTrigger(steps.context.id, waits_for="idle"), method_name="resume")
-            time.sleep(wait.pause_seconds)
+            time.sleep(patience.pause_seconds)
         result = steps.conclude().to_json()
         if result["status"] == ExperimentStatus.ERROR:
             raise AirflowFailException(f"experiment {steps.context.id}: {steps.context.experiment.status_reason}")

@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from trialflow.experiment.running import ExperimentContext, TrialSteps, TrialWatch
 from trialflow_airflow import cluster
-from trialflow_airflow.waiting import Wait
+from trialflow_airflow.waiting import Patience
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,9 +95,9 @@ class ExperimentTrigger(BaseTrigger):
         resumable_at = time.monotonic() + recovery_seconds()
         trials = TrialSteps(await _open_context(self.experiment_id))
         check = partial(trials.has_news, self.after) if self.waits_for == "room" else trials.is_idle
-        wait = Wait()
+        patience = Patience()
         while not await asyncio.to_thread(check):
-            await asyncio.sleep(wait.pause_seconds)
+            await asyncio.sleep(patience.pause_seconds)
         await asyncio.sleep(resumable_at - time.monotonic())
         yield TriggerEvent({"waited_for": self.waits_for})
 

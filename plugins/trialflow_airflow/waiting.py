@@ -9,7 +9,7 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0
 _SHARE = 0.1
 
 
-class Wait:
+class Patience:
     """A wait that began now.
 
     Many tasks wait at a time, and each look asks the store: those that wait for long may not keep a processor busy.

@@ -13,7 +13,7 @@ from trialflow.experiment.loading.annotated import carry_out_annotations
 from trialflow.experiment.running.context import ExperimentContext
 from trialflow.experiment.running.trials import TrialSteps
 from trialflow.experiment.running.user_classes import ACTIVE
-from trialflow.experiment.showing.results import Result, has_results, write_results
+from trialflow.experiment.showing.results import Summary, has_results, write_results
 from trialflow.experiment.showing.study import StudySource, find_importances, write_study
 from trialflow.records import ExperimentSpec, ExperimentStatus, Slot, TrialStatus
 from trialflow.staging import FolderStorage, scan_code
@@ -146,7 +146,7 @@ class ExperimentSteps:
         self._store.plan_batch(self._id, batch + 1, next_run_id, self.context.settings.batch_size)
         return batch + 1
 
-    def conclude(self) -> Result:
+    def conclude(self) -> Summary:
         """End an experiment that has no live trial left, and write its results; may be repeated."""
         reason = "it never came to its first trial; see the logs of load_experiment and stage_code"
         self._store.change_status(
@@ -169,7 +169,7 @@ class ExperimentSteps:
                 stamp.touch()
                 self._write_study()
 
-    def _write_results(self) -> Result:
+    def _write_results(self) -> Summary:
         source = StudySource.read(self._store, self._id)
         result = write_results(source.experiment, source.trials, find_importances(source), source.objectives)
         self._write_study()

@@ -23,7 +23,7 @@ FRONT_PICTURE = "front.png"
 
 
 @dataclass(frozen=True)
-class Result:
+class Summary:
     """The outcome of an experiment.
 
     Attributes:
@@ -101,13 +101,13 @@ def find_best(trials: Sequence[Trial], mode: OptimizeMode) -> Trial | None:
     return best
 
 
-def summarize(experiment: Experiment, trials: Sequence[Trial]) -> Result:
+def summarize(experiment: Experiment, trials: Sequence[Trial]) -> Summary:
     """Sum an experiment up as it stands now."""
     counts = {status.value: 0 for status in TrialStatus}
     for trial in trials:
         counts[trial.status.value] += 1
     best = find_best(trials, experiment.spec.optimize_mode)
-    return Result(experiment, best, {status: count for status, count in counts.items() if count})
+    return Summary(experiment, best, {status: count for status, count in counts.items() if count})
 
 
 def has_results(experiment: Experiment) -> bool:
@@ -124,7 +124,7 @@ def write_results(
     trials: Sequence[Trial],
     importances: dict[str, float],
     objectives: Mapping[str, dict[str, float]],
-) -> Result:
+) -> Summary:
     """Write the result files into the experiment's folder, each whole or not at all.
 
     Args:
@@ -158,11 +158,11 @@ def _write(path: Path, fill: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _write_json(path: Path, result: Result) -> None:
+def _write_json(path: Path, result: Summary) -> None:
     path.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
 
 
-def _write_table(path: Path, trials: Sequence[Trial], result: Result) -> None:
+def _write_table(path: Path, trials: Sequence[Trial], result: Summary) -> None:
     """One row per trial, one column per parameter; a nested choice is written as JSON.
 
     With several objectives there is a column for each beside the default one, and one that says who is of the front.
@@ -215,7 +215,7 @@ def _draw_history(path: Path, experiment: Experiment, trials: Sequence[Trial]) -
     _save(figure, path, f"{experiment.spec.name} ({experiment.id}): optimisation history")
 
 
-def _draw_front(path: Path, result: Result) -> None:
+def _draw_front(path: Path, result: Summary) -> None:
     """The first two objectives of every trial; those of the front stand out."""
     first, second = list(result.experiment.spec.objectives.items())[:2]
     figure, axes = _new_figure()

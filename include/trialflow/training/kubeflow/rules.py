@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trialflow.messages import Problem, ProblemMaker
     from trialflow.settings import Settings
-    from trialflow.training.kubeflow.section import KubeflowConfig, KubeflowSection, NfsExport, Operator, Role
+    from trialflow.training.kubeflow.section import ClusterConfig, KubeflowSection, NfsExport, Operator, Role
 
 API_VERSIONS = ("v1alpha2", "v1beta1", "v1beta2", "v1")
 _CONFIG = ("kubeflowConfig",)
@@ -51,14 +51,14 @@ def _check_allowed(section: KubeflowSection, problem_at: ProblemMaker, settings:
     return problems
 
 
-def _check_version(config: KubeflowConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
+def _check_version(config: ClusterConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
     if config.api_version not in API_VERSIONS:
         rule = f"must be one of {', '.join(API_VERSIONS)}"
         remedy = "Write v1; what the cluster serves is found out"
         yield problem_at((*_CONFIG, "apiVersion"), rule, show(config.api_version), remedy)
 
 
-def _check_names(config: KubeflowConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
+def _check_names(config: ClusterConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
     named: list[tuple[tuple[str, ...], Any, re.Pattern[str], str]] = [
         (("namespace",), config.namespace, DNS_LABEL, "63"),
         (("serviceAccountName",), config.service_account, DNS_SUBDOMAIN, "253"),
@@ -70,7 +70,7 @@ def _check_names(config: KubeflowConfig, problem_at: ProblemMaker) -> Iterator[P
             yield problem_at((*_CONFIG, *path), rule, show(name), "Correct the name")
 
 
-def _check_storage(config: KubeflowConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
+def _check_storage(config: ClusterConfig, problem_at: ProblemMaker) -> Iterator[Problem]:
     storage = config.storage
     if storage == "azureStorage":
         remedy = "Use storage nfs or pvc; a claim may lie on an Azure file share"

@@ -86,7 +86,7 @@ class VolumeClaim:
 
 
 @dataclass(frozen=True)
-class KubeflowConfig:
+class ClusterConfig:
     """The file's ``kubeflowConfig``; the rules make sure that the storage which it names is there."""
 
     operator: str
@@ -143,7 +143,7 @@ class KubeflowSection:
         cluster: ``None`` before the preflight.
     """
 
-    config: Annotated[KubeflowConfig, Field(alias="kubeflowConfig")]
+    config: Annotated[ClusterConfig, Field(alias="kubeflowConfig")]
     master: Role | None = None
     worker: Role | None = None
     ps: Role | None = None

@@ -50,13 +50,14 @@ def run_trials(folder: Path, gpu_count: int, limit: int) -> int:
     live: list[JobRequest[LocalSection]] = []
     most = 0
     while waiting or live:
-        live = [request for request in live if service.poll(service.handle(request)).outcome is None]
         try:
             service.submit(waiting[0]) if waiting else time.sleep(0.05)
             live += waiting[:1]
             waiting = waiting[1:]
         except BusyError:
             time.sleep(0.05)
+        # After the submission: what lives now has lived beside it.
+        live = [request for request in live if service.poll(service.handle(request)).outcome is None]
         most = max(most, *Counter(map(_held, live)).values(), 0)
     return most
 

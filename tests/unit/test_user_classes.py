@@ -879,7 +879,7 @@ def write_beside(folder: Path, code: str) -> AlgorithmSpec:
 
 def test_a_tuner_reads_and_writes_beside_its_own_code_and_is_what_was_staged(tmp_path: Path) -> None:
     spec = write_beside(tmp_path / "project", BESIDE)
-    steps = make_steps(tmp_path / "home", tuner=spec, search_space=SPACE)
+    steps = make_steps(tmp_path, tuner=spec, search_space=SPACE)
     (tmp_path / "project" / "tuner" / "my_tuner.py").write_text("a change that is none of this experiment's")
     parameters = suggest(steps).parameters
     folder = tmp_path / "project" / "tuner"
@@ -887,14 +887,12 @@ def test_a_tuner_reads_and_writes_beside_its_own_code_and_is_what_was_staged(tmp
         "seen": "data", "file": str(folder / "my_tuner.py"), "helper": str(folder / "parts" / "helper.py"),
     }  # fmt: skip
     assert (folder / "results.txt").read_text() == "told "
-    steps.context.user_classes.close()
 
 
 def test_a_tuner_whose_folder_is_gone_runs_in_its_copy(tmp_path: Path) -> None:
-    steps = make_steps(tmp_path / "home", tuner=own(tmp_path / "project", TUNER), search_space=SPACE)
+    steps = make_steps(tmp_path, tuner=own(tmp_path / "project", TUNER), search_space=SPACE)
     shutil.rmtree(tmp_path / "project")
     assert suggest(steps).parameters["id"] == 0
-    steps.context.user_classes.close()
 
 
 PYTHON = """
@@ -917,22 +915,20 @@ def test_a_tuner_has_the_python_of_the_environment_that_is_named_or_active(tmp_p
     sent = {"PATH": f"{environment}/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(environment)}
     training = {"active": {"environment": sent}, "in the file": {"pythonPath": str(environment)}}.get(named, {})
     setting = {"trial_python_path": str(environment)} if named == "by the installation" else {}
-    settings = Settings(home=tmp_path / "home", batch_size=4, **setting)
+    settings = Settings(home=tmp_path, batch_size=4, **setting)
     spec = own(tmp_path / "project", PYTHON)
-    steps = make_steps(tmp_path / "home", tuner=spec, search_space=SPACE, settings=settings,
+    steps = make_steps(tmp_path, tuner=spec, search_space=SPACE, settings=settings,
                        training={"command": "true", **training})  # fmt: skip
     assert suggest(steps).parameters == {"prefix": str(environment) if named else sys.prefix}
-    steps.context.user_classes.close()
 
 
 def test_a_module_that_a_tuner_lacks_is_told_with_the_python_that_lacks_it(tmp_path: Path) -> None:
-    steps = make_steps(tmp_path / "home", tuner=own(tmp_path / "project", "import no_such_module"), search_space=SPACE)
+    steps = make_steps(tmp_path, tuner=own(tmp_path / "project", "import no_such_module"), search_space=SPACE)
     steps.trials.suggest(Slot(1, 0), "run")
     experiment = steps.context.refresh()
     assert experiment.status is ExperimentStatus.ERROR
     assert f"No module named 'no_such_module' (in {sys.executable})" in experiment.status_reason
     assert "importlib" not in experiment.status_reason
-    steps.context.user_classes.close()
 
 
 @pytest.mark.parametrize("v2", [False, True])

@@ -7,6 +7,10 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _KILL_TIMEOUT_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
@@ -37,10 +41,8 @@ class MarkedProcesses:
         return found
 
     def send(self, number: int) -> None:
-        """Send them a signal; one that has ended meanwhile is passed over."""
-        for pid in self.find():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        """Send them a signal."""
+        _send(self.find(), number)
 
     def wait(self, deadline: float) -> None:
         """Wait until there are none, but not longer than to a time since the epoch."""
@@ -53,7 +55,7 @@ class MarkedProcesses:
         while alive := self.find():
             if time.monotonic() > deadline:
                 return alive
-            self.send(signal.SIGKILL)
+            _send(alive, signal.SIGKILL)
             time.sleep(0.01)
         return []
 
@@ -66,6 +68,13 @@ def find_processes(mark: str) -> list[int]:
 def end_processes(mark: str) -> list[int]:
     """Kill what is marked; see `MarkedProcesses.kill`."""
     return MarkedProcesses(mark).kill()
+
+
+def _send(pids: Iterable[int], number: int) -> None:
+    """Send a signal to processes; one that has ended meanwhile is passed over."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _environment_of(pid: int) -> list[bytes]:

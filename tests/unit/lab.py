@@ -30,6 +30,17 @@ for step in range(3):
 nni.report_final_result(x)
 """
 
+# A file that is right, for tests that put something wrong beside it, or into it.
+EXPERIMENT = """experimentName: a
+authorName: b
+trialConcurrency: 1
+maxTrialNum: 2
+trainingServicePlatform: local
+searchSpacePath: s.json
+tuner: {builtinTunerName: TPE}
+trial: {command: x, codeDir: ., gpuNum: 0}
+"""
+
 
 def make_steps(
     home: Path, code: str = GOOD, *, files: Mapping[str, str] | None = None, settings: Settings | None = None,

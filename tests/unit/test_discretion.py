@@ -12,6 +12,8 @@ from trialflow.errors import ConfigError
 from trialflow.experiment.loading import load_experiment
 from trialflow.settings import Settings
 
+from .lab import EXPERIMENT
+
 SECRET = "hunter2"
 # What may lie where the worker can read.
 SECRETS = {
@@ -48,15 +50,6 @@ SECRETS = {
     "latin": f"passw\xf6rd: {SECRET}\n",
     "bell": f"password: \x07{SECRET}\n",
 }
-EXPERIMENT = """experimentName: a
-authorName: b
-trialConcurrency: 1
-maxTrialNum: 2
-trainingServicePlatform: local
-searchSpacePath: s.json
-tuner: {builtinTunerName: TPE}
-trial: {command: x, codeDir: ., gpuNum: 0}
-"""
 
 
 def refusal(file: Path, home: Path) -> str:

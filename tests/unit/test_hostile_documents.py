@@ -19,15 +19,8 @@ from trialflow.experiment.loading import load_experiment
 from trialflow.search_space import parse_search_space
 from trialflow.settings import Settings
 
-EXPERIMENT = """experimentName: a
-authorName: b
-trialConcurrency: 1
-maxTrialNum: 2
-trainingServicePlatform: local
-searchSpacePath: s.json
-tuner: {builtinTunerName: TPE}
-trial: {command: x, codeDir: ., gpuNum: 0}
-"""
+from .lab import EXPERIMENT
+
 KEYS = ",".join(f'"k{number}": 1' for number in range(50_000))
 UNKNOWN = "".join(f"unknown{number}: 1\n" for number in range(20_000))
 # Of processor time; each took many times as long, or had no end.

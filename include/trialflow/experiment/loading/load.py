@@ -161,22 +161,28 @@ def _check_parts(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:
     problems = _check_user_classes(parsed, settings)
     if parsed.assessor is not None and parsed.assessor.user_class is None:
         problems += check_assessor(parsed.assessor, parsed.problem_at)
-    if parsed.platform and parsed.platform not in TRAINING_SERVICES:
-        rule = "is understood, but trials cannot run there yet"
-        remedy = f"Use one of: {', '.join(TRAINING_SERVICES)}"
-        written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
-        problems.append(parsed.problem_at(("trainingServicePlatform",), rule, written, remedy))
-    elif parsed.platform and settings.platforms and parsed.platform not in settings.platforms:
-        rule = "is a platform on which this installation runs no experiments"
-        remedy = f"Use one of: {', '.join(settings.platforms)}"
-        written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
-        problems.append(parsed.problem_at(("trainingServicePlatform",), rule, written, remedy))
+    if refused := _refuse_platform(parsed, settings):
+        problems.append(refused)
     elif parsed.training is not None:
         service = get_training_service(parsed.platform, settings)
         problems += service.check(service.read_section(parsed.training), parsed.problem_at)
     if parsed.code is not None:
         problems += _list_folder(*parsed.code, ("trial", "codeDir"), parsed, settings)[1]
     return problems
+
+
+def _refuse_platform(parsed: ParsedExperiment, settings: Settings) -> Problem | None:
+    """Why no trial runs on the platform; ``None`` when it does, or is no platform of NNI's."""
+    if not parsed.platform:
+        return None
+    if parsed.platform not in TRAINING_SERVICES:
+        rule, usable = "is understood, but trials cannot run there yet", tuple(TRAINING_SERVICES)
+    elif settings.platforms and parsed.platform not in settings.platforms:
+        rule, usable = "is a platform on which this installation runs no experiments", settings.platforms
+    else:
+        return None
+    written = v2_platform(parsed.platform) if parsed.is_v2 else parsed.platform
+    return parsed.problem_at(("trainingServicePlatform",), rule, written, f"Use one of: {', '.join(usable)}")
 
 
 def _check_user_classes(parsed: ParsedExperiment, settings: Settings) -> list[Problem]:

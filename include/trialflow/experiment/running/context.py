@@ -66,7 +66,7 @@ class ExperimentContext:
         experiment = self.experiment
         if experiment.code_folder is None:
             raise StagingError(f"the code of experiment {self.id} was not staged; run stage_code first")
-        code, copy = code_folders(experiment, self.training)
+        code, copy = code_folders(experiment, self.section, self.training)
         return JobRequest(
             experiment_id=self.id,
             trial_id=trial.id,

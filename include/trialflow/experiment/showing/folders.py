@@ -24,11 +24,11 @@ def output_folder(experiment: Experiment, trial: Trial, service: TrainingService
     return attempt_folder(experiment, trial, service)
 
 
-def code_folders(experiment: Experiment, service: TrainingService[Any, Any]) -> tuple[str, str]:
+def code_folders(experiment: Experiment, section: Any, service: TrainingService[Any, Any]) -> tuple[str, str]:
     """Where trials run, and the copy that was kept of it; empty where they run in the copy.
 
     Annotated code runs as it was rewritten, and code whose folder is gone as it was copied.
     """
     spec, copy = experiment.spec, experiment.code_folder or ""
-    runs_in_place = not spec.use_annotation and service.runs_in_place(service.read_section(spec.training))
+    runs_in_place = not spec.use_annotation and service.runs_in_place(section)
     return (spec.code_directory, copy) if runs_in_place and Path(spec.code_directory).is_dir() else (copy, "")

@@ -908,18 +908,21 @@ class Mine(Tuner):
 """
 
 
-@pytest.mark.parametrize("named", ["active", "in the file", "by the installation", ""])
+@pytest.mark.parametrize("named", ["active", "in the file", "by the installation", "", "on the path alone"])
 def test_a_tuner_has_the_python_of_the_environment_that_is_named_or_active(tmp_path: Path, named: str) -> None:
     environment = tmp_path / "environment"
     venv.create(environment, symlinks=True)
     sent = {"PATH": f"{environment}/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(environment)}
-    training = {"active": {"environment": sent}, "in the file": {"pythonPath": str(environment)}}.get(named, {})
+    on_path = {"environment": {"PATH": sent["PATH"]}}
+    training = {
+        "active": {"environment": sent}, "in the file": {"pythonPath": str(environment)}, "on the path alone": on_path,
+    }.get(named, {})  # fmt: skip
     setting = {"trial_python_path": str(environment)} if named == "by the installation" else {}
     settings = Settings(home=tmp_path, batch_size=4, **setting)
     spec = own(tmp_path / "project", PYTHON)
     steps = make_steps(tmp_path, tuner=spec, search_space=SPACE, settings=settings,
                        training={"command": "true", **training})  # fmt: skip
-    assert suggest(steps).parameters == {"prefix": str(environment) if named else sys.prefix}
+    assert suggest(steps).parameters == {"prefix": sys.prefix if named in ("", "on the path alone") else str(environment)}
 
 
 def test_a_module_that_a_tuner_lacks_is_told_with_the_python_that_lacks_it(tmp_path: Path) -> None:

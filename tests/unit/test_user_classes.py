@@ -922,7 +922,8 @@ def test_a_tuner_has_the_python_of_the_environment_that_is_named_or_active(tmp_p
     spec = own(tmp_path / "project", PYTHON)
     steps = make_steps(tmp_path, tuner=spec, search_space=SPACE, settings=settings,
                        training={"command": "true", **training})  # fmt: skip
-    assert suggest(steps).parameters == {"prefix": sys.prefix if named in ("", "on the path alone") else str(environment)}
+    is_worker_s = named in ("", "on the path alone")
+    assert suggest(steps).parameters == {"prefix": sys.prefix if is_worker_s else str(environment)}
 
 
 def test_a_module_that_a_tuner_lacks_is_told_with_the_python_that_lacks_it(tmp_path: Path) -> None:
